@@ -1,0 +1,83 @@
+//! Packed token streams: sequences one after the other, no padding.
+
+use std::sync::Arc;
+
+use super::labels::Labels;
+use super::traits::Tokens;
+
+/// Many token sequences in one stream.
+///
+/// # Shapes
+/// `ids`: `[tokens]`; `offsets`: `[sequences + 1]`, the i-th sequence is `ids[offsets[i]..offsets[i + 1]]`;
+/// `prompt_lengths`: `[sequences]`, leading tokens that belong to a prompt (the special token before it included).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PackedBatch {
+    pub ids: Arc<Vec<u32>>,
+    pub offsets: Arc<Vec<u32>>,
+    pub prompt_lengths: Arc<Vec<u32>>,
+}
+
+impl PackedBatch {
+    /// Packs sequences given as `(ids, prompt length)`.
+    pub fn pack<'a>(sequences: impl IntoIterator<Item = (&'a [u32], u32)>) -> Self {
+        let (mut ids, mut offsets, mut prompt_lengths) = (Vec::new(), vec![0u32], Vec::new());
+        for (sequence, prompt_length) in sequences {
+            ids.extend_from_slice(sequence);
+            offsets.push(ids.len() as u32);
+            prompt_lengths.push(prompt_length);
+        }
+        Self {
+            ids: Arc::new(ids),
+            offsets: Arc::new(offsets),
+            prompt_lengths: Arc::new(prompt_lengths),
+        }
+    }
+
+    /// Packs what a tokenizer returned.
+    pub fn from_tokens(tokens: &[Tokens]) -> Self {
+        Self::pack(tokens.iter().map(|t| (t.ids.as_slice(), t.prompt_length)))
+    }
+
+    /// How many sequences.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.offsets.len().saturating_sub(1)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many tokens in all.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// The longest sequence's length.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.offsets.windows(2).map(|w| (w[1] - w[0]) as usize).max().unwrap_or(0)
+    }
+}
+
+/// One training batch: every column's sequences in one packed stream, column after column.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// `columns * rows` sequences: first column 0 of all rows, then column 1, ...
+    pub packed: PackedBatch,
+    /// How many input columns.
+    pub columns: usize,
+    /// How many rows.
+    pub rows: usize,
+    /// `[columns][rows]`: a hash of each text, equal exactly when the texts are equal.
+    pub text_ids: Vec<Vec<u64>>,
+    /// One label a row, where the data has them.
+    pub labels: Option<Labels>,
+    /// `[rows]`: the rows' numbers in the data set, for messages.
+    pub row_ids: Vec<u64>,
+    /// Which of several data sets the rows come from.
+    pub dataset: usize,
+}

@@ -1,0 +1,58 @@
+//! What the catalogue knows of a loss, an evaluator, a sampler, a schedule or a module.
+
+use serde::Serialize;
+
+use super::kind::ModelType;
+
+/// What a loss does with labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum LabelKind {
+    /// None wanted.
+    None,
+    /// A score a row.
+    Float,
+    /// A class a row.
+    Int,
+    /// A vector or a list of scores a row.
+    Matrix,
+    /// Whatever the wrapped loss wants.
+    Any,
+}
+
+/// One entry of the catalogue; lives as `CARD` beside the thing it describes.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Card {
+    /// The name in recipes, sentence-transformers' where it has one.
+    pub name: &'static str,
+    /// One line.
+    pub summary: &'static str,
+    /// The model types it serves.
+    pub model_types: &'static [ModelType],
+    /// The data it takes, as `(anchor, positive) pairs`, one entry a shape.
+    pub inputs: &'static [&'static str],
+    /// Least and most input columns; `usize::MAX` for any number.
+    pub columns: (usize, usize),
+    /// The labels it takes.
+    pub labels: LabelKind,
+    /// What goes wrong, one sentence each.
+    pub gotchas: &'static [&'static str],
+    /// The paper, as a link, or empty.
+    pub paper: &'static str,
+}
+
+impl Card {
+    /// An empty card to start from.
+    #[must_use]
+    pub const fn new(name: &'static str, summary: &'static str) -> Self {
+        Self {
+            name,
+            summary,
+            model_types: &[ModelType::SentenceTransformer],
+            inputs: &[],
+            columns: (1, usize::MAX),
+            labels: LabelKind::Any,
+            gotchas: &[],
+            paper: "",
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! What passes between the stages? Types and small traits only: batches, outputs, labels, metrics, cards.
+//!
+//! Nothing here opens a file or computes; every stage may import this, and stages meet nowhere else.
+
+pub mod batch;
+pub mod card;
+pub mod embeddings;
+pub mod kind;
+pub mod labels;
+pub mod metrics;
+pub mod outputs;
+pub mod traits;
+
+pub use batch::{Batch, PackedBatch};
+pub use card::{Card, LabelKind};
+pub use embeddings::Embeddings;
+pub use kind::ModelType;
+pub use labels::Labels;
+pub use metrics::Metrics;
+pub use outputs::Outputs;
+pub use traits::{Encode, EncodeOptions, Loss, Preprocess, Tokens};

@@ -1,0 +1,38 @@
+//! What a model makes of a batch, as losses see it.
+
+use candle_core::Tensor;
+
+use crate::util::seed::Rng;
+
+/// The embeddings of one batch, column by column.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    /// `[columns]` tensors of `[rows, dim]`.
+    pub embeddings: Vec<Tensor>,
+    /// `[columns][rows]`: a hash of each text, equal exactly when the texts are equal. May be empty.
+    pub text_ids: Vec<Vec<u64>>,
+    /// Random numbers for losses that draw some; a function of seed and step.
+    pub rng: Rng,
+}
+
+impl Outputs {
+    /// Outputs without text ids, for tests and small uses.
+    #[must_use]
+    pub fn new(embeddings: Vec<Tensor>) -> Self {
+        Self {
+            embeddings,
+            text_ids: Vec::new(),
+            rng: Rng::new(0),
+        }
+    }
+
+    /// The same batch seen through other embeddings (truncated, a layer's).
+    #[must_use]
+    pub fn with_embeddings(&self, embeddings: Vec<Tensor>) -> Self {
+        Self {
+            embeddings,
+            text_ids: self.text_ids.clone(),
+            rng: self.rng,
+        }
+    }
+}

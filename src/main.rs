@@ -1,0 +1,3 @@
+//! The `tallow` program.
+
+fn main() {}

@@ -1,0 +1,58 @@
+//! What training says while it runs; `runs` and, through `verbs`, the fronts listen.
+
+use std::path::Path;
+
+use crate::flow::Metrics;
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A line for people, in the log too.
+    Message(&'a str),
+    /// Something that needs attention but does not stop the run.
+    Warning(&'a str),
+    /// A phase of the run began: `data`, `baseline`, `train`, `evaluate`, `save`.
+    Phase(&'a str),
+    /// One optimizer step is done (every step, logged or not).
+    Step { step: u64, total: u64 },
+    /// Training metrics, averaged since the last such event.
+    Log(TrainLog),
+    /// An evaluation; `metrics` keys are without the `eval_` prefix.
+    Evaluation {
+        step: u64,
+        epoch: f64,
+        metrics: &'a Metrics,
+        seconds: f64,
+    },
+    /// A checkpoint is complete on disk.
+    Checkpoint { step: u64, path: &'a Path },
+}
+
+/// One line of training metrics.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct TrainLog {
+    pub step: u64,
+    /// Epochs done, fractional.
+    pub epoch: f64,
+    /// Mean loss of the steps since the last line.
+    pub loss: f64,
+    pub learning_rate: f64,
+    /// Gradient norm before clipping, of the last step.
+    pub grad_norm: f64,
+    /// Seconds since training began.
+    pub seconds: f64,
+    /// Rows (pairs, triplets) per second since the last line.
+    pub rows_per_second: f64,
+}
+
+/// Hears events, in order, on the training thread.
+pub trait Listener {
+    /// One event.
+    fn event(&mut self, event: &Event<'_>);
+}
+
+impl<F: FnMut(&Event<'_>)> Listener for F {
+    fn event(&mut self, event: &Event<'_>) {
+        self(event);
+    }
+}

@@ -1,0 +1,9 @@
+//! Where do the small things live that every layer needs? Files, seeds, progress, time, memory, suggestions.
+
+pub mod clock;
+pub mod files;
+pub mod interrupt;
+pub mod memory;
+pub mod progress;
+pub mod seed;
+pub mod suggest;
