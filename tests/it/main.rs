@@ -1,5 +1,6 @@
 //! One binary for all integration tests; a file a promise.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
+mod model;
 mod ops;
 mod support;
