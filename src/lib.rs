@@ -8,6 +8,7 @@ pub mod error;
 pub mod flow;
 pub mod model;
 pub mod ops;
+pub mod optim;
 pub mod util;
 
 pub use error::{Error, Result};

@@ -208,6 +208,12 @@ impl SentenceTransformer {
         self.modules.iter().flat_map(|m| m.params().into_iter().map(|(_, param)| param)).collect()
     }
 
+    /// The rows of embedding tables that a pass over `batch` reads.
+    #[must_use]
+    pub fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
+        self.modules.iter().flat_map(|m| m.rows(batch)).collect()
+    }
+
     /// `[sequences, dim]`: the embedding of every sequence.
     ///
     /// # Errors

@@ -3,4 +3,5 @@
 
 mod model;
 mod ops;
+mod optim;
 mod support;

@@ -254,6 +254,14 @@ impl Backbone for Bert {
         self.named.clone()
     }
 
+    fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
+        vec![
+            (Arc::clone(&self.word), batch.ids.to_vec()),
+            (Arc::clone(&self.position), (0..batch.longest() as u32).collect()),
+            (Arc::clone(&self.token_type), vec![0]),
+        ]
+    }
+
     fn unused(&self) -> &[(String, Tensor)] {
         &self.unused
     }

@@ -27,6 +27,9 @@ pub trait Backbone: Send + Sync {
     /// Every parameter with its name in the checkpoint.
     fn params(&self) -> Vec<(String, Arc<Param>)>;
 
+    /// The rows of its tables that a pass over `batch` reads.
+    fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)>;
+
     /// Tensors of the checkpoint that the network does not use; saved again as they were.
     fn unused(&self) -> &[(String, Tensor)];
 

@@ -58,6 +58,12 @@ pub trait Module: Send + Sync {
         Vec::new()
     }
 
+    /// The rows of its tables that a pass over `batch` reads.
+    fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
+        let _ = batch;
+        Vec::new()
+    }
+
     /// Width of what it puts out, given the width of what goes in.
     fn output_dimension(&self, input: usize) -> usize {
         input

@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor};
 use super::{Features, Module, tensors};
 use crate::error::{Error, Result};
 use crate::model::weights::{self, Weights};
+use crate::flow::PackedBatch;
 use crate::ops::{self, Context, Param};
 use crate::util::seed::Rng;
 
@@ -71,6 +72,10 @@ impl Module for StaticEmbedding {
 
     fn params(&self) -> Vec<(String, Arc<Param>)> {
         vec![(NAME.to_owned(), Arc::clone(&self.table))]
+    }
+
+    fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
+        vec![(Arc::clone(&self.table), batch.ids.to_vec())]
     }
 
     fn output_dimension(&self, input: usize) -> usize {

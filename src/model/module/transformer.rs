@@ -105,6 +105,10 @@ impl Module for Transformer {
         self.backbone.params()
     }
 
+    fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
+        self.backbone.rows(batch)
+    }
+
     fn output_dimension(&self, _: usize) -> usize {
         self.backbone.hidden_size()
     }
