@@ -9,6 +9,7 @@ pub mod flow;
 pub mod model;
 pub mod ops;
 pub mod optim;
+pub mod recipe;
 pub mod util;
 
 pub use error::{Error, Result};
