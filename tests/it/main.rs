@@ -1,1 +1,3 @@
-#[test] fn a(){}
+//! One binary for all integration tests: linking it once is what takes the time.
+
+mod data;
