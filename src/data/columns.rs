@@ -161,7 +161,12 @@ pub fn probe(files: &Files) -> Result<Vec<ColumnInfo>> {
         }
     }
     if let (0, Some((place, problem))) = (good, &first_bad) {
-        return Err(Error::data(format!("no row of {} can be read; {}: {}", files.describe(), files.locate(*place), problem.text)));
+        return Err(Error::data(format!(
+            "no row of {} can be read; {}: {}",
+            files.describe(),
+            files.locate(*place),
+            problem.text
+        )));
     }
     if good == 0 {
         return Err(Error::data(format!("no rows in {}", files.describe())));
@@ -227,7 +232,9 @@ impl Roles {
         let inputs = match &spec.columns {
             Some(names) => {
                 if names.is_empty() {
-                    return Err(Error::data("`columns` is empty").with_hint("name the input columns, or leave the key out"));
+                    return Err(
+                        Error::data("`columns` is empty").with_hint("name the input columns, or leave the key out")
+                    );
                 }
                 for name in names {
                     let column = find(name)?;
@@ -361,7 +368,9 @@ fn read_label(name: &str, mode: LabelMode, value: Value, typed: bool) -> Result<
             match text.parse::<f64>() {
                 Ok(x) => (x, text.parse::<i64>().is_ok()),
                 Err(_) if text.is_empty() => return Err(Problem::cell(Reason::Null, name, "no label")),
-                Err(_) => return Err(Problem::cell(Reason::WrongType, name, format!("`{}` is not a number", short(text)))),
+                Err(_) => {
+                    return Err(Problem::cell(Reason::WrongType, name, format!("`{}` is not a number", short(text))));
+                }
             }
         }
         Value::Numbers(list) if matches!(mode, LabelMode::List | LabelMode::Any) => {
@@ -395,9 +404,11 @@ fn settle_label(
     let Some(column) = label else {
         return match spec.needs {
             LabelKind::None | LabelKind::Any => Ok(None),
-            _ => Err(Error::data(format!("{} has no label column, and the loss needs one", files.describe())).with_hint(
-                format!("name it with `label`, or call it one of {}; {}", ticked(&LABEL_COLUMNS), it_has(columns)),
-            )),
+            _ => {
+                Err(Error::data(format!("{} has no label column, and the loss needs one", files.describe())).with_hint(
+                    format!("name it with `label`, or call it one of {}; {}", ticked(&LABEL_COLUMNS), it_has(columns)),
+                ))
+            }
         };
     };
     let text = column.kind == ColumnKind::Text;
@@ -409,12 +420,23 @@ fn settle_label(
         }
         LabelKind::Float | LabelKind::Matrix if text => {
             let example = column.example.as_deref().unwrap_or_default();
-            let error = format!("the label column `{}` of {} holds text (`{}`), and the loss needs numbers", column.name, files.describe(), short(example));
-            return Err(Error::data(error).with_hint("write scores as numbers, name another column with `label`, or use a loss that takes classes"));
+            let error = format!(
+                "the label column `{}` of {} holds text (`{}`), and the loss needs numbers",
+                column.name,
+                files.describe(),
+                short(example)
+            );
+            return Err(Error::data(error).with_hint(
+                "write scores as numbers, name another column with `label`, or use a loss that takes classes",
+            ));
         }
         LabelKind::Float | LabelKind::Int if list => {
-            return Err(Error::data(format!("the label column `{}` of {} holds lists of numbers, and the loss needs one number a row", column.name, files.describe()))
-                .with_hint("name another column with `label`, or use a loss that takes lists of scores"));
+            return Err(Error::data(format!(
+                "the label column `{}` of {} holds lists of numbers, and the loss needs one number a row",
+                column.name,
+                files.describe()
+            ))
+            .with_hint("name another column with `label`, or use a loss that takes lists of scores"));
         }
         LabelKind::Float => LabelMode::Number,
         LabelKind::Matrix => LabelMode::List,

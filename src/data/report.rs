@@ -97,7 +97,7 @@ pub fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -118,17 +118,18 @@ impl DataReport {
         let name = self.name.as_deref().map(|n| format!("{n}: ")).unwrap_or_default();
         let cached = if self.from_cache { " (tokenised before)" } else { "" };
         let (rows, tokens) = (thousands(self.rows_used), thousands(self.total_tokens));
-        let mut lines = vec![format!("{name}{rows} rows, {tokens} tokens from {}{cached}", files.describe())];
+        let mut lines = vec![format!(
+            "{name}{rows} rows, {tokens} tokens from {}{cached}",
+            files.describe()
+        )];
         for skipped in &self.skipped {
             let first = skipped.examples.first().map(|e| format!(", first {}", e.show(files))).unwrap_or_default();
             lines.push(format!("left out: {} rows ({}){first}", thousands(skipped.rows), skipped.reason.name()));
         }
         for column in &self.columns {
             let l = column.lengths;
-            let mut line = format!(
-                "`{}`: tokens p50 {}, p90 {}, p99 {}, max {}",
-                column.name, l.p50, l.p90, l.p99, l.max
-            );
+            let mut line =
+                format!("`{}`: tokens p50 {}, p90 {}, p99 {}, max {}", column.name, l.p50, l.p90, l.p99, l.max);
             if let (Some(limit), 1..) = (self.max_seq_length, column.truncated) {
                 let share = 100.0 * column.truncated as f64 / self.rows_used.max(1) as f64;
                 line.push_str(&format!("; {} cut to {limit} ({share:.1} %)", thousands(column.truncated)));
@@ -143,8 +144,15 @@ impl DataReport {
         }
         if let Some(label) = &self.label {
             let LabelReport { column, kind, .. } = label;
-            let classes = if label.classes.is_empty() { String::new() } else { format!(", {} different", label.classes.len()) };
-            lines.push(format!("label `{column}`: {kind}, {} to {}, mean {:.3}{classes}", label.min, label.max, label.mean));
+            let classes = if label.classes.is_empty() {
+                String::new()
+            } else {
+                format!(", {} different", label.classes.len())
+            };
+            lines.push(format!(
+                "label `{column}`: {kind}, {} to {}, mean {:.3}{classes}",
+                label.min, label.max, label.mean
+            ));
         }
         lines.extend(self.notes.iter().cloned());
         lines
@@ -215,8 +223,13 @@ impl BadRows {
             return Err(Error::data(only.clone()).with_hint(HINT.replace("them", "it")));
         }
         let (total, of) = (thousands(self.total), thousands(rows_read));
-        let more = if self.total as usize > shown.len() { "\n  …" } else { "" };
-        let text = format!("{total} of {of} rows in {} cannot be used:\n  {}{more}", files.describe(), shown.join("\n  "));
+        let more = if self.total as usize > shown.len() {
+            "\n  …"
+        } else {
+            ""
+        };
+        let text =
+            format!("{total} of {of} rows in {} cannot be used:\n  {}{more}", files.describe(), shown.join("\n  "));
         Err(Error::data(text).with_hint(HINT))
     }
 }
@@ -257,6 +270,8 @@ impl Histogram {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
     use super::*;
 
     #[test]
@@ -282,7 +297,11 @@ mod tests {
             bad.add(Place { file: 0, number }, &Problem::cell(Reason::EmptyText, "query", "empty text"));
         }
         let error = bad.finish(&files, 1234).unwrap_err();
-        assert!(error.to_string().starts_with("7 of 1,234 rows in no file cannot be used:\n  row 1, column `query`: empty text\n"));
+        assert!(
+            error
+                .to_string()
+                .starts_with("7 of 1,234 rows in no file cannot be used:\n  row 1, column `query`: empty text\n")
+        );
         assert_eq!(error.to_string().lines().count(), 7);
         assert!(error.hint().unwrap().contains("on_bad_row = \"skip\""));
     }

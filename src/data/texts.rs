@@ -94,7 +94,11 @@ pub fn read_table(spec: &DatasetSpec, base_dir: &Path) -> Result<Table> {
     if places.is_empty() {
         return Err(Error::data(format!("no usable rows in {}", files.describe())));
     }
-    let (labels, classes) = if roles.label.is_some() { collect(read, spec.needs) } else { (None, Vec::new()) };
+    let (labels, classes) = if roles.label.is_some() {
+        collect(read, spec.needs)
+    } else {
+        (None, Vec::new())
+    };
     Ok(Table {
         names: roles.inputs,
         columns,
@@ -111,7 +115,11 @@ fn same_width(
     width: &mut Option<usize>,
     roles: &Roles,
 ) -> Result<super::columns::Usable, Problem> {
-    let has = if let Label::List(list) = &row.label { list.len() } else { 0 };
+    let has = if let Label::List(list) = &row.label {
+        list.len()
+    } else {
+        0
+    };
     let wanted = *width.get_or_insert(has);
     if wanted == has {
         return Ok(row);
@@ -132,19 +140,37 @@ fn collect(labels: Vec<Label>, needs: LabelKind) -> (Option<Labels>, Vec<String>
     classes.sort();
     if !classes.is_empty() {
         let number: HashMap<&str, i64> = classes.iter().enumerate().map(|(i, n)| (n.as_str(), i as i64)).collect();
-        let of = |l: &Label| if let Label::Name(name) = l { number.get(name.as_str()).copied() } else { None };
+        let of = |l: &Label| {
+            if let Label::Name(name) = l {
+                number.get(name.as_str()).copied()
+            } else {
+                None
+            }
+        };
         return (Some(Labels::Int(labels.iter().filter_map(of).collect())), classes);
     }
     if let Some(Label::List(first)) = labels.first() {
         let width = first.len();
         let data = labels
             .iter()
-            .flat_map(|l| if let Label::List(list) = l { list.as_slice() } else { &[] })
+            .flat_map(|l| {
+                if let Label::List(list) = l {
+                    list.as_slice()
+                } else {
+                    &[]
+                }
+            })
             .map(|x| *x as f32)
             .collect();
         return (Some(Labels::Matrix { width, data }), classes);
     }
-    let number = |l: &Label| if let Label::Number(x, integer) = l { Some((*x, *integer)) } else { None };
+    let number = |l: &Label| {
+        if let Label::Number(x, integer) = l {
+            Some((*x, *integer))
+        } else {
+            None
+        }
+    };
     let numbers: Vec<(f64, bool)> = labels.iter().filter_map(number).collect();
     let integers = needs == LabelKind::Int || (needs == LabelKind::Any && numbers.iter().all(|n| n.1));
     let labels = if integers {
@@ -188,8 +214,11 @@ pub fn read_lines(path: &Path) -> Result<Vec<String>> {
 pub fn read_texts(path: &Path, column: Option<&str>) -> Result<Vec<String>> {
     if Format::of(path).is_none() && path.is_file() {
         if let Some(column) = column {
-            return Err(Error::data(format!("`{}` is read as plain text and has no column `{column}`", path.display()))
-                .with_hint("rows are read from `.jsonl`, `.csv`, `.tsv`, `.parquet` and `.arrow` files"));
+            return Err(Error::data(format!(
+                "`{}` is read as plain text and has no column `{column}`",
+                path.display()
+            ))
+            .with_hint("rows are read from `.jsonl`, `.csv`, `.tsv`, `.parquet` and `.arrow` files"));
         }
         return read_lines(path);
     }
@@ -266,8 +295,12 @@ pub fn read_beir(dir: &Path, split: &str) -> Result<Beir> {
         }
     }
     if beir.queries.is_empty() {
-        return Err(Error::data(format!("no query of `{}` has a relevant document in `{}`", dir.display(), path.display()))
-            .with_hint("the ids in `query-id` must be those of `queries.jsonl`, and scores above 0"));
+        return Err(Error::data(format!(
+            "no query of `{}` has a relevant document in `{}`",
+            dir.display(),
+            path.display()
+        ))
+        .with_hint("the ids in `query-id` must be those of `queries.jsonl`, and scores above 0"));
     }
     beir.corpus = corpus;
     Ok(beir)
@@ -331,7 +364,11 @@ fn read_documents(path: &Path, titled: bool) -> Result<Vec<(String, String)>> {
         let Some(text) = part("text")? else {
             return Err(Problem::cell(Reason::MissingColumn, "text", "missing"));
         };
-        let text = if titled { format!("{title} {text}").trim().to_owned() } else { text.to_owned() };
+        let text = if titled {
+            format!("{title} {text}").trim().to_owned()
+        } else {
+            text.to_owned()
+        };
         Ok((id, text))
     })?;
     if rows.is_empty() {
@@ -356,6 +393,8 @@ fn read_qrels(path: &Path) -> Result<Vec<(String, String, f64)>> {
         };
         Ok((id_of(cells, &["query-id", "query_id"])?, id_of(cells, &["corpus-id", "corpus_id"])?, score))
     })
-    .map_err(|e| e.with_hint("the file has to begin with the header `query-id`, `corpus-id`, `score`, separated by tabs"))?;
+    .map_err(|e| {
+        e.with_hint("the file has to begin with the header `query-id`, `corpus-id`, `score`, separated by tabs")
+    })?;
     Ok(rows.into_iter().map(|(_, row)| row).collect())
 }

@@ -126,8 +126,12 @@ fn batch() -> RecordBatch {
     let answers: DictionaryArray<Int32Type> = ANSWERS.into_iter().collect();
     let scores: ArrayRef = Arc::new(Float64Array::from(SCORES.to_vec()));
     let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
-    let columns =
-        [("id", ids), ("question", questions), ("answer", Arc::new(answers) as ArrayRef), ("score", scores)];
+    let columns = [
+        ("id", ids),
+        ("question", questions),
+        ("answer", Arc::new(answers) as ArrayRef),
+        ("score", scores),
+    ];
     RecordBatch::try_from_iter(columns).unwrap()
 }
 
@@ -135,14 +139,22 @@ fn delimited(delimiter: char) -> String {
     let mut text = format!("id{delimiter}question{delimiter}answer{delimiter}score\r\n");
     for i in 0..3 {
         let question = QUESTIONS[i].replace('"', "\"\"");
-        text.push_str(&format!("{}{delimiter}\"{question}\"{delimiter}{}{delimiter}{}\r\n", i + 1, ANSWERS[i], SCORES[i]));
+        text.push_str(&format!(
+            "{}{delimiter}\"{question}\"{delimiter}{}{delimiter}{}\r\n",
+            i + 1,
+            ANSWERS[i],
+            SCORES[i]
+        ));
     }
     text
 }
 
 fn write_all_formats(place: &Place) -> Vec<&'static str> {
     let objects: Vec<String> = (0..3)
-        .map(|i| serde_json::json!({"id": i + 1, "question": QUESTIONS[i], "answer": ANSWERS[i], "score": SCORES[i]}).to_string())
+        .map(|i| {
+            serde_json::json!({"id": i + 1, "question": QUESTIONS[i], "answer": ANSWERS[i], "score": SCORES[i]})
+                .to_string()
+        })
         .collect();
     place.write("a.jsonl", objects.join("\n"));
     place.write("a.json", format!("[{}]", objects.join(",\n")));
@@ -161,7 +173,15 @@ fn write_all_formats(place: &Place) -> Vec<&'static str> {
     let mut writer = arrow_ipc::writer::StreamWriter::try_new(file, &batch.schema()).unwrap();
     writer.write(&batch).unwrap();
     writer.finish().unwrap();
-    vec!["a.jsonl", "a.json", "a.csv", "a.tsv", "a.parquet", "a.feather", "a.arrow"]
+    vec![
+        "a.jsonl",
+        "a.json",
+        "a.csv",
+        "a.tsv",
+        "a.parquet",
+        "a.feather",
+        "a.arrow",
+    ]
 }
 
 #[test]
@@ -244,7 +264,10 @@ fn bad_rows_are_refused_by_file_line_and_column() {
     assert!(place.entries().is_empty(), "nothing half-made stays");
     // A single one reads as one sentence.
     place.write("one.jsonl", "{\"q\": \"a\"}\n{\"q\": \"\"}\n");
-    assert_eq!(message(place.open(&spec("one.jsonl", LabelKind::None))).0, "`one.jsonl` line 2, column `q`: empty text");
+    assert_eq!(
+        message(place.open(&spec("one.jsonl", LabelKind::None))).0,
+        "`one.jsonl` line 2, column `q`: empty text"
+    );
 }
 
 #[test]
@@ -269,7 +292,10 @@ fn bad_rows_are_skipped_and_counted_by_reason() {
     assert_eq!(store.locate(1), "`bad.jsonl` line 14");
     assert_eq!(store.labels(&[0, 1]), Some(Labels::Float(vec![1.0, 0.5])));
     let lines = report.lines(store.files()).join("\n");
-    assert!(lines.contains("left out: 2 rows (bad label), first `bad.jsonl` line 6, column `label`: NaN"), "{lines}");
+    assert!(
+        lines.contains("left out: 2 rows (bad label), first `bad.jsonl` line 6, column `label`: NaN"),
+        "{lines}"
+    );
     // None usable at all is an error even so.
     place.write("none.jsonl", "{\"q\": \"\"}\n{\"q\": \"\"}\n");
     spec.paths = vec!["none.jsonl".into()];
@@ -281,16 +307,21 @@ fn bad_rows_are_skipped_and_counted_by_reason() {
 
 #[test]
 fn wrong_columns_are_told_with_what_there_is() {
-    let place = Place::with("a.jsonl", "{\"query\": \"a\", \"answer\": \"b\", \"n\": 3, \"negatives\": [\"x\", \"y\"]}\n");
+    let place =
+        Place::with("a.jsonl", "{\"query\": \"a\", \"answer\": \"b\", \"n\": 3, \"negatives\": [\"x\", \"y\"]}\n");
     let with = |columns: &[&str], label: Option<&str>, needs: LabelKind| {
         let mut spec = spec("a.jsonl", needs);
         spec.columns = (!columns.is_empty()).then(|| columns.iter().map(|c| (*c).to_owned()).collect());
         spec.label = label.map(str::to_owned);
         spec
     };
-    let refused = |columns: &[&str], label: Option<&str>, needs: LabelKind| message(place.open(&with(columns, label, needs)));
+    let refused =
+        |columns: &[&str], label: Option<&str>, needs: LabelKind| message(place.open(&with(columns, label, needs)));
     let none = LabelKind::None;
-    assert_eq!(refused(&["querry"], None, none), ("no column `querry` in `a.jsonl`".into(), "did you mean `query`?".into()));
+    assert_eq!(
+        refused(&["querry"], None, none),
+        ("no column `querry` in `a.jsonl`".into(), "did you mean `query`?".into())
+    );
     assert_eq!(refused(&["n"], None, none).0, "column `n` of `a.jsonl` holds numbers, not text");
     let (text, hint) = refused(&[], None, none);
     assert_eq!(text, "column `negatives` of `a.jsonl` holds lists of texts, not text");
@@ -298,7 +329,11 @@ fn wrong_columns_are_told_with_what_there_is() {
     let (text, hint) = refused(&["query", "answer"], None, LabelKind::Float);
     assert_eq!(text, "`a.jsonl` has no label column, and the loss needs one");
     assert!(hint.contains("`label`, `labels`, `score`, `scores`") && hint.contains("`n` (numbers)"), "{hint}");
-    assert!(refused(&["query"], Some("answer"), LabelKind::Float).0.contains("holds text (`b`), and the loss needs numbers"));
+    assert!(
+        refused(&["query"], Some("answer"), LabelKind::Float)
+            .0
+            .contains("holds text (`b`), and the loss needs numbers")
+    );
     assert!(refused(&["query"], Some("query"), none).0.contains("both an input column and the label"));
     let mut prompted = with(&["query"], None, none);
     prompted.prompts.insert("answer".into(), "p: ".into());
@@ -320,23 +355,33 @@ fn missing_and_empty_inputs() {
     place.write("old.feather", "FEA1....");
     place.write("numbers.jsonl", "{\"a\": 1}\n");
     let refused = |path: &str| message(place.open(&spec(path, LabelKind::None)));
-    assert_eq!(refused("trian.jsonl"), ("no such file or directory: `trian.jsonl`".into(), "did you mean `train.jsonl`?".into()));
+    assert_eq!(
+        refused("trian.jsonl"),
+        ("no such file or directory: `trian.jsonl`".into(), "did you mean `train.jsonl`?".into())
+    );
     assert_eq!(refused("*.csv").0, "`*.csv` matches no file");
     assert_eq!(refused("empty.jsonl").0, "no rows in `empty.jsonl`");
     assert!(refused("broken.parquet").0.starts_with("cannot read `broken.parquet` as Parquet: "));
     assert!(refused("old.feather").1.contains("Feather 2"));
-    assert_eq!(refused("numbers.jsonl"), ("`numbers.jsonl` has no text column".into(), "it has `a` (numbers)".into()));
+    assert_eq!(
+        refused("numbers.jsonl"),
+        ("`numbers.jsonl` has no text column".into(), "it has `a` (numbers)".into())
+    );
 }
 
 #[test]
 fn labels_become_what_the_loss_takes() {
     let place = Place::new();
-    let rows = |labels: &[&str]| labels.iter().map(|l| format!("{{\"t\": \"x\", \"label\": {l}}}\n")).collect::<String>();
+    let rows =
+        |labels: &[&str]| labels.iter().map(|l| format!("{{\"t\": \"x\", \"label\": {l}}}\n")).collect::<String>();
     let labels = |content: String, needs: LabelKind| {
         place.write("l.jsonl", content);
         place.open(&spec("l.jsonl", needs)).map(|s| s.labels(&(0..s.len() as u32).collect::<Vec<_>>()))
     };
-    assert_eq!(labels(rows(&["1", "0.5", "true"]), LabelKind::Float).unwrap(), Some(Labels::Float(vec![1.0, 0.5, 1.0])));
+    assert_eq!(
+        labels(rows(&["1", "0.5", "true"]), LabelKind::Float).unwrap(),
+        Some(Labels::Float(vec![1.0, 0.5, 1.0]))
+    );
     assert_eq!(labels(rows(&["1", "2.0", "0"]), LabelKind::Int).unwrap(), Some(Labels::Int(vec![1, 2, 0])));
     assert_eq!(labels(rows(&["1", "2"]), LabelKind::Any).unwrap(), Some(Labels::Int(vec![1, 2])));
     assert_eq!(labels(rows(&["1", "2.0"]), LabelKind::Any).unwrap(), Some(Labels::Float(vec![1.0, 2.0])));
@@ -347,9 +392,14 @@ fn labels_become_what_the_loss_takes() {
     };
     assert_eq!(labels(rows(&["[1, 2]", "[3, 4]"]), LabelKind::Matrix).unwrap(), Some(matrix));
     let error = |content: String, needs| labels(content, needs).unwrap_err().to_string();
-    assert_eq!(error(rows(&["1", "0.5"]), LabelKind::Int), "`l.jsonl` line 2, column `label`: 0.5 is not a class number");
+    assert_eq!(
+        error(rows(&["1", "0.5"]), LabelKind::Int),
+        "`l.jsonl` line 2, column `label`: 0.5 is not a class number"
+    );
     assert!(error(rows(&["[1, 2]", "[3]"]), LabelKind::Matrix).contains("1 labels where the first row has 2 labels"));
-    assert!(error(rows(&["[1, 2]"]), LabelKind::Float).contains("lists of numbers, and the loss needs one number a row"));
+    assert!(
+        error(rows(&["[1, 2]"]), LabelKind::Float).contains("lists of numbers, and the loss needs one number a row")
+    );
 }
 
 #[test]
@@ -382,9 +432,8 @@ fn the_report_counts_lengths_truncation_and_repetition() {
     let mut place = Place::new();
     place.words.limit = Some(4);
     // Lengths 1 + words: 2, 3, ..., 11, and the first pair once more.
-    let mut text: String = (1..=10)
-        .map(|n| format!("{{\"q\": \"{}\", \"a\": \"same\"}}\n", vec!["w"; n].join(" ")))
-        .collect();
+    let mut text: String =
+        (1..=10).map(|n| format!("{{\"q\": \"{}\", \"a\": \"same\"}}\n", vec!["w"; n].join(" "))).collect();
     text.push_str("{\"q\": \"w\", \"a\": \"same\"}\n");
     place.write("a.jsonl", text);
     let store = place.open(&spec("a.jsonl", LabelKind::None)).unwrap();
@@ -595,4 +644,90 @@ fn real_data_sets() {
     let beir = read_beir(&shared.join("cranfield"), "test").unwrap();
     assert_eq!((beir.corpus.len(), beir.queries.len(), beir.missing_documents), (1400, 225, 0));
     assert_eq!(read_lines(&shared.join("sentences/sentences.txt")).unwrap().len(), 19_991);
+}
+
+/// Not a test of its own: what the tests below run in processes of their own.
+#[test]
+#[ignore = "started by other tests"]
+fn child_opens_a_store() {
+    let Some(dir) = std::env::var_os("TALLOW_TEST_DIR").map(PathBuf::from) else {
+        return;
+    };
+    let words = Words::new();
+    let before = tallow::util::memory::peak();
+    let store = Store::open_or_build_in(
+        &dir.join("cache"),
+        &spec("a.jsonl", LabelKind::None),
+        &dir,
+        &words,
+        &Progress::hidden(),
+    );
+    let store = store.unwrap();
+    let report = store.report();
+    let told = serde_json::json!({
+        "grown": tallow::util::memory::peak() - before,
+        "rows": store.len(),
+        "repeated": report.columns[0].repeated,
+        "seconds": report.seconds,
+    });
+    fs::write(dir.join(format!("told-{}.json", std::process::id())), told.to_string()).unwrap();
+}
+
+fn start_child(dir: &Path) -> std::process::Child {
+    std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "data::child_opens_a_store"])
+        .env("TALLOW_TEST_DIR", dir)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn told(dir: &Path) -> Vec<serde_json::Value> {
+    let files = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+    let told = files.filter(|p| p.file_name().unwrap().to_string_lossy().starts_with("told-"));
+    told.map(|p| serde_json::from_str(&fs::read_to_string(p).unwrap()).unwrap()).collect()
+}
+
+fn write_rows(place: &Place, rows: usize) {
+    use std::io::Write;
+    let mut out = std::io::BufWriter::new(fs::File::create(place.path("a.jsonl")).unwrap());
+    let filler = "some more words that make the row as long as rows are, give or take a few words".repeat(2);
+    for i in 0..rows {
+        writeln!(out, "{{\"q\": \"question {i}\", \"d\": \"document {i} {filler}\"}}").unwrap();
+    }
+    out.flush().unwrap();
+}
+
+#[test]
+fn memory_does_not_grow_with_the_rows() {
+    let grown = |rows: usize| {
+        let place = Place::new();
+        write_rows(&place, rows);
+        assert!(start_child(place.dir.path()).wait().unwrap().success());
+        let told = told(place.dir.path()).remove(0);
+        assert_eq!(told["rows"], rows);
+        assert_eq!(told["repeated"], 0);
+        told["grown"].as_u64().unwrap()
+    };
+    if tallow::util::memory::peak() == 0 {
+        eprintln!("skipped: this system does not tell how much memory a process uses");
+        return;
+    }
+    let (few, many) = (grown(10_000), grown(150_000));
+    // 30 MB of text and 20 MB of tokens more. Pages of mapped files that were looked at count too, hence the margin.
+    assert!(many < few + (14 << 20), "{few} bytes for 10,000 rows, {many} for 150,000");
+}
+
+#[test]
+fn processes_that_build_the_same_at_once_all_end_well() {
+    let place = Place::new();
+    write_rows(&place, 20_000);
+    let children: Vec<_> = (0..4).map(|_| start_child(place.dir.path())).collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    let told = told(place.dir.path());
+    assert_eq!(told.len(), 4);
+    assert!(told.iter().all(|t| t["rows"] == 20_000));
+    assert_eq!(place.entries().len(), 1);
 }

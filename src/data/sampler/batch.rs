@@ -53,6 +53,8 @@ impl Sampler for DefaultBatchSampler {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
     use super::*;
 
     fn sampler(rows: usize, batch_size: usize, drop_last: bool, shuffle: bool) -> DefaultBatchSampler {
@@ -106,6 +108,15 @@ mod tests {
         };
         let error = DefaultBatchSampler::new(7, settings).unwrap_err();
         assert_eq!(error.to_string(), "no batch is left of 7 rows at a batch size of 8");
-        assert!(DefaultBatchSampler::new(7, SamplerSettings { batch_size: 0, ..settings }).is_err());
+        assert!(
+            DefaultBatchSampler::new(
+                7,
+                SamplerSettings {
+                    batch_size: 0,
+                    ..settings
+                }
+            )
+            .is_err()
+        );
     }
 }

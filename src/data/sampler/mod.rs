@@ -11,9 +11,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::store::Store;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flow::Card;
 use crate::util::seed::Rng;
+use crate::util::suggest;
 
 /// How rows are put into batches, by sentence-transformers' names (`BatchSamplers`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -119,6 +120,22 @@ impl EpochPlan {
 }
 
 impl BatchSampler {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::BatchSampler, Self::NoDuplicates, Self::NoDuplicatesHashed];
+
+    /// Every name a recipe may use.
+    pub const NAMES: [&str; 3] = ["batch_sampler", "no_duplicates", "no_duplicates_hashed"];
+
+    /// By its name in recipes.
+    ///
+    /// # Errors
+    /// When there is no such sampler.
+    pub fn from_name(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|s| s.name() == name).ok_or_else(|| {
+            Error::usage(format!("no batch sampler `{name}`")).with_hint(suggest::hint(name, Self::NAMES))
+        })
+    }
+
     /// The name in recipes.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -156,7 +173,6 @@ fn order(rows: usize, settings: &SamplerSettings, epoch: u64) -> Vec<u32> {
 
 /// The errors common to all samplers.
 fn check(rows: usize, settings: &SamplerSettings, first_epoch: impl FnOnce() -> usize) -> Result<()> {
-    use crate::error::Error;
     if settings.batch_size == 0 {
         return Err(Error::usage("`per_device_train_batch_size` is 0"));
     }
@@ -172,4 +188,23 @@ fn check(rows: usize, settings: &SamplerSettings, first_epoch: impl FnOnce() -> 
         }));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn names_lead_to_samplers() {
+        assert_eq!(BatchSampler::ALL.map(BatchSampler::name), BatchSampler::NAMES);
+        for name in BatchSampler::NAMES {
+            let sampler = BatchSampler::from_name(name).unwrap();
+            // The recipe's spelling is serde's.
+            assert_eq!(serde_json::to_value(sampler).unwrap(), name);
+        }
+        let error = BatchSampler::from_name("no_duplicate").unwrap_err();
+        assert_eq!(error.hint(), Some("did you mean `no_duplicates`?"));
+    }
 }

@@ -179,6 +179,8 @@ fn wake(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
     use super::*;
     use crate::util::seed::{Rng, mix};
 
@@ -287,7 +289,13 @@ mod tests {
     fn a_million_rows_in_seconds() {
         // Half the rows share one of 100 anchors: walking over the deferred rows for each batch would take hours.
         let n = 1_000_000u64;
-        let anchor = |i: u64| if i.is_multiple_of(2) { mix(i % 200) } else { mix(1_000_000 + i) };
+        let anchor = |i: u64| {
+            if i.is_multiple_of(2) {
+                mix(i % 200)
+            } else {
+                mix(1_000_000 + i)
+            }
+        };
         let ids = Arc::new(Ids((0..n).flat_map(|i| [anchor(i), mix(1 << 40 | i)]).collect(), 2));
         let started = std::time::Instant::now();
         let sampler = NoDuplicatesBatchSampler::new(ids, settings(64, false)).unwrap();

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::files::DataFile;
-use super::lines::{LineReader, utf8};
+use super::lines::{Line, LineReader, utf8};
 use super::{Cells, Problem, Reason, Row, Source, Value};
 use crate::error::{Error, Result};
 
@@ -67,7 +67,7 @@ impl Delimited {
         let (mut begins, mut mark) = (None, (0, 0));
         let (mut fields, mut field, mut at, mut size) = (Vec::new(), Vec::new(), At::Start, 0);
         loop {
-            let Some((number, line, end)) = self.lines.next()? else {
+            let Some(Line { number, content, end }) = self.lines.next()? else {
                 let Some(begins) = begins else {
                     return Ok(None);
                 };
@@ -75,11 +75,11 @@ impl Delimited {
                 self.lines.back_to(mark)?;
                 return Ok(Some((begins, Record::Unclosed)));
             };
-            if begins.is_none() && line.is_empty() {
+            if begins.is_none() && content.is_empty() {
                 continue;
             }
-            size += line.len() + end.len();
-            for &byte in line {
+            size += content.len() + end.len();
+            for &byte in content {
                 at = match at {
                     At::Start if byte == b'"' => At::Quoted,
                     At::Quoted if byte == b'"' => At::Closed,
@@ -147,6 +147,8 @@ impl Source for Delimited {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
     use super::super::files::Format;
     use super::*;
 
@@ -183,8 +185,16 @@ mod tests {
 
     #[test]
     fn quotes_line_ends_and_line_numbers() {
-        let read = rows(b',', b"\xEF\xBB\xBFa, b\r\n1,\"x, \"\"y\"\"\"\r\n\r\n\"two\r\nlines\",5\" disk\n,last").unwrap();
-        assert_eq!(read, [ok(2, &["1", "x, \"y\""]), ok(4, &["two\r\nlines", "5\" disk"]), ok(6, &["", "last"])]);
+        let read =
+            rows(b',', b"\xEF\xBB\xBFa, b\r\n1,\"x, \"\"y\"\"\"\r\n\r\n\"two\r\nlines\",5\" disk\n,last").unwrap();
+        assert_eq!(
+            read,
+            [
+                ok(2, &["1", "x, \"y\""]),
+                ok(4, &["two\r\nlines", "5\" disk"]),
+                ok(6, &["", "last"])
+            ]
+        );
     }
 
     #[test]

@@ -31,7 +31,8 @@ const ENDINGS: &[(&str, Format)] = &[
     ("ipc", Format::Arrow),
 ];
 
-const KNOWN: &str = "formats are known by their endings: `.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`, `.arrow`, `.feather`";
+const KNOWN: &str =
+    "formats are known by their endings: `.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`, `.arrow`, `.feather`";
 
 impl Format {
     /// By the file's ending.
@@ -92,7 +93,9 @@ impl Files {
     /// When there is no such file, a glob matches nothing, a directory has no data files, or an ending is unknown.
     pub fn resolve(paths: &[String], base_dir: &Path) -> Result<Self> {
         if paths.is_empty() {
-            return Err(Error::data("the data set names no file").with_hint("set `path` to a file, a glob or a directory"));
+            return Err(
+                Error::data("the data set names no file").with_hint("set `path` to a file, a glob or a directory")
+            );
         }
         let mut found = Self::default();
         for path in paths {
@@ -144,7 +147,8 @@ impl Files {
             require_literal_leading_dot: true,
             ..glob::MatchOptions::new()
         };
-        let matches = glob::glob_with(&pattern, options).map_err(|e| Error::data(format!("`{written}` is not a glob: {e}")))?;
+        let matches =
+            glob::glob_with(&pattern, options).map_err(|e| Error::data(format!("`{written}` is not a glob: {e}")))?;
         let (mut any, before) = (false, self.0.len());
         for entry in matches {
             let entry = entry.map_err(|e| {
@@ -227,6 +231,8 @@ pub(crate) fn missing(written: &str, path: &Path) -> Error {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
     use super::*;
 
     fn tree() -> tempfile::TempDir {
@@ -261,7 +267,10 @@ mod tests {
         let error = resolve(&sub, "b.json").unwrap_err();
         assert_eq!(error.to_string(), "no such file or directory: `b.json`");
         assert_eq!(error.hint(), Some("did you mean `b.jsonl`?"));
-        assert_eq!(resolve(dir.path(), "empty").unwrap_err().to_string(), "the directory `empty` has no data files in it");
+        assert_eq!(
+            resolve(dir.path(), "empty").unwrap_err().to_string(),
+            "the directory `empty` has no data files in it"
+        );
         assert_eq!(resolve(&sub, "*.tsv").unwrap_err().to_string(), "`*.tsv` matches no file");
         assert!(resolve(&sub, "*.md").unwrap_err().to_string().contains("unknown formats"));
         assert!(resolve(&sub, "README.md").unwrap_err().hint().unwrap().contains("`.jsonl`"));

@@ -33,9 +33,10 @@ impl Lines {
 
 impl Source for Lines {
     fn next_row(&mut self) -> Result<Option<Row>> {
-        while let Some((number, line, _)) = self.lines.next()? {
-            if !line.iter().all(u8::is_ascii_whitespace) {
-                let cells = object(line, &mut self.names);
+        while let Some(line) = self.lines.next()? {
+            let number = line.number;
+            if !line.content.iter().all(u8::is_ascii_whitespace) {
+                let cells = object(line.content, &mut self.names);
                 return Ok(Some(Row { number, cells }));
             }
         }
@@ -51,7 +52,11 @@ pub fn open_json(file: &DataFile) -> Result<Box<dyn Source>> {
     // Also refuses UTF-16.
     let lines = Lines::open(file)?;
     let mut list = List::open(file)?;
-    if list.enter()? { Ok(Box::new(list)) } else { Ok(Box::new(lines)) }
+    if list.enter()? {
+        Ok(Box::new(list))
+    } else {
+        Ok(Box::new(lines))
+    }
 }
 
 /// The elements of one list, read one at a time.
@@ -233,6 +238,8 @@ fn quote_non_finite(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
     use super::super::files::Format;
     use super::*;
 
@@ -266,7 +273,9 @@ mod tests {
 
     #[test]
     fn every_kind_of_cell() {
-        let rows = rows("a.jsonl", br#"{"t":["a"],"n":[1,2.5],"m":[1,"a"],"o":{"x":1},"f":true,"u":18446744073709551615}"#).unwrap();
+        let rows =
+            rows("a.jsonl", br#"{"t":["a"],"n":[1,2.5],"m":[1,"a"],"o":{"x":1},"f":true,"u":18446744073709551615}"#)
+                .unwrap();
         let values: Vec<Value> = rows[0].cells.clone().unwrap().into_iter().map(|c| c.1).collect();
         assert_eq!(values[0], Value::Texts(vec!["a".into()]));
         assert_eq!(values[1], Value::Numbers(vec![1.0, 2.5]));
@@ -280,7 +289,15 @@ mod tests {
     fn bad_rows_do_not_end_the_file() {
         let rows = rows("a.jsonl", b"{\"a\": \"\xff\"}\n{\"a\": \n[1]\n{\"a\": \"ok NaN\"}\n").unwrap();
         let reasons: Vec<_> = rows.iter().map(|r| r.cells.as_ref().err().map(|p| p.reason)).collect();
-        assert_eq!(reasons, [Some(Reason::BadUtf8), Some(Reason::Malformed), Some(Reason::Malformed), None]);
+        assert_eq!(
+            reasons,
+            [
+                Some(Reason::BadUtf8),
+                Some(Reason::Malformed),
+                Some(Reason::Malformed),
+                None
+            ]
+        );
         assert_eq!(rows[2].cells.as_ref().unwrap_err().text, "a list of numbers, not an object");
     }
 

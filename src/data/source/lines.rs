@@ -11,6 +11,15 @@ use crate::util::files;
 /// No line of a data file is this long; what is, is another kind of file.
 const LONGEST: u64 = 64 << 20;
 
+/// One line of a file.
+pub(super) struct Line<'a> {
+    /// From 1.
+    pub number: u64,
+    /// Without the line end.
+    pub content: &'a [u8],
+    pub end: &'static [u8],
+}
+
 /// A line reader that knows where it is.
 #[derive(Debug)]
 pub(super) struct LineReader {
@@ -39,8 +48,8 @@ impl LineReader {
         })
     }
 
-    /// Reads the next line; its content without the line end, and the line end itself. `None` at the end.
-    pub(super) fn next(&mut self) -> Result<Option<(u64, &[u8], &'static [u8])>> {
+    /// Reads the next line; `None` at the end.
+    pub(super) fn next(&mut self) -> Result<Option<Line<'_>>> {
         self.buffer.clear();
         let read = (&mut self.reader)
             .take(LONGEST)
@@ -62,7 +71,8 @@ impl LineReader {
             return Err(Error::data(format!("`{}` line {} is longer than 64 MiB", self.file.shown, self.line))
                 .with_hint("a `.jsonl` file has one object a line, a `.csv` file one row a line"));
         }
-        Ok(Some((self.line, content, end)))
+        let number = self.line;
+        Ok(Some(Line { number, content, end }))
     }
 
     /// Where the next line begins, to come back to with [`Self::back_to`].

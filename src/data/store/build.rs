@@ -119,7 +119,11 @@ impl<'a> Sink<'a> {
             offsets,
             prompts: Writer::create(dir.join(names::PROMPTS))?,
             texts: Writer::create(dir.join(names::TEXTS))?,
-            raw: if prompted { Some(Writer::create(dir.join(names::RAW))?) } else { None },
+            raw: if prompted {
+                Some(Writer::create(dir.join(names::RAW))?)
+            } else {
+                None
+            },
             places: Writer::create(dir.join(names::PLACES))?,
             rows: 0,
             written: 0,
@@ -130,7 +134,9 @@ impl<'a> Sink<'a> {
 
     fn write(&mut self, block: &[(Place, Usable)], preprocess: &dyn Preprocess) -> Result<()> {
         if self.rows + block.len() as u64 > u64::from(u32::MAX) {
-            return Err(Error::data("more than 4,294,967,295 rows in one data set").with_hint("split it, or set `limit`"));
+            return Err(
+                Error::data("more than 4,294,967,295 rows in one data set").with_hint("split it, or set `limit`")
+            );
         }
         let mut columns: Vec<Vec<Tokens>> = Vec::with_capacity(self.columns.len());
         for (c, prompt) in self.roles.prompts.iter().enumerate() {
@@ -289,7 +295,13 @@ impl LabelSink {
         match *self.width.get_or_insert(width) {
             wanted if wanted == width => Ok(row),
             wanted => {
-                let show = |w: usize| if w == 0 { "one label".to_owned() } else { format!("{w} labels") };
+                let show = |w: usize| {
+                    if w == 0 {
+                        "one label".to_owned()
+                    } else {
+                        format!("{w} labels")
+                    }
+                };
                 let text = format!("{} where the first row has {}", show(width), show(wanted));
                 Err(Problem::cell(Reason::BadLabel, &self.column, text))
             }
@@ -398,6 +410,8 @@ fn renumber(dir: &Path, rows: u64, number: &[f64]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
     use super::*;
 
     #[test]

@@ -45,7 +45,8 @@ pub fn folder() -> Result<PathBuf> {
             Err(error) => refused = Some(error),
         }
     }
-    Err(refused.unwrap_or_else(|| Error::data("there is no place for tokenised data").with_hint("set `TALLOW_CACHE_DIR`")))
+    Err(refused
+        .unwrap_or_else(|| Error::data("there is no place for tokenised data").with_hint("set `TALLOW_CACHE_DIR`")))
 }
 
 /// A hidden name beside `path` that no other process or thread uses.
@@ -87,7 +88,8 @@ impl Draft {
                 let _ = files::remove_dir(&aside);
             }
         }
-        Err(Error::data(format!("`{}` cannot be replaced", entry.display())).with_hint("remove it, or set `TALLOW_CACHE_DIR`"))
+        Err(Error::data(format!("`{}` cannot be replaced", entry.display()))
+            .with_hint("remove it, or set `TALLOW_CACHE_DIR`"))
     }
 }
 
@@ -125,7 +127,7 @@ fn prune_to(folder: &Path, keep: &Path, most_bytes: u64) {
             entries.push((age(&path.join(USED)), bytes, path));
         }
     }
-    entries.sort_by(|a, b| b.0.cmp(&a.0));
+    entries.sort_by_key(|e| std::cmp::Reverse(e.0));
     let mut total: u64 = entries.iter().map(|e| e.1).sum();
     for (_, bytes, path) in entries.iter().filter(|e| e.2 != keep) {
         if total <= most_bytes {
@@ -142,6 +144,8 @@ fn prune_to(folder: &Path, keep: &Path, most_bytes: u64) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
     use super::*;
 
     fn entry(folder: &Path, name: &str, bytes: usize, seconds_ago: u64) -> PathBuf {

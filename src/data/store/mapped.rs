@@ -107,10 +107,7 @@ impl<T: Plain> Mapped<T> {
             // being unlinked, which leaves a mapping whole.
             Some(unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))?)
         };
-        Ok(Self {
-            map,
-            kind: PhantomData,
-        })
+        Ok(Self { map, kind: PhantomData })
     }
 
     pub(super) fn slice(&self) -> &[T] {
@@ -124,6 +121,8 @@ impl<T: Plain> Mapped<T> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
     use super::*;
 
     #[test]

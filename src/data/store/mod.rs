@@ -26,7 +26,11 @@ use crate::util::progress::Progress;
 const MAGIC: &str = "tallow-store";
 /// Goes up when the files, or what is put into them from the same input, change.
 const VERSION: u32 = 1;
-const ENDIAN: &str = if cfg!(target_endian = "little") { "little" } else { "big" };
+const ENDIAN: &str = if cfg!(target_endian = "little") {
+    "little"
+} else {
+    "big"
+};
 
 mod names {
     pub const TOKENS: &str = "tokens.u32";
@@ -172,7 +176,11 @@ impl Store {
             offsets: Mapped::open(&at(names::OFFSETS), sequences + 1)?,
             prompts: Mapped::open(&at(names::PROMPTS), sequences)?,
             texts: Mapped::open(&at(names::TEXTS), sequences)?,
-            raw: if meta.has_raw { Some(Mapped::open(&at(names::RAW), sequences)?) } else { None },
+            raw: if meta.has_raw {
+                Some(Mapped::open(&at(names::RAW), sequences)?)
+            } else {
+                None
+            },
             places: Mapped::open(&at(names::PLACES), meta.rows * 2)?,
             labels: match meta.labels {
                 Some((_, width)) => Some(Mapped::open(&at(names::LABELS), meta.rows * width as u64)?),
@@ -272,8 +280,11 @@ impl Store {
             Some((self.tokens.slice().get(from as usize..to as usize)?, *prompts.get(at)?))
         });
         found.ok_or_else(|| {
-            Error::data(format!("the tokenised data of {} is damaged at row {row}, column {column}", self.sources.describe()))
-                .with_hint(format!("remove the folder `{}` from the cache", self.fingerprint))
+            Error::data(format!(
+                "the tokenised data of {} is damaged at row {row}, column {column}",
+                self.sources.describe()
+            ))
+            .with_hint(format!("remove the folder `{}` from the cache", self.fingerprint))
         })
     }
 
@@ -285,7 +296,11 @@ impl Store {
         let span = self.span(row)?;
         let offsets = self.offsets.slice();
         let ends = (offsets.get(span.start), offsets.get(span.end));
-        Ok(if let (Some(from), Some(to)) = ends { to.saturating_sub(*from) as usize } else { 0 })
+        Ok(if let (Some(from), Some(to)) = ends {
+            to.saturating_sub(*from) as usize
+        } else {
+            0
+        })
     }
 
     /// The batch of these rows: all sequences of column 0, then those of column 1, ...
