@@ -1,6 +1,8 @@
 //! What are the rows, and in which order does training see them? Files, column roles, the tokenised store, samplers.
 
+pub mod beir;
 pub mod columns;
+pub mod probe;
 pub mod report;
 pub mod sampler;
 pub mod source;

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow_array::{ArrayRef, DictionaryArray, Float64Array, Int64Array, RecordBatch, StringArray, types::Int32Type};
+use tallow::data::beir::{Beir, read_beir};
 use tallow::data::source::Reason;
-use tallow::data::texts::{read_beir, read_columns, read_lines, read_texts};
+use tallow::data::texts::{read_columns, read_lines, read_texts};
 use tallow::data::{BatchSampler, DatasetSpec, OnBadRow, SamplerSettings, Store};
 use tallow::flow::{LabelKind, Labels, Preprocess, Tokens};
 use tallow::util::progress::Progress;
@@ -232,6 +233,32 @@ fn a_directory_of_mixed_formats_is_one_data_set() {
     assert!(store.batch(&[2]).is_err());
 }
 
+#[test]
+fn damaged_binary_files_are_errors_not_panics() {
+    let place = Place::new();
+    write_all_formats(&place);
+    let mut errors = 0;
+    for name in ["a.parquet", "a.feather", "a.arrow"] {
+        let whole = fs::read(place.path(name)).unwrap();
+        let mut tried = Vec::new();
+        tried.extend((0..whole.len()).step_by(13).map(|cut| whole[..cut].to_vec()));
+        for at in (0..whole.len()).step_by(5) {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 0xFF;
+            tried.push(flipped);
+        }
+        for bytes in tried {
+            place.write(&format!("cut-{name}"), bytes);
+            // What was changed may be padding; then the rows are what they were, or other valid ones.
+            if let Err(error) = place.open(&spec(&format!("cut-{name}"), LabelKind::Float)) {
+                assert!(error.to_string().contains(&format!("cut-{name}`")), "{error}");
+                errors += 1;
+            }
+        }
+    }
+    assert!(errors > 300, "{errors}");
+}
+
 const BAD: &[u8] = b"{\"q\": \"good\", \"label\": 1}\n\
     {\"label\": 1}\n\
     {\"q\": 5, \"label\": 1}\n\
@@ -292,10 +319,7 @@ fn bad_rows_are_skipped_and_counted_by_reason() {
     assert_eq!(store.locate(1), "`bad.jsonl` line 14");
     assert_eq!(store.labels(&[0, 1]), Some(Labels::Float(vec![1.0, 0.5])));
     let lines = report.lines(store.files()).join("\n");
-    assert!(
-        lines.contains("left out: 2 rows (bad label), first `bad.jsonl` line 6, column `label`: NaN"),
-        "{lines}"
-    );
+    assert!(lines.contains("left out: 2 rows (bad label), first `bad.jsonl` line 6, column `label`: NaN"), "{lines}");
     // None usable at all is an error even so.
     place.write("none.jsonl", "{\"q\": \"\"}\n{\"q\": \"\"}\n");
     spec.paths = vec!["none.jsonl".into()];
@@ -363,10 +387,7 @@ fn missing_and_empty_inputs() {
     assert_eq!(refused("empty.jsonl").0, "no rows in `empty.jsonl`");
     assert!(refused("broken.parquet").0.starts_with("cannot read `broken.parquet` as Parquet: "));
     assert!(refused("old.feather").1.contains("Feather 2"));
-    assert_eq!(
-        refused("numbers.jsonl"),
-        ("`numbers.jsonl` has no text column".into(), "it has `a` (numbers)".into())
-    );
+    assert_eq!(refused("numbers.jsonl"), ("`numbers.jsonl` has no text column".into(), "it has `a` (numbers)".into()));
 }
 
 #[test]
@@ -591,7 +612,7 @@ fn tables_for_evaluators() {
     assert!(read_texts(&place.path("no.txt"), None).unwrap_err().to_string().starts_with("no such file"));
 }
 
-fn beir(place: &Place, qrels: &str) -> Result<tallow::data::texts::Beir> {
+fn beir(place: &Place, qrels: &str) -> Result<Beir> {
     place.write(
         "beir/corpus.jsonl",
         "{\"_id\": \"d1\", \"title\": \"Title\", \"text\": \"body \"}\n{\"_id\": 2, \"title\": \"\", \"text\": \"plain\"}\n\
@@ -680,6 +701,46 @@ fn start_child(dir: &Path) -> std::process::Child {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap()
+}
+
+#[test]
+#[ignore = "started by other tests"]
+fn child_tells_the_cache_folder() {
+    if let Some(out) = std::env::var_os("TALLOW_TEST_OUT") {
+        let told = match tallow::data::store::cache::folder() {
+            Ok(folder) => folder.display().to_string(),
+            Err(error) => format!("error: {error}"),
+        };
+        fs::write(out, told).unwrap();
+    }
+}
+
+#[test]
+fn the_cache_follows_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "in the way").unwrap();
+    let folder = |variables: &[(&str, &str)]| {
+        let out = dir.path().join("out");
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child
+            .args(["--ignored", "--exact", "data::child_tells_the_cache_folder"])
+            .env("TALLOW_TEST_OUT", &out);
+        for name in ["TALLOW_CACHE_DIR", "XDG_CACHE_HOME", "HOME"] {
+            child.env_remove(name);
+        }
+        child.env("TMPDIR", dir.path().join("tmp"));
+        child.envs(variables.iter().map(|(name, value)| (name, dir.path().join(value))));
+        assert!(child.stdout(std::process::Stdio::null()).status().unwrap().success());
+        fs::read_to_string(out).unwrap().replace(dir.path().to_str().unwrap(), "")
+    };
+    let all = [("TALLOW_CACHE_DIR", "own"), ("XDG_CACHE_HOME", "xdg"), ("HOME", "home")];
+    assert_eq!(folder(&all), "/own/store");
+    assert_eq!(folder(&all[1..]), "/xdg/tallow/store");
+    assert_eq!(folder(&all[2..]), "/home/.cache/tallow/store");
+    assert_eq!(folder(&[]), "/tmp/tallow/store");
+    // What was asked for by name is not silently replaced; what is only usual is.
+    assert!(folder(&[("TALLOW_CACHE_DIR", "file")]).starts_with("error: cannot create the directory `/file/store`"));
+    assert_eq!(folder(&[("XDG_CACHE_HOME", "file"), ("HOME", "home")]), "/home/.cache/tallow/store");
 }
 
 fn told(dir: &Path) -> Vec<serde_json::Value> {

@@ -11,13 +11,17 @@ use arrow_array::{Array, RecordBatch};
 use arrow_schema::{ArrowError, DataType, Schema};
 
 use super::files::DataFile;
+use super::guard::guard;
 use super::{Row, Source, Value};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The numbers of the schema's columns that are wanted; all of them without a wish.
 pub(super) fn projection(schema: &Schema, wanted: Option<&[String]>) -> Vec<usize> {
     let fields = schema.fields().iter().enumerate();
-    fields.filter(|(_, f)| wanted.is_none_or(|w| w.iter().any(|n| n == f.name()))).map(|(i, _)| i).collect()
+    fields
+        .filter(|(_, f)| wanted.is_none_or(|w| w.iter().any(|n| n == f.name())))
+        .map(|(i, _)| i)
+        .collect()
 }
 
 /// Rows out of record batches.
@@ -49,13 +53,21 @@ impl Batches {
 impl Source for Batches {
     fn next_row(&mut self) -> Result<Option<Row>> {
         while self.left == 0 {
-            let Some(batch) = self.reader.next() else {
+            let reader = &mut self.reader;
+            let batch = guard(&self.file, || match reader.next() {
+                None => Ok(None),
+                Some(Err(error)) => Err(error),
+                Some(Ok(batch)) => {
+                    let names: Vec<Arc<str>> =
+                        batch.schema().fields().iter().map(|f| Arc::from(f.name().as_str())).collect();
+                    let columns = batch.columns().iter().map(|c| values(c.as_ref()).into_iter()).collect();
+                    Ok(Some((batch.num_rows(), names, columns)))
+                }
+            });
+            let Some((rows, names, columns)) = batch? else {
                 return Ok(None);
             };
-            let batch = batch.map_err(|e| broken(&self.file, &e))?;
-            self.left = batch.num_rows();
-            self.names = batch.schema().fields().iter().map(|f| Arc::from(f.name().as_str())).collect();
-            self.columns = batch.columns().iter().map(|c| values(c.as_ref()).into_iter()).collect();
+            (self.left, self.names, self.columns) = (rows, names, columns);
         }
         self.left -= 1;
         self.number += 1;
@@ -66,12 +78,6 @@ impl Source for Batches {
             cells: Ok(cells),
         }))
     }
-}
-
-/// The error for a file that cannot be read as what its ending says.
-pub(super) fn broken(file: &DataFile, error: &dyn std::fmt::Display) -> Error {
-    Error::data(format!("cannot read `{}` as {:?}: {error}", file.shown, file.format))
-        .with_hint("the file is cut off, damaged or of another format: fetch or write it again")
 }
 
 macro_rules! primitives {

@@ -5,8 +5,9 @@ use std::io::{Read, Seek, SeekFrom};
 use arrow_ipc::reader::{FileReader, StreamReader};
 
 use super::Source;
-use super::array::{Batches, broken, projection};
+use super::array::{Batches, projection};
 use super::files::DataFile;
+use super::guard::guard;
 use crate::error::{Error, Result};
 use crate::util::files;
 
@@ -23,16 +24,18 @@ pub fn open(file: &DataFile, wanted: Option<&[String]>) -> Result<impl Source + 
         return Err(Error::data(format!("`{}` is in the old Feather format", file.shown))
             .with_hint("write it again with a current library (Feather 2 is Arrow IPC), or as Parquet"));
     }
+    // The columns are known only once a reader is there, and a reader takes its projection when it is made.
+    let again = files::open(&file.path)?;
     if start == b"ARROW1" {
-        let all = FileReader::try_new_buffered(opened, None).map_err(|e| broken(file, &e))?;
-        let columns = projection(&all.schema(), wanted);
-        drop(all);
-        let reader = FileReader::try_new_buffered(files::open(&file.path)?, Some(columns));
-        return Ok(Batches::new(reader.map_err(|e| broken(file, &e))?, file));
+        let reader = guard(file, || {
+            let columns = projection(&FileReader::try_new_buffered(opened, None)?.schema(), wanted);
+            FileReader::try_new_buffered(again, Some(columns))
+        })?;
+        return Ok(Batches::new(reader, file));
     }
-    let all = StreamReader::try_new_buffered(opened, None).map_err(|e| broken(file, &e))?;
-    let columns = projection(&all.schema(), wanted);
-    drop(all);
-    let reader = StreamReader::try_new_buffered(files::open(&file.path)?, Some(columns));
-    Ok(Batches::new(reader.map_err(|e| broken(file, &e))?, file))
+    let reader = guard(file, || {
+        let columns = projection(&StreamReader::try_new_buffered(opened, None)?.schema(), wanted);
+        StreamReader::try_new_buffered(again, Some(columns))
+    })?;
+    Ok(Batches::new(reader, file))
 }

@@ -109,7 +109,7 @@ impl Files {
         if path.is_dir() {
             let inside = files::list(&path)?;
             let before = self.0.len();
-            for entry in inside.into_iter().filter(|e| e.is_file() && !is_hidden(e)) {
+            for entry in inside.into_iter().filter(|e| e.is_file() && !is_hidden(e) && !is_description(e)) {
                 self.push_known(entry, base_dir);
             }
             if self.0.len() == before {
@@ -139,7 +139,10 @@ impl Files {
             written.to_owned()
         } else {
             // The base directory is meant literally, whatever characters it has.
-            Path::new(&glob::Pattern::escape(&base_dir.to_string_lossy())).join(written).to_string_lossy().into_owned()
+            Path::new(&glob::Pattern::escape(&base_dir.to_string_lossy()))
+                .join(written)
+                .to_string_lossy()
+                .into_owned()
         };
         // As in a shell: `*` stays within a folder and leaves hidden files out.
         let options = glob::MatchOptions {
@@ -209,6 +212,12 @@ fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'))
 }
 
+/// What `datasets` puts beside the rows when it saves a data set.
+fn is_description(path: &Path) -> bool {
+    let name = path.file_name().map(|n| n.to_string_lossy());
+    name.is_some_and(|n| ["dataset_info.json", "dataset_dict.json", "state.json"].contains(&n.as_ref()))
+}
+
 /// The error for a path that is not there, naming the nearest thing that is.
 pub(crate) fn missing(written: &str, path: &Path) -> Error {
     let error = Error::data(format!("no such file or directory: `{written}`"));
@@ -239,7 +248,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sub = dir.path().join("da[t]a");
         std::fs::create_dir(&sub).unwrap();
-        for name in ["b.jsonl", "a.csv", "README.md", ".hidden.csv", "c.PARQUET"] {
+        for name in [
+            "b.jsonl",
+            "a.csv",
+            "README.md",
+            ".hidden.csv",
+            "c.PARQUET",
+            "state.json",
+        ] {
             std::fs::write(sub.join(name), "x").unwrap();
         }
         std::fs::create_dir(dir.path().join("empty")).unwrap();
@@ -256,7 +272,7 @@ mod tests {
         let sub = dir.path().join("da[t]a");
         assert_eq!(resolve(dir.path(), "da[t]a").unwrap(), ["da[t]a/a.csv", "da[t]a/b.jsonl", "da[t]a/c.PARQUET"]);
         assert_eq!(resolve(&sub, "b.jsonl").unwrap(), ["b.jsonl"]);
-        assert_eq!(resolve(&sub, "*").unwrap(), ["a.csv", "b.jsonl", "c.PARQUET"]);
+        assert_eq!(resolve(&sub, "?.*").unwrap(), ["a.csv", "b.jsonl", "c.PARQUET"]);
         assert_eq!(resolve(&sub, "*.csv").unwrap(), ["a.csv"]);
     }
 

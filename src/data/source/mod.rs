@@ -4,6 +4,7 @@ mod array;
 pub mod arrow;
 pub mod csv;
 pub mod files;
+mod guard;
 pub mod jsonl;
 mod lines;
 pub mod parquet;

@@ -4,8 +4,9 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::Source;
-use super::array::{Batches, broken, projection};
+use super::array::{Batches, projection};
 use super::files::DataFile;
+use super::guard::guard;
 use crate::error::Result;
 use crate::util::files;
 
@@ -18,9 +19,11 @@ const BATCH: usize = 1024;
 /// When it cannot be opened or is not Parquet.
 pub fn open(file: &DataFile, wanted: Option<&[String]>) -> Result<impl Source + use<>> {
     let opened = files::open(&file.path)?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(opened).map_err(|e| broken(file, &e))?;
-    let columns = projection(builder.schema(), wanted);
-    let mask = ProjectionMask::roots(builder.parquet_schema(), columns);
-    let reader = builder.with_batch_size(BATCH).with_projection(mask).build().map_err(|e| broken(file, &e))?;
+    let reader = guard(file, || {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(opened)?;
+        let columns = projection(builder.schema(), wanted);
+        let mask = ProjectionMask::roots(builder.parquet_schema(), columns);
+        builder.with_batch_size(BATCH).with_projection(mask).build()
+    })?;
     Ok(Batches::new(reader, file))
 }

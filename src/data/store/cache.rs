@@ -65,6 +65,8 @@ pub(super) struct Draft {
 impl Draft {
     pub(super) fn create(entry: &Path) -> Result<Self> {
         let path = unique(entry);
+        // A process that had the same number long ago may have died over it.
+        files::remove_dir(&path)?;
         files::create_dir(&path)?;
         Ok(Self { path })
     }
