@@ -1,6 +1,7 @@
 //! One binary for all integration tests; a file a promise.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
+mod data;
 mod model;
 mod ops;
 mod optim;
