@@ -127,7 +127,10 @@ impl Evaluator for EmbeddingSimilarityEvaluator {
         let mut best = [f64::NAN; 2];
         for similarity in &similarities {
             let scores: Vec<f64> = blocks::pairwise(*similarity, &first, &second).into_iter().map(f64::from).collect();
-            let values = [("pearson", pearson(&self.scores, &scores)), ("spearman", spearman(&self.scores, &scores))];
+            let values = [
+                ("pearson", pearson(&self.scores, &scores)),
+                ("spearman", spearman(&self.scores, &scores)),
+            ];
             for ((metric, value), best) in values.into_iter().zip(&mut best) {
                 metrics.push(prefixed(name, &format!("{metric}_{similarity}")), value);
                 // `max` prefers the number to NaN.

@@ -27,7 +27,10 @@ pub const CARD: Card = Card {
         "Queries without a relevant document are left out.",
     ],
     paper: "https://arxiv.org/abs/2104.08663",
-    ..Card::new("InformationRetrievalEvaluator", "Exact search in a corpus: NDCG, MRR, MAP, recall, precision, accuracy.")
+    ..Card::new(
+        "InformationRetrievalEvaluator",
+        "Exact search in a corpus: NDCG, MRR, MAP, recall, precision, accuracy.",
+    )
 };
 
 /// What a recipe may set of an [`InformationRetrievalEvaluator`].
@@ -125,8 +128,15 @@ impl Settings for InformationRetrievalSettings {
         if self.ndcg_at_k.is_empty() {
             return Err(Error::usage("`ndcg_at_k` must not be empty: its largest number makes the primary metric"));
         }
-        for (text, name) in [("query_prompt", &self.query_prompt_name), ("corpus_prompt", &self.corpus_prompt_name)] {
-            let given = if text == "query_prompt" { &self.query_prompt } else { &self.corpus_prompt };
+        for (text, name) in [
+            ("query_prompt", &self.query_prompt_name),
+            ("corpus_prompt", &self.corpus_prompt_name),
+        ] {
+            let given = if text == "query_prompt" {
+                &self.query_prompt
+            } else {
+                &self.corpus_prompt
+            };
             if given.is_some() && name.is_some() {
                 return Err(Error::usage(format!("`{text}` and `{text}_name` exclude each other")));
             }
@@ -253,8 +263,11 @@ impl InformationRetrievalEvaluator {
                 .with_hint("the query ids of the relevance judgements must be those of the queries"));
         }
         if kept.iter().all(|query| query.relevant.is_empty()) {
-            return Err(Error::data(format!("none of the relevant documents is among the {} of the corpus", corpus.len()))
-                .with_hint("the document ids of the relevance judgements must be those of the corpus"));
+            return Err(Error::data(format!(
+                "none of the relevant documents is among the {} of the corpus",
+                corpus.len()
+            ))
+            .with_hint("the document ids of the relevance judgements must be those of the corpus"));
         }
         let documents = corpus.into_iter().map(|(_, text)| text).collect();
         Ok(Self {
@@ -313,7 +326,12 @@ impl InformationRetrievalEvaluator {
         let texts: Vec<&str> = self.queries.iter().map(|query| query.text.as_str()).collect();
         let queries = shared::encode(model, &texts, &for_queries)?;
         let dim = queries.dim();
-        let k = settings.cut_offs().iter().flat_map(|(_, cut_offs)| cut_offs.iter().copied()).max().unwrap_or_default();
+        let k = settings
+            .cut_offs()
+            .iter()
+            .flat_map(|(_, cut_offs)| cut_offs.iter().copied())
+            .max()
+            .unwrap_or_default();
         let mut searches: Vec<Search> =
             similarities.iter().map(|similarity| Search::new(*similarity, queries.clone(), k)).collect();
         drop(queries);

@@ -7,7 +7,11 @@ use crate::scoring::Similarity;
 /// `key` with the evaluator's name in front, if it has one.
 #[must_use]
 pub fn prefixed(name: &str, key: &str) -> String {
-    if name.is_empty() { key.to_owned() } else { format!("{name}_{key}") }
+    if name.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{name}_{key}")
+    }
 }
 
 /// Each item once, in the order they came.
@@ -38,10 +42,7 @@ pub fn similarities(named: Option<&[Similarity]>, main: Option<Similarity>, mode
 ///
 /// # Errors
 /// [`Error::Usage`] naming both keys.
-pub fn check_main(
-    named: (&str, Option<&[Similarity]>),
-    main: (&str, Option<Similarity>),
-) -> Result<()> {
+pub fn check_main(named: (&str, Option<&[Similarity]>), main: (&str, Option<Similarity>)) -> Result<()> {
     match (named.1.filter(|named| !named.is_empty()), main.1) {
         (Some(list), Some(function)) if !list.contains(&function) => {
             Err(Error::usage(format!("`{}` is `{function}`, which is not among `{}`", main.0, named.0))
@@ -80,12 +81,7 @@ pub fn check_columns(columns: &[(&str, usize)]) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Usage`] when the model has no prompt of that name.
-pub fn prompt(
-    model: &dyn Encode,
-    given: Option<&str>,
-    name: Option<&str>,
-    roles: &[&str],
-) -> Result<Option<String>> {
+pub fn prompt(model: &dyn Encode, given: Option<&str>, name: Option<&str>, roles: &[&str]) -> Result<Option<String>> {
     match (given, name) {
         (Some(given), _) => Ok(Some(given.to_owned())),
         (None, Some(name)) => match model.prompt(name) {
@@ -116,7 +112,9 @@ pub fn encode(model: &dyn Encode, texts: &[&str], options: &EncodeOptions) -> Re
         let text = texts.get(place / dim).copied().unwrap_or_default();
         let start: String = text.chars().take(60).collect();
         return Err(Error::model(format!("the model's embedding of `{start}` has values that are not finite"))
-            .with_hint("training has diverged, or the weights are damaged: lower `learning_rate`, set `max_grad_norm`"));
+            .with_hint(
+                "training has diverged, or the weights are damaged: lower `learning_rate`, set `max_grad_norm`",
+            ));
     }
     Ok(embeddings)
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::inputs;
 use crate::error::Result;
 use crate::flow::{Card, LabelKind, Labels, Loss, Outputs};
+use crate::ops::logsumexp;
 use crate::scoring::{Similarity, stable};
 use crate::util::registry::Settings;
 
@@ -95,9 +96,10 @@ impl Loss for CoSENTLoss {
         // Negated rather than turned round: NaN labels compare with nothing.
         #[allow(clippy::neg_cmp_op_on_partial_ord)]
         let other = inputs::mask(rows, rows, scores.device(), |i, j| !(labels[i] < labels[j]))?;
-        let differences = stable::masked_fill(&differences, &other, f64::NEG_INFINITY)?.flatten_all()?; // [n * n]
-        let one = stable::fill(&differences.narrow(0, 0, 1)?.detach(), 0.0)?; // e^0
-        Ok(stable::logsumexp(&Tensor::cat(&[&one, &differences], 0)?)?)
+        let differences = stable::masked_fill(&differences, &other, f64::NEG_INFINITY)?;
+        let by_row = logsumexp(&differences)?; // [n], -inf for the rows with the highest label
+        let one = inputs::vector(vec![0.0], by_row.dtype(), by_row.device())?; // e^0
+        Ok(logsumexp(&Tensor::cat(&[&one, &by_row], 0)?)?)
     }
 }
 
@@ -114,7 +116,10 @@ mod tests {
         let b = Tensor::new(&[[1.0f64, 0.0], [0.0, 1.0]], &device).unwrap();
         let outputs = Outputs::new(vec![a, b]);
         let value = |labels: Vec<f32>| {
-            let loss = CoSENTLoss { scale: 2.0, ..Default::default() };
+            let loss = CoSENTLoss {
+                scale: 2.0,
+                ..Default::default()
+            };
             loss.compute(&outputs, Some(&Labels::Float(labels))).unwrap().to_scalar::<f64>().unwrap()
         };
         // Cosines 1 and 0: in the right order, in the wrong order, without an order.
@@ -127,7 +132,10 @@ mod tests {
     fn gradient() {
         let labels = Labels::Float(vec![0.1, 0.9, 0.4, 0.4]);
         for similarity_fct in Similarity::ALL {
-            let loss = CoSENTLoss { scale: 3.0, similarity_fct };
+            let loss = CoSENTLoss {
+                scale: 3.0,
+                similarity_fct,
+            };
             check_gradient(&loss, &random_columns(2, 4, 5, 1), Some(&labels));
         }
     }
@@ -135,15 +143,17 @@ mod tests {
     #[test]
     fn refuses_what_it_cannot_use() {
         let outputs = Outputs::new(random_columns(2, 3, 4, 2));
-        let message = |labels: Option<Labels>| {
-            CoSENTLoss::default().compute(&outputs, labels.as_ref()).unwrap_err().to_string()
-        };
+        let message =
+            |labels: Option<Labels>| CoSENTLoss::default().compute(&outputs, labels.as_ref()).unwrap_err().to_string();
         assert_eq!(message(None), "`CoSENTLoss` takes a score a row, the batch has no labels");
         assert_eq!(
             message(Some(Labels::Float(vec![1.0]))),
             "`CoSENTLoss` takes a score a row, the batch has 3 rows and 1 labels"
         );
-        let matrix = Labels::Matrix { width: 2, data: vec![0.0; 6] };
+        let matrix = Labels::Matrix {
+            width: 2,
+            data: vec![0.0; 6],
+        };
         assert_eq!(message(Some(matrix)), "`CoSENTLoss` takes a score a row, the labels are lists of 2");
         let outputs = Outputs::new(random_columns(3, 3, 4, 2));
         let error = CoSENTLoss::default().compute(&outputs, None).unwrap_err();

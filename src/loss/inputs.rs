@@ -19,8 +19,7 @@ pub fn columns<'a>(card: &Card, outputs: &'a Outputs) -> Result<&'a [Tensor]> {
             (least, most) => format!("{least} to {most} input columns"),
         };
         let text = format!("`{}` takes {wanted}, the batch has {}", card.name, columns.len());
-        return Err(Error::data(text)
-            .with_hint(format!("name them with `columns`: {}", card.inputs.join(", or "))));
+        return Err(Error::data(text).with_hint(format!("name them with `columns`: {}", card.inputs.join(", or "))));
     }
     if let Some(first) = columns.first() {
         if first.rank() != 2 {
@@ -73,7 +72,8 @@ pub fn mask(
     device: &Device,
     at: impl Fn(usize, usize) -> bool,
 ) -> candle_core::Result<Tensor> {
-    let flat: Vec<u8> = (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j))).map(|(i, j)| u8::from(at(i, j))).collect();
+    let flat: Vec<u8> =
+        (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j))).map(|(i, j)| u8::from(at(i, j))).collect();
     Tensor::from_vec(flat, (rows, columns), device)
 }
 

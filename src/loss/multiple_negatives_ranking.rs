@@ -1,12 +1,13 @@
 //! MultipleNegativesRankingLoss: InfoNCE with in-batch negatives, in all the variants of sentence-transformers 6.
 
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::inputs;
 use crate::error::{Error, Result};
 use crate::flow::{Card, LabelKind, Labels, Loss, Outputs};
+use crate::ops::cross_entropy;
 use crate::scoring::{Similarity, stable};
 use crate::util::registry::Settings;
 
@@ -198,8 +199,7 @@ impl Loss for MultipleNegativesRankingLoss {
         let documents = Tensor::cat(&prepared[1..], 0)?; // [n * k, dim], column after column
 
         let mut directions = Vec::with_capacity(4);
-        let mut positive = None;
-        // In a fixed order, however they are named in the recipe.
+        // In a fixed order, however they are named in the recipe: `query_to_doc` comes first.
         for direction in Direction::ALL.into_iter().filter(|d| self.directions.contains(d)) {
             let (from, to) = match direction {
                 Direction::QueryToDoc => (queries, &documents),
@@ -209,27 +209,21 @@ impl Loss for MultipleNegativesRankingLoss {
             };
             let similarity = self.similarity_fct.prepared_matrix(from, to)?; // [n, n] or [n, n * k]
             let mut scores = similarity.affine(self.scale, 0.0)?;
-            if direction == Direction::QueryToDoc {
-                if let Some(penalty) = self.penalty(&similarity, rows)? {
-                    scores = scores.add(&penalty)?;
-                }
-                let own: Vec<u32> = (0..rows as u32).collect();
-                let own = Tensor::from_vec(own, (rows, 1), scores.device())?;
-                positive = Some(scores.gather(&own, D::Minus1)?.squeeze(D::Minus1)?); // [n]
+            if let Some(penalty) = self.penalty(direction, &similarity, rows)? {
+                scores = scores.add(&penalty)?;
             }
-            directions.push(remove(direction, &scores, rows, texts.as_ref())?);
+            directions.push(remove(direction, scores, rows, texts.as_ref())?);
         }
-        let Some(positive) = positive else {
-            return Err(Error::usage("`directions` must contain `query_to_doc`").within(format!("`{}`", CARD.name)));
-        };
-        let partition = match self.partition_mode {
-            PartitionMode::Joint => stable::logsumexp(&Tensor::cat(&directions, 1)?)?,
-            PartitionMode::PerDirection => {
-                let each = directions.iter().map(stable::logsumexp).collect::<candle_core::Result<Vec<_>>>()?;
-                Tensor::stack(&each, 0)?.mean(0)?
+        // In `query_to_doc`, and so in what begins with it, and in `doc_to_query` row i's positive is column i.
+        let targets: Vec<u32> = (0..rows as u32).collect();
+        match (self.partition_mode, directions.as_slice()) {
+            (_, [only]) => Ok(cross_entropy(only, &targets)?),
+            (PartitionMode::Joint, all) => Ok(cross_entropy(&Tensor::cat(all, 1)?, &targets)?),
+            (PartitionMode::PerDirection, all) => {
+                let each = all.iter().map(|scores| cross_entropy(scores, &targets));
+                Ok(Tensor::stack(&each.collect::<candle_core::Result<Vec<_>>>()?, 0)?.mean_all()?)
             }
-        }; // [n]
-        Ok(partition.sub(&positive)?.mean_all()?)
+        }
     }
 
     fn check_dim(&self, _dim: usize) -> Result<Vec<String>> {
@@ -245,10 +239,13 @@ impl Loss for MultipleNegativesRankingLoss {
 
 impl MultipleNegativesRankingLoss {
     /// What hardness weighting adds to the scores of `query_to_doc`: `[n, n * k]`, without a gradient.
-    fn penalty(&self, similarity: &Tensor, rows: usize) -> Result<Option<Tensor>> {
-        let Some(mode) = self.hardness_mode.filter(|_| self.hardness_strength > 0.0) else {
+    fn penalty(&self, direction: Direction, similarity: &Tensor, rows: usize) -> Result<Option<Tensor>> {
+        let Some(mode) = self.hardness_mode else {
             return Ok(None);
         };
+        if direction != Direction::QueryToDoc || self.hardness_strength == 0.0 {
+            return Ok(None);
+        }
         let spared = inputs::mask(rows, similarity.dim(1)?, similarity.device(), |i, j| {
             let (own, positive) = (j % rows == i, j < rows);
             match mode {
@@ -263,11 +260,11 @@ impl MultipleNegativesRankingLoss {
 }
 
 /// Takes out of the softmax what is no candidate: a text against itself, and duplicates if asked.
-fn remove(direction: Direction, scores: &Tensor, rows: usize, texts: Option<&Texts>) -> Result<Tensor> {
+fn remove(direction: Direction, scores: Tensor, rows: usize, texts: Option<&Texts>) -> Result<Tensor> {
     let to_documents = matches!(direction, Direction::QueryToDoc | Direction::DocToDoc);
     let same_side = matches!(direction, Direction::QueryToQuery | Direction::DocToDoc);
     if !same_side && texts.is_none() {
-        return Ok(scores.clone());
+        return Ok(scores);
     }
     let removed = inputs::mask(rows, scores.dim(1)?, scores.device(), |i, j| {
         let (column, row) = (usize::from(to_documents) + j / rows, j % rows);
@@ -278,7 +275,7 @@ fn remove(direction: Direction, scores: &Tensor, rows: usize, texts: Option<&Tex
         let positive = !same_side && row == i && column <= 1;
         !positive && texts.is_some_and(|texts| texts.duplicate(i, column, row))
     })?;
-    Ok(stable::masked_fill(scores, &removed, f64::NEG_INFINITY)?)
+    Ok(stable::masked_fill(&scores, &removed, f64::NEG_INFINITY)?)
 }
 
 /// The text ids of a batch, checked for their number.

@@ -30,9 +30,7 @@ pub fn check_gradient(loss: &dyn Loss, columns: &[Tensor], labels: Option<&Label
     let value = loss.compute(&Outputs::new(vars.iter().map(|v| v.as_tensor().clone()).collect()), labels).unwrap();
     assert_eq!(value.rank(), 0);
     let grads = value.backward().unwrap();
-    let at = |columns: Vec<Tensor>| {
-        loss.compute(&Outputs::new(columns), labels).unwrap().to_scalar::<f64>().unwrap()
-    };
+    let at = |columns: Vec<Tensor>| loss.compute(&Outputs::new(columns), labels).unwrap().to_scalar::<f64>().unwrap();
     for (c, column) in columns.iter().enumerate() {
         let grad = grads.get(&vars[c]).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
         let flat = column.flatten_all().unwrap().to_vec1::<f64>().unwrap();
@@ -80,7 +78,8 @@ fn every_loss_is_built_from_its_defaults() {
 
 #[test]
 fn wrappers_are_built_either_way() {
-    let ours = made("CoSENTLoss", json!({"scale": 10.0, "matryoshka": {"dims": [4, 8], "weights": [0.5, 1.0]}})).unwrap();
+    let ours =
+        made("CoSENTLoss", json!({"scale": 10.0, "matryoshka": {"dims": [4, 8], "weights": [0.5, 1.0]}})).unwrap();
     let theirs = json!({
         "loss": {"name": "CoSENTLoss", "scale": 10.0},
         "matryoshka_dims": [4, 8],

@@ -23,9 +23,8 @@ pub fn pairwise(similarity: Similarity, a: &Embeddings, b: &Embeddings) -> Vec<f
 }
 
 fn pair(similarity: Similarity, a: &[f32], b: &[f32]) -> f32 {
-    let sum = |term: fn(f64, f64) -> f64| -> f64 {
-        a.iter().zip(b).map(|(x, y)| term(f64::from(*x), f64::from(*y))).sum()
-    };
+    let sum =
+        |term: fn(f64, f64) -> f64| -> f64 { a.iter().zip(b).map(|(x, y)| term(f64::from(*x), f64::from(*y))).sum() };
     let value = match similarity {
         Similarity::Cosine => {
             let eps = super::cosine::NORMALIZE_EPS;
@@ -179,33 +178,42 @@ impl Search {
         let spans = (2 * rayon::current_num_threads()).div_ceil(query_blocks.max(1)).max(1);
         let span = documents.rows().div_ceil(spans).div_ceil(DOCUMENT_BLOCK).max(1) * DOCUMENT_BLOCK;
         let documents = documents.data();
-        self.heaps.par_chunks_mut(QUERY_BLOCK).zip(queries.par_chunks(QUERY_BLOCK * dim)).for_each(|(heaps, queries)| {
-            let found: Vec<Vec<BinaryHeap<Hit>>> = documents
-                .par_chunks(span * dim)
-                .zip(ranks.par_chunks(span))
-                .map(|(documents, ranks)| {
-                    let mut scores = Vec::new();
-                    let mut best = vec![BinaryHeap::new(); heaps.len()];
-                    for (documents, ranks) in
-                        documents.chunks(DOCUMENT_BLOCK * dim).zip(ranks.chunks(DOCUMENT_BLOCK))
-                    {
-                        block(similarity, dim, queries, documents, &mut scores);
-                        let columns = documents.len() / dim;
-                        for (heap, row) in best.iter_mut().zip(scores.chunks(columns.max(1))) {
-                            for (score, rank) in row.iter().zip(ranks) {
-                                keep(heap, k, Hit { score: *score, rank: *rank });
+        self.heaps.par_chunks_mut(QUERY_BLOCK).zip(queries.par_chunks(QUERY_BLOCK * dim)).for_each(
+            |(heaps, queries)| {
+                let found: Vec<Vec<BinaryHeap<Hit>>> = documents
+                    .par_chunks(span * dim)
+                    .zip(ranks.par_chunks(span))
+                    .map(|(documents, ranks)| {
+                        let mut scores = Vec::new();
+                        let mut best = vec![BinaryHeap::new(); heaps.len()];
+                        for (documents, ranks) in
+                            documents.chunks(DOCUMENT_BLOCK * dim).zip(ranks.chunks(DOCUMENT_BLOCK))
+                        {
+                            block(similarity, dim, queries, documents, &mut scores);
+                            let columns = documents.len() / dim;
+                            for (heap, row) in best.iter_mut().zip(scores.chunks(columns.max(1))) {
+                                for (score, rank) in row.iter().zip(ranks) {
+                                    keep(
+                                        heap,
+                                        k,
+                                        Hit {
+                                            score: *score,
+                                            rank: *rank,
+                                        },
+                                    );
+                                }
                             }
                         }
+                        best
+                    })
+                    .collect();
+                for best in found {
+                    for (heap, hits) in heaps.iter_mut().zip(best) {
+                        hits.into_iter().for_each(|hit| keep(heap, k, hit));
                     }
-                    best
-                })
-                .collect();
-            for best in found {
-                for (heap, hits) in heaps.iter_mut().zip(best) {
-                    hits.into_iter().for_each(|hit| keep(heap, k, hit));
                 }
-            }
-        });
+            },
+        );
     }
 
     /// The hits of each query, best first.
@@ -242,7 +250,10 @@ mod tests {
         (0..queries.rows())
             .map(|q| {
                 let mut hits: Vec<Hit> = (0..documents.rows())
-                    .map(|d| Hit { score: pair(similarity, queries.row(q), documents.row(d)), rank: d as u32 })
+                    .map(|d| Hit {
+                        score: pair(similarity, queries.row(q), documents.row(d)),
+                        rank: d as u32,
+                    })
                     .collect();
                 hits.sort();
                 hits.truncate(k);

@@ -1,8 +1,9 @@
 //! Cosine similarity and the normalisation it rests on.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{Result, Tensor};
 
-use super::{dot, stable};
+use super::dot;
+use crate::ops::l2_normalize;
 
 /// The eps of `torch.nn.functional.normalize`, which `cos_sim` and `pairwise_cos_sim` call.
 pub const NORMALIZE_EPS: f64 = 1e-12;
@@ -15,10 +16,7 @@ pub const COSINE_SIMILARITY_EPS: f64 = 1e-8;
 /// Below `eps` the divisor is a constant, so the gradient of a row of zeros is that of a division by `eps`, as in
 /// torch: finite, and large.
 pub fn normalize(x: &Tensor, eps: f64) -> Result<Tensor> {
-    let square = x.sqr()?.sum_keepdim(D::Minus1)?; // [n, 1]
-    let least = stable::fill(&square, eps * eps)?;
-    let norm = square.ge(&least)?.where_cond(&square, &least)?.sqrt()?;
-    x.broadcast_div(&norm)
+    l2_normalize(x, eps)
 }
 
 /// The cosine of each pair of rows: two `[n, dim]` to `[n]`.

@@ -36,7 +36,10 @@ fn names_and_aliases() {
 fn matrices_hold_the_pairs() {
     let mut rng = crate::util::seed::Rng::new(4);
     let mut draw = |rows: usize| {
-        Tensor::from_iter((0..rows * 5).map(|_| rng.normal()), &Device::Cpu).unwrap().reshape((rows, 5)).unwrap()
+        Tensor::from_iter((0..rows * 5).map(|_| rng.normal()), &Device::Cpu)
+            .unwrap()
+            .reshape((rows, 5))
+            .unwrap()
     };
     // Both ways of making a Euclidean matrix.
     for rows in [4, 40] {
@@ -65,7 +68,11 @@ fn gradients_match_finite_differences() {
     for similarity in Similarity::ALL {
         for pairwise in [true, false] {
             let score = |x: &Tensor, y: &Tensor| {
-                let s = if pairwise { similarity.pairwise(x, y) } else { similarity.matrix(x, y) };
+                let s = if pairwise {
+                    similarity.pairwise(x, y)
+                } else {
+                    similarity.matrix(x, y)
+                };
                 s.unwrap()
             };
             let (x, y) = (var(&a), var(&b));
@@ -114,18 +121,18 @@ fn nan_is_not_hidden() {
 }
 
 #[test]
-fn logsumexp_is_stable() {
-    let inf = f64::NEG_INFINITY;
-    let x = var(&[[1000.0, 1000.0, inf], [0.5, inf, inf], [inf, inf, inf], [-1e4, -1e4 + 1.0, 0.0]]);
-    let value = stable::logsumexp(&x).unwrap();
-    let values = value.to_vec1::<f64>().unwrap();
-    assert!((values[0] - (1000.0 + 2f64.ln())).abs() < 1e-12);
-    assert_eq!(&values[1..], [0.5, inf, 0.0]);
-    // Away from the -inf, so that the sum is finite.
-    let grads = gradient(&value.narrow(0, 0, 2).unwrap(), &x);
-    assert_eq!(grads[0], [0.5, 0.5, 0.0]);
-    assert_eq!(grads[1], [1.0, 0.0, 0.0]);
-    let grads = gradient(&value, &x);
-    assert_eq!(grads[2], [0.0; 3]);
-    assert_eq!(grads[3], [0.0, 0.0, 1.0]);
+fn the_stable_functions_have_torchs_subgradients() {
+    let x = var(&[[-1.0, 0.0, 4.0]]);
+    let check = |f: fn(&Tensor) -> candle_core::Result<Tensor>, values: [f64; 3], grads: [f64; 3]| {
+        let y = f(&x).unwrap();
+        assert_eq!(y.to_vec2::<f64>().unwrap(), [values]);
+        assert_eq!(gradient(&y, &x), [grads]);
+    };
+    check(stable::sqrt, [0.0, 0.0, 2.0], [0.0, 0.0, 0.25]);
+    check(stable::abs, [1.0, 0.0, 4.0], [-1.0, 0.0, 1.0]);
+    check(stable::relu, [0.0, 0.0, 4.0], [0.0, 0.0, 1.0]);
+    let mask = Tensor::new(&[[0u8, 1, 0]], &Device::Cpu).unwrap();
+    let y = stable::masked_fill(&x, &mask, f64::NEG_INFINITY).unwrap();
+    assert_eq!(y.to_vec2::<f64>().unwrap(), [[-1.0, f64::NEG_INFINITY, 4.0]]);
+    assert_eq!(gradient(&y, &x), [[1.0, 0.0, 1.0]]);
 }

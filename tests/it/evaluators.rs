@@ -1,5 +1,4 @@
 //! Evaluators equal the reference's: keys, their order, values, primary metrics.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,7 +6,7 @@ use serde_json::{Map, Value};
 use tallow::eval::{self, EvaluationData};
 use tallow::flow::{Embeddings, Encode, EncodeOptions};
 
-use crate::losses::{golden, numbers};
+use crate::support::{golden, numbers, shape};
 
 /// Looks every text up in a table of vectors.
 struct Table {
@@ -35,8 +34,9 @@ fn strings(value: &Value) -> Vec<String> {
 fn data(case: &Value) -> (EvaluationData, HashMap<String, Vec<f32>>) {
     let mut vectors = HashMap::new();
     let mut texts = |column: &str| -> Vec<String> {
-        let (shape, values) = numbers(&case["embeddings"][column]);
-        let rows = values.chunks(shape[1]).enumerate();
+        let embeddings = &case["embeddings"][column];
+        let values = numbers(embeddings);
+        let rows = values.chunks(shape(embeddings)[1]).enumerate();
         rows.map(|(i, row)| {
             let text = format!("{column} {i}");
             vectors.insert(text.clone(), row.iter().map(|x| *x as f32).collect());
@@ -73,7 +73,7 @@ fn data(case: &Value) -> (EvaluationData, HashMap<String, Vec<f32>>) {
 
 #[test]
 fn evaluators_equal_the_reference() {
-    let golden = golden("evaluators.json");
+    let golden = golden("evaluators");
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut missing_values = 0;
     for (number, case) in golden["cases"].as_array().unwrap().iter().enumerate() {

@@ -1,31 +1,21 @@
 //! Losses equal the reference's, value and gradients, in f64.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Var};
 use serde_json::{Map, Value, json};
 use tallow::flow::{Labels, Outputs};
 use tallow::loss;
 
-/// The file made by `tests/golden/make_losses.py`.
-pub fn golden(file: &str) -> Value {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    serde_json::from_str(&text).expect("golden files are JSON")
-}
-
-/// Numbers of a `{shape, data}` object; `null`, `"nan"` and the like are NaN.
-pub fn numbers(tensor: &Value) -> (Vec<usize>, Vec<f64>) {
-    let shape = tensor["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect();
-    let data = tensor["data"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap_or(f64::NAN)).collect();
-    (shape, data)
-}
+use crate::support::{golden, numbers, tensor};
 
 fn settings(case: &Value) -> Map<String, Value> {
     let config = case["config"].as_object().unwrap();
-    let mut settings: Map<String, Value> =
-        config.iter().filter(|(key, _)| *key != "loss" && *key != "loss_config").map(|(k, v)| (k.clone(), v.clone())).collect();
+    let mut settings: Map<String, Value> = config
+        .iter()
+        .filter(|(key, _)| *key != "loss" && *key != "loss_config")
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     if let Some(inner) = config.get("loss") {
         let mut table = config["loss_config"].as_object().unwrap().clone();
         table.insert("name".into(), inner.clone());
@@ -36,7 +26,7 @@ fn settings(case: &Value) -> Map<String, Value> {
 
 #[test]
 fn losses_equal_the_reference() {
-    let golden = golden("losses.json");
+    let golden = golden("losses");
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for (number, case) in golden["cases"].as_array().unwrap().iter().enumerate() {
         let name = case["loss"].as_str().unwrap();
@@ -46,14 +36,11 @@ fn losses_equal_the_reference() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|e| {
-                let (shape, data) = numbers(e);
-                Var::from_tensor(&Tensor::from_vec(data, shape, &Device::Cpu).unwrap()).unwrap()
-            })
+            .map(|embedding| Var::from_tensor(&tensor(embedding, DType::F64)).unwrap())
             .collect();
         let labels = match &case["labels"] {
             Value::Null => None,
-            labels => Some(Labels::Float(numbers(labels).1.into_iter().map(|x| x as f32).collect())),
+            labels => Some(Labels::Float(numbers(labels).into_iter().map(|x| x as f32).collect())),
         };
         let outputs = Outputs::new(vars.iter().map(|v| v.as_tensor().clone()).collect());
         let value = loss.compute(&outputs, labels.as_ref()).unwrap_or_else(|e| panic!("{place}: {e}"));
@@ -61,7 +48,7 @@ fn losses_equal_the_reference() {
         assert!((got - expected).abs() <= 1e-6 * expected.abs() + 1e-9, "{place}: {got}, expected {expected}");
         let grads = value.backward().unwrap();
         for (column, (var, expected)) in vars.iter().zip(case["grads"].as_array().unwrap()).enumerate() {
-            let expected = numbers(expected).1;
+            let expected = numbers(expected);
             let got = match grads.get(var) {
                 Some(grad) => grad.flatten_all().unwrap().to_vec1::<f64>().unwrap(),
                 None => vec![0.0; expected.len()],

@@ -18,7 +18,11 @@ pub fn precision(relevant: &[bool], k: usize) -> f64 {
 /// The share of the relevant documents that are among the first `k`.
 #[must_use]
 pub fn recall(relevant: &[bool], k: usize, total: usize) -> f64 {
-    if total == 0 { 0.0 } else { hits(relevant, k) / total as f64 }
+    if total == 0 {
+        0.0
+    } else {
+        hits(relevant, k) / total as f64
+    }
 }
 
 /// One over the rank of the first relevant document among the first `k`; 0 without one.
@@ -86,16 +90,26 @@ mod tests {
     #[test]
     fn a_perfect_list_scores_one() {
         let list = [true, true, false];
-        for value in
-            [accuracy(&list, 2), precision(&list, 2), recall(&list, 2, 2), ndcg(&list, 3, 2), average_precision(&list, 3, 2)]
-        {
+        for value in [
+            accuracy(&list, 2),
+            precision(&list, 2),
+            recall(&list, 2, 2),
+            ndcg(&list, 3, 2),
+            average_precision(&list, 3, 2),
+        ] {
             assert!((value - 1.0).abs() < 1e-15);
         }
     }
 
     #[test]
     fn empty_lists_score_zero() {
-        for value in [accuracy(&[], 3), precision(&[], 3), recall(&[], 3, 0), reciprocal_rank(&[], 3), ndcg(&[], 3, 0)] {
+        for value in [
+            accuracy(&[], 3),
+            precision(&[], 3),
+            recall(&[], 3, 0),
+            reciprocal_rank(&[], 3),
+            ndcg(&[], 3, 0),
+        ] {
             assert_eq!(value, 0.0);
         }
     }

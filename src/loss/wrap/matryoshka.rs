@@ -195,7 +195,11 @@ impl Loss for MatryoshkaLoss {
                 return Err(too_large(&self.dims(), full));
             }
             let cut = outputs.embeddings.iter().map(|x| {
-                let x = if dim == full { x.clone() } else { x.narrow(D::Minus1, 0, dim)? }; // [n, dim]
+                let x = if dim == full {
+                    x.clone()
+                } else {
+                    x.narrow(D::Minus1, 0, dim)?
+                }; // [n, dim]
                 cosine::normalize(&x, cosine::NORMALIZE_EPS)
             });
             let cut = outputs.with_embeddings(cut.collect::<candle_core::Result<_>>()?);
@@ -241,8 +245,11 @@ mod tests {
     use crate::util::seed::Rng;
 
     fn around(inner: impl Loss + 'static, dims: &[usize], weights: Option<&[f64]>, n: i64) -> MatryoshkaLoss {
-        let settings =
-            Matryoshka { dims: dims.to_vec(), weights: weights.map(<[f64]>::to_vec), n_dims_per_step: n };
+        let settings = Matryoshka {
+            dims: dims.to_vec(),
+            weights: weights.map(<[f64]>::to_vec),
+            n_dims_per_step: n,
+        };
         settings.validate().unwrap();
         MatryoshkaLoss::new(Box::new(inner), &settings)
     }
@@ -269,7 +276,15 @@ mod tests {
     #[test]
     fn gradient() {
         let labels = Labels::Float(vec![0.1, 0.9, 0.4, 0.4]);
-        let loss = around(CoSENTLoss { scale: 3.0, ..Default::default() }, &[6, 3], Some(&[1.0, 0.5]), -1);
+        let loss = around(
+            CoSENTLoss {
+                scale: 3.0,
+                ..Default::default()
+            },
+            &[6, 3],
+            Some(&[1.0, 0.5]),
+            -1,
+        );
         check_gradient(&loss, &random_columns(2, 4, 6, 2), Some(&labels));
     }
 
@@ -291,9 +306,18 @@ mod tests {
 
     #[test]
     fn vector_labels_are_cut_with_the_embeddings() {
-        let labels = Labels::Matrix { width: 3, data: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] };
+        let labels = Labels::Matrix {
+            width: 3,
+            data: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        };
         let cut = cut_labels(Some(&labels), 3, 2).unwrap();
-        assert_eq!(cut, Labels::Matrix { width: 2, data: vec![1.0, 2.0, 4.0, 5.0] });
+        assert_eq!(
+            cut,
+            Labels::Matrix {
+                width: 2,
+                data: vec![1.0, 2.0, 4.0, 5.0]
+            }
+        );
         assert_eq!(cut_labels(Some(&labels), 5, 2).unwrap(), labels);
     }
 
