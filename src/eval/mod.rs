@@ -212,7 +212,11 @@ pub fn cards() -> impl Iterator<Item = &'static Card> + Clone {
 /// A metric's key as the trainer logs it and `metric_for_best_model` names it: with `eval_` in front, once.
 #[must_use]
 pub fn trainer_key(key: &str) -> String {
-    if key.starts_with("eval_") { key.to_owned() } else { format!("eval_{key}") }
+    if key.starts_with("eval_") {
+        key.to_owned()
+    } else {
+        format!("eval_{key}")
+    }
 }
 
 /// Whether `score` is better than the best so far, larger being better.

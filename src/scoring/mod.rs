@@ -18,9 +18,7 @@ use crate::util::suggest;
 
 /// A similarity function by the value of sentence-transformers' `SimilarityFunction`; the names of its functions
 /// (`cos_sim`, `dot_score`, `pairwise_cos_sim`, ...) are read as well.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Similarity {
     /// The cosine of the angle: dot product of the normalised embeddings, in [-1, 1].
