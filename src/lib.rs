@@ -5,11 +5,14 @@
 //! verb; the command line and the MCP server are thin fronts over it.
 
 pub mod error;
+pub mod eval;
 pub mod flow;
+pub mod loss;
 pub mod model;
 pub mod ops;
 pub mod optim;
 pub mod recipe;
+pub mod scoring;
 pub mod util;
 
 pub use error::{Error, Result};

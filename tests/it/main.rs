@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod data;
+mod evaluators;
+mod losses;
 mod model;
 mod ops;
 mod optim;
