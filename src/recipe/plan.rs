@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::flow::ModelType;
 use crate::optim::interval::{Every, Interval};
 use crate::optim::schedule::SchedulerType;
+use crate::optim::steps::{Cadence, Steps};
 use crate::util::files;
 
 /// A resolved recipe. All paths are absolute.
@@ -213,6 +214,42 @@ pub struct ArgsPlan {
     /// Besides the run's own files; may be empty.
     pub report_to: Vec<String>,
     pub num_threads: usize,
+}
+
+impl ArgsPlan {
+    /// How long the run is.
+    ///
+    /// # Errors
+    /// When there is no batch.
+    pub fn steps(&self, batches_per_epoch: u64) -> Result<Steps> {
+        Steps::new(
+            batches_per_epoch,
+            self.gradient_accumulation_steps,
+            self.num_train_epochs,
+            self.max_steps,
+        )
+    }
+
+    /// At which steps something is due.
+    ///
+    /// # Errors
+    /// When the intervals do not fit the length of the run.
+    pub fn cadence(&self, steps: Steps) -> Result<Cadence> {
+        Cadence::new(
+            steps,
+            self.logging_steps,
+            self.eval,
+            self.save,
+            self.load_best_model_at_end,
+        )
+    }
+
+    /// The learning rate of optimizer step `step`, counted from 0, of `total`.
+    #[must_use]
+    pub fn learning_rate_at(&self, step: u64, total: u64) -> f64 {
+        let warmup = self.warmup_steps.resolve(total);
+        self.learning_rate * self.lr_scheduler_type.factor(step, total, warmup)
+    }
 }
 
 /// When to give up.

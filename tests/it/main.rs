@@ -1,1 +1,11 @@
-#[test] fn a(){}
+//! One binary for all integration tests; a file a promise.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
+mod recipe;
+mod schedule;
