@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::schema::{OnBadRow, PoolingMode, SimilarityFunction};
@@ -146,6 +146,19 @@ pub struct LossPlan {
     pub matryoshka: Option<MatryoshkaPlan>,
 }
 
+impl LossPlan {
+    /// Its settings with the wrapper's table among them, as the loss's builder takes them.
+    #[must_use]
+    pub fn table(&self) -> Map<String, Value> {
+        let mut table = self.settings.clone();
+        if let Some(m) = &self.matryoshka {
+            let wrapper = json!({ "dims": m.dims, "weights": m.weights, "n_dims_per_step": m.n_dims_per_step });
+            table.insert("matryoshka".to_owned(), wrapper);
+        }
+        table
+    }
+}
+
 /// Prefixes of the embedding that are trained as well.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -169,8 +182,26 @@ pub struct EvaluatorPlan {
     pub name: String,
     /// The file or directory it reads.
     pub path: PathBuf,
+    /// The columns with its texts; empty for the names it expects.
+    pub columns: Vec<String>,
+    /// The column with its labels; `None` for the name it expects.
+    pub label: Option<String>,
+    /// Only so many rows; `None` for all.
+    pub limit: Option<u64>,
     /// Its own settings.
     pub settings: Map<String, Value>,
+}
+
+impl EvaluatorPlan {
+    /// Its settings with its name among them, as the evaluator's builder takes them.
+    #[must_use]
+    pub fn table(&self) -> Map<String, Value> {
+        let mut table = self.settings.clone();
+        if !self.name.is_empty() {
+            table.insert("name".to_owned(), self.name.clone().into());
+        }
+        table
+    }
 }
 
 /// How to train, by the names of `TrainingArguments`.

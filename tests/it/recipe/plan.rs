@@ -22,6 +22,10 @@ fn what_is_left_out_is_decided_once() {
     let cadence = plan.args.cadence(steps).unwrap();
     assert!(cadence.due(5).log && !cadence.due(5).evaluate && cadence.due(100).save);
     assert_eq!(plan.args.learning_rate_at(50, 100), 1e-5);
+    assert_eq!(
+        serde_json::Value::from(plan.evaluator[0].table()),
+        serde_json::json!({ "name": "sts-dev" })
+    );
     assert!(plan.args.greater_is_better && plan.args.shuffle && plan.args.num_threads >= 1);
     assert_eq!(plan.model.dropout, Some(0.0));
     let base = p.0.path().canonicalize().unwrap().join("minilm");
@@ -143,7 +147,27 @@ fn plans_survive_saving() {
         "{RECIPE}early_stopping_patience = 3\nload_best_model_at_end = true\neval_steps = 0.1\nsave_total_limit = 2\n\
          [model.prompts]\nquery = \"query: \"\n[loss.matryoshka]\ndims = [16, 8]\n"
     );
+    let text = text.replace(
+        "name = \"sts-dev\"",
+        "columns = [\"a\", \"b\"]\nlabel = \"s\"\nlimit = 9\nmain_similarity = \"dot\"",
+    );
     let (plan, _) = p.resolve(&text, &[]).unwrap();
+    let evaluator = &plan.evaluator[0];
+    assert_eq!(
+        (evaluator.columns.len(), evaluator.label.as_deref(), evaluator.limit),
+        (2, Some("s"), Some(9))
+    );
+    assert_eq!(
+        serde_json::Value::from(evaluator.table()),
+        serde_json::json!({ "main_similarity": "dot" })
+    );
+    assert_eq!(
+        serde_json::Value::from(plan.train_dataset[0].loss.table()),
+        serde_json::json!({
+            "scale": 20.0,
+            "matryoshka": { "dims": [16, 8], "weights": [1.0, 1.0], "n_dims_per_step": -1 }
+        })
+    );
     let digest = plan.digest().unwrap();
     for name in ["plan.toml", "plan.json"] {
         let file = p.0.path().join(name);
