@@ -7,4 +7,6 @@ mod losses;
 mod model;
 mod ops;
 mod optim;
+mod recipe;
+mod schedule;
 mod support;
