@@ -4,15 +4,18 @@
 //! [`loss`] -> [`optim`] -> [`eval`] -> checkpoint and model directory -> run record. [`verbs`] holds one file a
 //! verb; the command line and the MCP server are thin fronts over it.
 
+pub mod data;
 pub mod error;
 pub mod eval;
 pub mod flow;
+pub mod hub;
 pub mod loss;
 pub mod model;
 pub mod ops;
 pub mod optim;
 pub mod recipe;
 pub mod scoring;
+pub mod train;
 pub mod util;
 
 pub use error::{Error, Result};

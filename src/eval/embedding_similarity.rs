@@ -84,12 +84,7 @@ impl EmbeddingSimilarityEvaluator {
         if let Some(row) = scores.iter().position(|score| !score.is_finite()) {
             return Err(Error::data(format!("row {}: `score` is not a finite number", row + 1)));
         }
-        Ok(Self {
-            settings,
-            sentences1,
-            sentences2,
-            scores,
-        })
+        Ok(Self { settings, sentences1, sentences2, scores })
     }
 
     fn similarities(&self, model: &str) -> Result<Vec<Similarity>> {
@@ -109,10 +104,7 @@ impl Evaluator for EmbeddingSimilarityEvaluator {
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
         let similarities = self.similarities(model.similarity_fn_name())?;
-        let options = EncodeOptions {
-            truncate_dim: self.settings.truncate_dim,
-            ..Default::default()
-        };
+        let options = EncodeOptions { truncate_dim: self.settings.truncate_dim, ..Default::default() };
         let encode = |sentences: &[String]| {
             let texts: Vec<&str> = sentences.iter().map(String::as_str).collect();
             shared::encode(model, &texts, &options)
@@ -120,17 +112,11 @@ impl Evaluator for EmbeddingSimilarityEvaluator {
         let (first, second) = (encode(&self.sentences1)?, encode(&self.sentences2)?);
 
         let name = self.name();
-        let mut metrics = Metrics {
-            primary: self.primary_key(model.similarity_fn_name()),
-            ..Default::default()
-        };
+        let mut metrics = Metrics { primary: self.primary_key(model.similarity_fn_name()), ..Default::default() };
         let mut best = [f64::NAN; 2];
         for similarity in &similarities {
             let scores: Vec<f64> = blocks::pairwise(*similarity, &first, &second).into_iter().map(f64::from).collect();
-            let values = [
-                ("pearson", pearson(&self.scores, &scores)),
-                ("spearman", spearman(&self.scores, &scores)),
-            ];
+            let values = [("pearson", pearson(&self.scores, &scores)), ("spearman", spearman(&self.scores, &scores))];
             for ((metric, value), best) in values.into_iter().zip(&mut best) {
                 metrics.push(prefixed(name, &format!("{metric}_{similarity}")), value);
                 // `max` prefers the number to NaN.
@@ -176,11 +162,9 @@ impl FromData for EmbeddingSimilarityEvaluator {
 
     fn from_data(settings: Self::Settings, data: EvaluationData) -> Option<Result<Self>> {
         match data {
-            EvaluationData::ScoredPairs {
-                sentences1,
-                sentences2,
-                scores,
-            } => Some(Self::new(sentences1, sentences2, scores, settings)),
+            EvaluationData::ScoredPairs { sentences1, sentences2, scores } => {
+                Some(Self::new(sentences1, sentences2, scores, settings))
+            }
             _ => None,
         }
     }

@@ -128,15 +128,8 @@ impl Settings for InformationRetrievalSettings {
         if self.ndcg_at_k.is_empty() {
             return Err(Error::usage("`ndcg_at_k` must not be empty: its largest number makes the primary metric"));
         }
-        for (text, name) in [
-            ("query_prompt", &self.query_prompt_name),
-            ("corpus_prompt", &self.corpus_prompt_name),
-        ] {
-            let given = if text == "query_prompt" {
-                &self.query_prompt
-            } else {
-                &self.corpus_prompt
-            };
+        for (text, name) in [("query_prompt", &self.query_prompt_name), ("corpus_prompt", &self.corpus_prompt_name)] {
+            let given = if text == "query_prompt" { &self.query_prompt } else { &self.corpus_prompt };
             if given.is_some() && name.is_some() {
                 return Err(Error::usage(format!("`{text}` and `{text}_name` exclude each other")));
             }
@@ -252,11 +245,7 @@ impl InformationRetrievalEvaluator {
             };
             let mut found: Vec<u32> = documents.iter().filter_map(|id| by_id.get(id.as_str()).copied()).collect();
             found.sort_unstable();
-            kept.push(Query {
-                text: text.clone(),
-                relevant: found,
-                total: documents.len(),
-            });
+            kept.push(Query { text: text.clone(), relevant: found, total: documents.len() });
         }
         if kept.is_empty() {
             return Err(Error::data(format!("none of the {} queries has a relevant document", queries.len()))
@@ -270,13 +259,7 @@ impl InformationRetrievalEvaluator {
             .with_hint("the document ids of the relevance judgements must be those of the corpus"));
         }
         let documents = corpus.into_iter().map(|(_, text)| text).collect();
-        Ok(Self {
-            settings,
-            queries: kept,
-            documents,
-            ranks,
-            best: OnceLock::new(),
-        })
+        Ok(Self { settings, queries: kept, documents, ranks, best: OnceLock::new() })
     }
 
     /// How many queries are evaluated: those with relevant documents.
@@ -326,12 +309,7 @@ impl InformationRetrievalEvaluator {
         let texts: Vec<&str> = self.queries.iter().map(|query| query.text.as_str()).collect();
         let queries = shared::encode(model, &texts, &for_queries)?;
         let dim = queries.dim();
-        let k = settings
-            .cut_offs()
-            .iter()
-            .flat_map(|(_, cut_offs)| cut_offs.iter().copied())
-            .max()
-            .unwrap_or_default();
+        let k = settings.cut_offs().iter().flat_map(|(_, cut_offs)| cut_offs.iter().copied()).max().unwrap_or_default();
         let mut searches: Vec<Search> =
             similarities.iter().map(|similarity| Search::new(*similarity, queries.clone(), k)).collect();
         drop(queries);
@@ -427,11 +405,9 @@ impl FromData for InformationRetrievalEvaluator {
 
     fn from_data(settings: Self::Settings, data: EvaluationData) -> Option<Result<Self>> {
         match data {
-            EvaluationData::Retrieval {
-                queries,
-                corpus,
-                relevant,
-            } => Some(Self::new(queries, corpus, relevant, settings)),
+            EvaluationData::Retrieval { queries, corpus, relevant } => {
+                Some(Self::new(queries, corpus, relevant, settings))
+            }
             _ => None,
         }
     }

@@ -80,17 +80,9 @@ pub enum EvaluationData {
         relevant: HashMap<String, HashSet<String>>,
     },
     /// For [`DataKind::ScoredPairs`]: three columns of equal length.
-    ScoredPairs {
-        sentences1: Vec<String>,
-        sentences2: Vec<String>,
-        scores: Vec<f64>,
-    },
+    ScoredPairs { sentences1: Vec<String>, sentences2: Vec<String>, scores: Vec<f64> },
     /// For [`DataKind::Triplets`]: three columns of equal length.
-    Triplets {
-        anchors: Vec<String>,
-        positives: Vec<String>,
-        negatives: Vec<String>,
-    },
+    Triplets { anchors: Vec<String>, positives: Vec<String>, negatives: Vec<String> },
 }
 
 impl EvaluationData {
@@ -212,11 +204,7 @@ pub fn cards() -> impl Iterator<Item = &'static Card> + Clone {
 /// A metric's key as the trainer logs it and `metric_for_best_model` names it: with `eval_` in front, once.
 #[must_use]
 pub fn trainer_key(key: &str) -> String {
-    if key.starts_with("eval_") {
-        key.to_owned()
-    } else {
-        format!("eval_{key}")
-    }
+    if key.starts_with("eval_") { key.to_owned() } else { format!("eval_{key}") }
 }
 
 /// Whether `score` is better than the best so far, larger being better.

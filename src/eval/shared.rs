@@ -7,11 +7,7 @@ use crate::scoring::Similarity;
 /// `key` with the evaluator's name in front, if it has one.
 #[must_use]
 pub fn prefixed(name: &str, key: &str) -> String {
-    if name.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{name}_{key}")
-    }
+    if name.is_empty() { key.to_owned() } else { format!("{name}_{key}") }
 }
 
 /// Each item once, in the order they came.

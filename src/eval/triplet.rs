@@ -161,12 +161,7 @@ impl TripletEvaluator {
             ("positive", positives.len()),
             ("negative", negatives.len()),
         ])?;
-        Ok(Self {
-            settings,
-            anchors,
-            positives,
-            negatives,
-        })
+        Ok(Self { settings, anchors, positives, negatives })
     }
 
     fn similarities(&self, model: &str) -> Result<Vec<Similarity>> {
@@ -199,10 +194,7 @@ impl Evaluator for TripletEvaluator {
         let positives = encode(&self.positives, &DOCUMENT_ROLES)?;
         let negatives = encode(&self.negatives, &DOCUMENT_ROLES)?;
 
-        let mut metrics = Metrics {
-            primary: self.primary_key(model.similarity_fn_name()),
-            ..Default::default()
-        };
+        let mut metrics = Metrics { primary: self.primary_key(model.similarity_fn_name()), ..Default::default() };
         let mut best = 0.0f64;
         for similarity in &similarities {
             let margin = self.settings.margin.as_ref().map_or(0.0, |m| m.of(*similarity)) as f32;
@@ -250,11 +242,9 @@ impl FromData for TripletEvaluator {
 
     fn from_data(settings: Self::Settings, data: EvaluationData) -> Option<Result<Self>> {
         match data {
-            EvaluationData::Triplets {
-                anchors,
-                positives,
-                negatives,
-            } => Some(Self::new(anchors, positives, negatives, settings)),
+            EvaluationData::Triplets { anchors, positives, negatives } => {
+                Some(Self::new(anchors, positives, negatives, settings))
+            }
             _ => None,
         }
     }

@@ -10,3 +10,4 @@ mod optim;
 mod recipe;
 mod schedule;
 mod support;
+mod train;
