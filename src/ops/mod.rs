@@ -1,1 +1,39 @@
-//! (to be filled)
+//! How is each differentiable operation computed, forward and backward?
+//!
+//! candle records these as custom operations; their kernels are here: threaded with rayon, vectorised with
+//! run-time dispatch, generic over f32 (speed) and f64 (proof by finite differences). Parameters stand outside
+//! candle's graph: an operation holds its [`Param`]s and its backward pass adds their gradients in place, so a
+//! weight gradient is never zero-filled, copied or added twice. Sequences are packed, never padded: wherever
+//! sequences matter, an operation takes their offsets in the token stream.
+
+pub mod activation;
+pub mod attention;
+pub mod context;
+pub mod dropout;
+pub mod embedding;
+mod kernel;
+pub mod linear;
+mod math;
+pub mod norm;
+pub mod param;
+pub mod pool;
+mod real;
+pub mod stable;
+
+pub use activation::{Activation, activation};
+pub use attention::attention;
+pub use context::{Context, Dropout};
+pub use dropout::dropout;
+pub use embedding::{embedding_bag_mean, embedding_sum};
+pub use linear::linear;
+pub use norm::{l2_normalize, layer_norm, residual_layer_norm};
+pub use param::{Param, RowGradient};
+pub use pool::{PoolingMode, pool};
+pub use real::Real;
+pub use stable::{cross_entropy, logsumexp};
+
+/// Which vector instructions the kernels use on this machine: `avx512`, `avx2` or `baseline`.
+#[must_use]
+pub fn simd_level() -> &'static str {
+    kernel::level().name()
+}

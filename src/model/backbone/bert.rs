@@ -1,0 +1,285 @@
+//! BERT (Devlin et al., 2018, <https://arxiv.org/abs/1810.04805>), as transformers' `BertModel` without its pooler.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use serde::Deserialize;
+
+use super::Backbone;
+use crate::error::{Error, Result};
+use crate::flow::PackedBatch;
+use crate::model::weights::Weights;
+use crate::ops::{self, Activation, Context, Param};
+
+/// The keys of config.json that change what the network computes.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Config {
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub intermediate_size: usize,
+    pub max_position_embeddings: usize,
+    #[serde(default = "two")]
+    pub type_vocab_size: usize,
+    #[serde(default = "eps")]
+    pub layer_norm_eps: f64,
+    #[serde(default = "gelu")]
+    pub hidden_act: String,
+    #[serde(default = "tenth")]
+    pub hidden_dropout_prob: f64,
+    #[serde(default = "tenth")]
+    pub attention_probs_dropout_prob: f64,
+    #[serde(default)]
+    pub position_embedding_type: Option<String>,
+    #[serde(default)]
+    pub is_decoder: bool,
+}
+
+fn two() -> usize {
+    2
+}
+fn eps() -> f64 {
+    1e-12
+}
+fn tenth() -> f64 {
+    0.1
+}
+fn gelu() -> String {
+    "gelu".to_owned()
+}
+
+impl Config {
+    /// Refuses what would be computed otherwise than the configuration says.
+    ///
+    /// # Errors
+    /// For an activation, position embedding or shape that is not supported.
+    pub fn validate(&self) -> Result<()> {
+        self.activation()?;
+        if let Some(kind) = &self.position_embedding_type
+            && kind != "absolute"
+        {
+            return Err(Error::model(format!("`position_embedding_type` is `{kind}`"))
+                .with_hint("only absolute position embeddings are supported for BERT"));
+        }
+        if self.is_decoder {
+            return Err(Error::model("`is_decoder` is true").with_hint("only BERT encoders are supported"));
+        }
+        if self.num_attention_heads == 0 || !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            return Err(Error::model(format!(
+                "`num_attention_heads` {} does not divide `hidden_size` {}",
+                self.num_attention_heads, self.hidden_size
+            )));
+        }
+        Ok(())
+    }
+
+    fn activation(&self) -> Result<Activation> {
+        match self.hidden_act.as_str() {
+            "gelu" => Ok(Activation::Gelu),
+            "relu" => Ok(Activation::Relu),
+            other => Err(Error::model(format!("`hidden_act` is `{other}`"))
+                .with_hint("supported activations of BERT are `gelu` and `relu`")),
+        }
+    }
+}
+
+/// A weight and its bias.
+struct Dense {
+    weight: Arc<Param>,
+    bias: Arc<Param>,
+}
+
+impl Dense {
+    fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(ops::linear(x, &self.weight, Some(&self.bias))?)
+    }
+}
+
+struct Layer {
+    query: Dense,
+    key: Dense,
+    value: Dense,
+    attention_output: Dense,
+    attention_norm: Dense,
+    intermediate: Dense,
+    output: Dense,
+    output_norm: Dense,
+}
+
+/// The network.
+pub struct Bert {
+    config: Config,
+    activation: Activation,
+    word: Arc<Param>,
+    position: Arc<Param>,
+    token_type: Arc<Param>,
+    norm: Dense,
+    layers: Vec<Layer>,
+    named: Vec<(String, Arc<Param>)>,
+    unused: Vec<(String, Tensor)>,
+}
+
+/// Takes parameters out of a checkpoint and keeps the list of their names.
+struct Loader<'a> {
+    weights: Weights,
+    prefix: &'a str,
+    named: Vec<(String, Arc<Param>)>,
+}
+
+impl Loader<'_> {
+    fn param(&mut self, name: &str, shape: &[usize]) -> Result<Arc<Param>> {
+        let param = self.weights.take(self.prefix, name, shape)?;
+        self.named.push((name.to_owned(), Arc::clone(&param)));
+        Ok(param)
+    }
+
+    fn dense(&mut self, name: &str, out: usize, input: usize) -> Result<Dense> {
+        Ok(Dense {
+            weight: self.param(&format!("{name}.weight"), &[out, input])?,
+            bias: self.param(&format!("{name}.bias"), &[out])?,
+        })
+    }
+
+    fn norm(&mut self, name: &str, width: usize) -> Result<Dense> {
+        Ok(Dense {
+            weight: self.param(&format!("{name}.weight"), &[width])?,
+            bias: self.param(&format!("{name}.bias"), &[width])?,
+        })
+    }
+}
+
+impl Bert {
+    /// Takes the network's tensors out of `weights`; `prefix` stands before their names in messages and optimizer.
+    ///
+    /// # Errors
+    /// When a tensor is missing or of another shape than the configuration says.
+    pub fn load(config: Config, mut weights: Weights, prefix: &str) -> Result<Self> {
+        weights.strip_prefix("bert.");
+        weights.modernise();
+        let mut load = Loader {
+            weights,
+            prefix,
+            named: Vec::new(),
+        };
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let word = load.param("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
+        let position =
+            load.param("embeddings.position_embeddings.weight", &[config.max_position_embeddings, hidden])?;
+        let token_type = load.param("embeddings.token_type_embeddings.weight", &[config.type_vocab_size, hidden])?;
+        let norm = load.norm("embeddings.LayerNorm", hidden)?;
+        let mut layers = Vec::with_capacity(config.num_hidden_layers);
+        for i in 0..config.num_hidden_layers {
+            let at = |name: &str| format!("encoder.layer.{i}.{name}");
+            layers.push(Layer {
+                query: load.dense(&at("attention.self.query"), hidden, hidden)?,
+                key: load.dense(&at("attention.self.key"), hidden, hidden)?,
+                value: load.dense(&at("attention.self.value"), hidden, hidden)?,
+                attention_output: load.dense(&at("attention.output.dense"), hidden, hidden)?,
+                attention_norm: load.norm(&at("attention.output.LayerNorm"), hidden)?,
+                intermediate: load.dense(&at("intermediate.dense"), inner, hidden)?,
+                output: load.dense(&at("output.dense"), hidden, inner)?,
+                output_norm: load.norm(&at("output.LayerNorm"), hidden)?,
+            });
+        }
+        Ok(Self {
+            activation: config.activation()?,
+            config,
+            word,
+            position,
+            token_type,
+            norm,
+            layers,
+            named: load.named,
+            unused: load.weights.rest(),
+        })
+    }
+
+    fn embed(&self, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
+        let longest = batch.longest();
+        if longest > self.config.max_position_embeddings {
+            return Err(Error::model(format!(
+                "a text has {longest} tokens, the model has {} positions",
+                self.config.max_position_embeddings
+            ))
+            .with_hint("set `model.max_seq_length` to at most that number"));
+        }
+        let mut positions = Vec::with_capacity(batch.tokens());
+        for w in batch.offsets.windows(2) {
+            positions.extend(0..w[1] - w[0]);
+        }
+        let types = Arc::new(vec![0u32; batch.tokens()]);
+        let sum = ops::embedding_sum(
+            context,
+            &[
+                (&self.word, Arc::clone(&batch.ids)),
+                (&self.position, Arc::new(positions)),
+                (&self.token_type, types),
+            ],
+        )?;
+        let normal = ops::layer_norm(&sum, &self.norm.weight, &self.norm.bias, self.config.layer_norm_eps)?;
+        Ok(ops::dropout(&normal, context.dropout(self.config.hidden_dropout_prob))?)
+    }
+
+    fn layer(&self, layer: &Layer, x: &Tensor, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
+        let config = &self.config;
+        let seen = ops::attention(
+            &layer.query.apply(x)?,
+            &layer.key.apply(x)?,
+            &layer.value.apply(x)?,
+            &batch.offsets,
+            config.num_attention_heads,
+            context.dropout(config.attention_probs_dropout_prob),
+        )?;
+        let join = |out: &Tensor, residual: &Tensor, norm: &Dense| {
+            let dropout = context.dropout(config.hidden_dropout_prob);
+            ops::residual_layer_norm(out, residual, dropout, &norm.weight, &norm.bias, config.layer_norm_eps)
+        };
+        let attended = join(&layer.attention_output.apply(&seen)?, x, &layer.attention_norm)?;
+        let inner = ops::activation(&layer.intermediate.apply(&attended)?, self.activation)?;
+        Ok(join(&layer.output.apply(&inner)?, &attended, &layer.output_norm)?)
+    }
+}
+
+impl Backbone for Bert {
+    fn forward(&self, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
+        let mut x = self.embed(batch, context)?;
+        for layer in &self.layers {
+            x = self.layer(layer, &x, batch, context)?;
+        }
+        Ok(x)
+    }
+
+    fn params(&self) -> Vec<(String, Arc<Param>)> {
+        self.named.clone()
+    }
+
+    fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
+        vec![
+            (Arc::clone(&self.word), batch.ids.to_vec()),
+            (Arc::clone(&self.position), (0..batch.longest() as u32).collect()),
+            (Arc::clone(&self.token_type), vec![0]),
+        ]
+    }
+
+    fn unused(&self) -> &[(String, Tensor)] {
+        &self.unused
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.config.hidden_size
+    }
+
+    fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    fn max_positions(&self) -> Option<usize> {
+        Some(self.config.max_position_embeddings)
+    }
+
+    fn set_dropout(&mut self, probability: f64) {
+        self.config.hidden_dropout_prob = probability;
+        self.config.attention_probs_dropout_prob = probability;
+    }
+}

@@ -1,0 +1,84 @@
+//! Which networks turn a packed token stream into hidden states?
+//!
+//! A backbone is chosen by `model_type` in config.json.
+
+pub mod bert;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use serde_json::Value;
+
+use super::weights::Weights;
+use crate::error::{Error, Result};
+use crate::flow::PackedBatch;
+use crate::ops::{Context, Param};
+use crate::util::{files, suggest};
+
+/// A network from packed tokens to hidden states.
+pub trait Backbone: Send + Sync {
+    /// `[tokens, hidden]`: the last layer's hidden state of every token.
+    ///
+    /// # Errors
+    /// When a sequence is longer than the network has positions for, or an id is not in its vocabulary.
+    fn forward(&self, batch: &PackedBatch, context: &Context) -> Result<Tensor>;
+
+    /// Every parameter with its name in the checkpoint.
+    fn params(&self) -> Vec<(String, Arc<Param>)>;
+
+    /// The rows of its tables that a pass over `batch` reads.
+    fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)>;
+
+    /// Tensors of the checkpoint that the network does not use; saved again as they were.
+    fn unused(&self) -> &[(String, Tensor)];
+
+    /// Width of the hidden states.
+    fn hidden_size(&self) -> usize;
+
+    /// How many layers.
+    fn layers(&self) -> usize;
+
+    /// Most positions a sequence may have; `None` for no limit.
+    fn max_positions(&self) -> Option<usize>;
+
+    /// Replaces every dropout probability.
+    fn set_dropout(&mut self, probability: f64);
+}
+
+/// The `model_type`s that can be loaded.
+pub const SUPPORTED: &[&str] = &["bert"];
+
+/// Loads the network in `directory`; returns it with its config.json.
+///
+/// # Errors
+/// When the architecture is not supported (the message lists those that are), or files are missing or broken.
+pub fn load(directory: &Path, prefix: &str) -> Result<(Box<dyn Backbone>, Value)> {
+    let file = directory.join("config.json");
+    if !file.exists() {
+        return Err(Error::model(format!("no config.json in `{}`", directory.display()))
+            .with_hint("give a model directory that sentence-transformers or transformers saved"));
+    }
+    let config: Value = serde_json::from_str(&files::read_text(&file)?)
+        .map_err(|e| Error::model(format!("`{}` is not JSON: {e}", file.display())))?;
+    let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or("");
+    let context = |e: serde_json::Error| Error::model(format!("`{}`: {e}", file.display()));
+    match model_type {
+        "bert" => {
+            let parsed: bert::Config = serde_json::from_value(config.clone()).map_err(context)?;
+            parsed.validate().map_err(|e| e.within(format!("`{}`", file.display())))?;
+            Ok((Box::new(bert::Bert::load(parsed, Weights::load(directory)?, prefix)?), config))
+        }
+        other => Err(Error::model(format!(
+            "`{}`: models of type `{other}` are not supported",
+            file.display()
+        ))
+        .with_hint(match suggest::nearest(other, SUPPORTED.iter().copied()) {
+            _ if other.is_empty() => "config.json has no `model_type`; is this a transformers model?".to_owned(),
+            _ => format!(
+                "supported are {}; choose a base model of one of these",
+                SUPPORTED.iter().map(|s| format!("`{s}`")).collect::<Vec<_>>().join(", ")
+            ),
+        })),
+    }
+}

@@ -1,0 +1,138 @@
+//! The directory of a sentence-transformers model: modules.json and config_sentence_transformers.json.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::module::{self, Module, write_json};
+use crate::error::{Error, Result};
+use crate::flow::ModelType;
+use crate::util::{files, suggest};
+
+/// One line of modules.json.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Entry {
+    /// Folder below the model's, empty for the model's own.
+    #[serde(default)]
+    pub path: String,
+    /// Python path of the class.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+impl Entry {
+    /// The class name.
+    pub fn class(&self) -> &str {
+        self.kind.rsplit('.').next().unwrap_or(&self.kind)
+    }
+}
+
+/// config_sentence_transformers.json, as far as it changes what a model does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Description {
+    /// Prompts by name; never empty strings.
+    pub prompts: BTreeMap<String, String>,
+    /// The prompt used when none is named.
+    pub default_prompt_name: Option<String>,
+    /// `cosine` unless the model says otherwise.
+    pub similarity_fn_name: Option<String>,
+}
+
+impl Description {
+    /// Reads the file; a directory without it has no prompts and the default similarity.
+    ///
+    /// # Errors
+    /// When it is not JSON, or says the model is of a type that cannot be loaded as a bi-encoder.
+    pub fn load(directory: &Path) -> Result<Self> {
+        let file = directory.join("config_sentence_transformers.json");
+        if !file.exists() {
+            return Ok(Self::default());
+        }
+        let config: Value = serde_json::from_str(&files::read_text(&file)?)
+            .map_err(|e| Error::model(format!("`{}` is not JSON: {e}", file.display())))?;
+        let kind = config.get("model_type").and_then(Value::as_str).unwrap_or("SentenceTransformer");
+        if kind != ModelType::SentenceTransformer.name() {
+            return Err(Error::model(format!("`{}` is a {kind}", directory.display()))
+                .with_hint("only SentenceTransformer models can be loaded here"));
+        }
+        let prompts = config.get("prompts").and_then(Value::as_object);
+        Ok(Self {
+            prompts: prompts
+                .into_iter()
+                .flatten()
+                .filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned())))
+                .filter(|(_, text)| !text.is_empty())
+                .collect(),
+            default_prompt_name: config.get("default_prompt_name").and_then(Value::as_str).map(str::to_owned),
+            similarity_fn_name: config.get("similarity_fn_name").and_then(Value::as_str).map(str::to_owned),
+        })
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "__version__": {"sentence_transformers": "5.0.0", "tallow": env!("CARGO_PKG_VERSION")},
+            "model_type": ModelType::SentenceTransformer.name(),
+            "prompts": self.prompts,
+            "default_prompt_name": self.default_prompt_name,
+            "similarity_fn_name": self.similarity_fn_name.as_deref().unwrap_or("cosine"),
+        })
+    }
+}
+
+/// Reads modules.json; `None` for a plain transformers directory.
+///
+/// # Errors
+/// When it is not what sentence-transformers writes, or names a class that is not supported.
+pub fn read_modules(directory: &Path) -> Result<Option<Vec<Entry>>> {
+    let file = directory.join("modules.json");
+    if !file.exists() {
+        return Ok(None);
+    }
+    let entries: Vec<Entry> = serde_json::from_str(&files::read_text(&file)?)
+        .map_err(|e| Error::model(format!("`{}`: {e}", file.display())))?;
+    for entry in &entries {
+        if !module::SUPPORTED.contains(&entry.class()) {
+            let names = module::SUPPORTED.iter().map(|m| format!("`{m}`")).collect::<Vec<_>>().join(", ");
+            let near = suggest::nearest(entry.class(), module::SUPPORTED.iter().copied());
+            return Err(Error::model(format!(
+                "`{}`: modules of type `{}` are not supported",
+                file.display(),
+                entry.kind
+            ))
+            .with_hint(match near {
+                Some(near) => format!("did you mean `{near}`? Supported are {names}"),
+                None => format!("supported are {names}"),
+            }));
+        }
+    }
+    if entries.is_empty() {
+        return Err(Error::model(format!("`{}` lists no modules", file.display())));
+    }
+    Ok(Some(entries))
+}
+
+/// Writes every module and the two configuration files into `directory`, which exists.
+///
+/// The Python paths written are the ones that every version since 2.0 understands.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn save(directory: &Path, modules: &[Box<dyn Module>], description: &Description) -> Result<()> {
+    let mut entries = Vec::with_capacity(modules.len());
+    for (i, module) in modules.iter().enumerate() {
+        let path = if i == 0 && module.saves_in_root() { String::new() } else { format!("{i}_{}", module.name()) };
+        let folder = directory.join(&path);
+        files::create_dir(&folder)?;
+        module.save(&folder)?;
+        entries.push(json!({
+            "idx": i,
+            "name": i.to_string(),
+            "path": path,
+            "type": format!("sentence_transformers.models.{}", module.name()),
+        }));
+    }
+    write_json(&directory.join("modules.json"), &Value::Array(entries))?;
+    write_json(&directory.join("config_sentence_transformers.json"), &description.to_json())
+}

@@ -1,0 +1,33 @@
+//! What a recipe may change about a model when it is loaded or made.
+
+use std::collections::BTreeMap;
+
+use crate::ops::PoolingMode;
+
+/// Changes to a loaded model. `None` and empty leave things as the model has them.
+#[derive(Debug, Clone, Default)]
+pub struct ModelOptions {
+    /// Tokens kept of a text.
+    pub max_seq_length: Option<usize>,
+    /// Replaces the pooling; several modes are concatenated.
+    pub pooling_mode: Vec<PoolingMode>,
+    /// Whether the model ends with a Normalize module.
+    pub normalize: Option<bool>,
+    /// Replaces every dropout probability of the encoder.
+    pub dropout: Option<f64>,
+    /// Prompts by name.
+    pub prompts: BTreeMap<String, String>,
+    /// The prompt used when none is named.
+    pub default_prompt_name: Option<String>,
+    /// `cosine`, `dot`, `euclidean` or `manhattan`.
+    pub similarity_fn_name: Option<String>,
+}
+
+/// A static embedding made from scratch.
+#[derive(Debug, Clone)]
+pub struct StaticOptions {
+    /// A `tokenizer.json`, or a directory that has one.
+    pub tokenizer: std::path::PathBuf,
+    /// Width of the embeddings.
+    pub embedding_dim: usize,
+}

@@ -1,0 +1,170 @@
+//! Texts to tokens, in parallel, with truncation counted instead of silent.
+
+use std::path::{Path, PathBuf};
+
+use tokenizers::{Encoding, Tokenizer};
+
+use crate::error::{Error, Result};
+use crate::flow::{Preprocess, Tokens};
+use crate::util::files;
+
+/// A `tokenizer.json` and how the model uses it.
+pub struct TextTokenizer {
+    inner: Tokenizer,
+    source: PathBuf,
+    max_seq_length: Option<usize>,
+    lower_case: bool,
+    special_tokens: bool,
+    content_hash: u64,
+}
+
+impl TextTokenizer {
+    /// Reads `tokenizer.json` in a directory, or the file itself.
+    ///
+    /// `special_tokens`: whether texts are framed (`[CLS] … [SEP]`), as transformers do and static embeddings do not.
+    ///
+    /// # Errors
+    /// When there is no such file or it is not a tokenizer.
+    pub fn load(path: &Path, special_tokens: bool) -> Result<Self> {
+        let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_path_buf() };
+        if !file.exists() {
+            let vocabulary = file.with_file_name("vocab.txt").exists();
+            let hint = if vocabulary {
+                "it has only a slow tokenizer; convert it once in Python: \
+                 `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`"
+            } else {
+                "a model directory needs its tokenizer.json beside the weights"
+            };
+            return Err(Error::model(format!("no tokenizer at `{}`", file.display())).with_hint(hint));
+        }
+        let bytes = files::read(&file)?;
+        let mut inner = Tokenizer::from_bytes(&bytes).map_err(|e| {
+            Error::model(format!("`{}` is not a tokenizer: {e}", file.display()))
+                .with_hint("it should be the tokenizer.json that `tokenizers` or `transformers` saved")
+        })?;
+        inner.with_padding(None);
+        inner
+            .with_truncation(None)
+            .map_err(|e| Error::model(format!("`{}`: {e}", file.display())))?;
+        Ok(Self {
+            inner,
+            source: file,
+            max_seq_length: None,
+            lower_case: false,
+            special_tokens,
+            content_hash: xxhash_rust::xxh3::xxh3_64(&bytes),
+        })
+    }
+
+    /// Limits the length, special tokens counted in.
+    pub fn set_max_seq_length(&mut self, limit: Option<usize>) {
+        self.max_seq_length = limit;
+    }
+
+    /// Lower-cases texts before the tokenizer sees them.
+    pub fn set_lower_case(&mut self, lower_case: bool) {
+        self.lower_case = lower_case;
+    }
+
+    /// Number of tokens in the vocabulary, added ones included.
+    #[must_use]
+    pub fn vocabulary(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The file it came from.
+    #[must_use]
+    pub fn source(&self) -> &Path {
+        &self.source
+    }
+
+    /// Writes `tokenizer.json` into `directory`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, directory: &Path) -> Result<()> {
+        let target = directory.join("tokenizer.json");
+        if self.source.is_file() {
+            return files::copy(&self.source, &target);
+        }
+        let text = self
+            .inner
+            .to_string(true)
+            .map_err(|e| Error::Internal(format!("the tokenizer cannot be written: {e}")))?;
+        files::write_atomic(&target, text.as_bytes())
+    }
+
+    fn encode(&self, texts: &[&str], prompt: Option<&str>) -> Result<Vec<Encoding>> {
+        let prompt = prompt.filter(|p| !p.is_empty());
+        let fail = |e: tokenizers::Error| Error::data(format!("a text cannot be tokenised: {e}"));
+        if prompt.is_none() && !self.lower_case {
+            return self.inner.encode_batch_fast(texts.to_vec(), self.special_tokens).map_err(fail);
+        }
+        let prepared: Vec<String> = texts
+            .iter()
+            .map(|text| {
+                let text = format!("{}{text}", prompt.unwrap_or(""));
+                if self.lower_case { text.to_lowercase() } else { text }
+            })
+            .collect();
+        self.inner.encode_batch_fast(prepared, self.special_tokens).map_err(fail)
+    }
+
+    /// How many leading tokens a prompt makes: its own and the special token before it, not the one after.
+    fn prompt_length(&self, prompt: Option<&str>) -> Result<u32> {
+        let Some(prompt) = prompt.filter(|p| !p.is_empty()) else {
+            return Ok(0);
+        };
+        let encoding = self.encode(&[prompt], None)?;
+        let Some(encoding) = encoding.first() else {
+            return Ok(0);
+        };
+        let trailing = encoding.get_special_tokens_mask().last().copied().unwrap_or(0);
+        Ok(encoding.len() as u32 - trailing)
+    }
+
+    /// Cuts the middle out: what follows the last content token that fits, before the trailing special tokens.
+    fn cut(&self, encoding: &Encoding) -> Vec<u32> {
+        let ids = encoding.get_ids();
+        match self.max_seq_length {
+            Some(limit) if ids.len() > limit => {
+                let mask = encoding.get_special_tokens_mask();
+                let trailing = mask.iter().rev().take_while(|m| **m == 1).count().min(limit);
+                let mut kept = ids[..limit - trailing].to_vec();
+                kept.extend_from_slice(&ids[ids.len() - trailing..]);
+                kept
+            }
+            _ => ids.to_vec(),
+        }
+    }
+}
+
+impl Preprocess for TextTokenizer {
+    fn tokenize(&self, texts: &[&str], prompt: Option<&str>) -> Result<Vec<Tokens>> {
+        let prompt_length = self.prompt_length(prompt)?;
+        let encodings = self.encode(texts, prompt)?;
+        Ok(encodings
+            .iter()
+            .map(|encoding| {
+                let ids = self.cut(encoding);
+                Tokens {
+                    prompt_length: prompt_length.min(ids.len() as u32),
+                    full_length: encoding.len() as u32,
+                    ids,
+                }
+            })
+            .collect())
+    }
+
+    fn fingerprint(&self) -> u64 {
+        let settings = format!(
+            "{:x} {:?} {} {}",
+            self.content_hash, self.max_seq_length, self.lower_case, self.special_tokens
+        );
+        xxhash_rust::xxh3::xxh3_64(settings.as_bytes())
+    }
+
+    fn max_seq_length(&self) -> Option<usize> {
+        self.max_seq_length
+    }
+}

@@ -1,0 +1,143 @@
+//! Weights on disk: safetensors in, safetensors out.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::error::{Error, Result};
+use crate::ops::Param;
+use crate::util::files;
+
+/// The tensors of one checkpoint by name, in f32; taking one out leaves the rest for [`Weights::rest`].
+pub struct Weights {
+    file: String,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Weights {
+    /// Reads `model.safetensors` in `directory`.
+    ///
+    /// # Errors
+    /// When the file is missing, truncated, or only PyTorch's pickle format is there.
+    pub fn load(directory: &Path) -> Result<Self> {
+        let file = directory.join("model.safetensors");
+        if !file.exists() {
+            let error = Error::model(format!("no model.safetensors in `{}`", directory.display()));
+            return Err(if directory.join("pytorch_model.bin").exists() {
+                error.with_hint(
+                    "its pytorch_model.bin can run code when loaded; convert it once in Python: \
+                     `AutoModel.from_pretrained(DIR).save_pretrained(DIR, safe_serialization=True)`",
+                )
+            } else {
+                error.with_hint("the directory is not a complete model; download or save it again")
+            });
+        }
+        Self::load_file(&file)
+    }
+
+    /// Reads one safetensors file.
+    ///
+    /// # Errors
+    /// When it is missing or truncated.
+    pub fn load_file(file: &Path) -> Result<Self> {
+        let handle = files::open(file)?;
+        // SAFETY: the map is only read, and dropped before this function returns.
+        let bytes = unsafe { memmap2::Mmap::map(&handle) }.map_err(Error::io("map", file))?;
+        let broken = |e: &dyn std::fmt::Display| {
+            Error::model(format!("`{}` is not a complete safetensors file: {e}", file.display()))
+                .with_hint("it was cut off while it was written or downloaded: fetch or save it again")
+        };
+        let parsed = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| broken(&e))?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in parsed.tensors() {
+            use candle_core::safetensors::Load;
+            let tensor = view.load(&Device::Cpu).map_err(|e| broken(&e).within(format!("tensor `{name}`")))?;
+            // Buffers such as position_ids are integers and not weights.
+            if tensor.dtype().is_float() {
+                tensors.insert(name, tensor.to_dtype(DType::F32)?);
+            }
+        }
+        Ok(Self {
+            file: file.display().to_string(),
+            tensors,
+        })
+    }
+
+    /// Whether there is a tensor of that name.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// Strips `prefix` from every name that has it (`bert.` of a model with a head).
+    pub fn strip_prefix(&mut self, prefix: &str) {
+        let tensors = std::mem::take(&mut self.tensors);
+        self.tensors = tensors
+            .into_iter()
+            .map(|(name, tensor)| (name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name), tensor))
+            .collect();
+    }
+
+    /// Renames the endings that TensorFlow-era checkpoints use: `gamma` and `beta` of layer norms.
+    pub fn modernise(&mut self) {
+        let tensors = std::mem::take(&mut self.tensors);
+        self.tensors = tensors
+            .into_iter()
+            .map(|(name, tensor)| {
+                let name = match name.rsplit_once('.') {
+                    Some((stem, "gamma")) => format!("{stem}.weight"),
+                    Some((stem, "beta")) => format!("{stem}.bias"),
+                    _ => name,
+                };
+                (name, tensor)
+            })
+            .collect();
+    }
+
+    /// Takes a tensor of the given shape as a parameter called `prefix` + `name`.
+    ///
+    /// # Errors
+    /// When it is missing or of another shape.
+    pub fn take(&mut self, prefix: &str, name: &str, shape: &[usize]) -> Result<Arc<Param>> {
+        let tensor = self.tensors.remove(name).ok_or_else(|| {
+            Error::model(format!("`{}` has no tensor `{name}`", self.file))
+                .with_hint("config.json and the weights belong to different models, or the file is incomplete")
+        })?;
+        if tensor.dims() != shape {
+            return Err(Error::model(format!(
+                "`{}`: tensor `{name}` is {:?}, config.json wants {shape:?}",
+                self.file,
+                tensor.dims()
+            ))
+            .with_hint("config.json and the weights belong to different models"));
+        }
+        Ok(Param::new(format!("{prefix}{name}"), &tensor)?)
+    }
+
+    /// The shape of a tensor.
+    #[must_use]
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.tensors.get(name).map(|t| t.dims().to_vec())
+    }
+
+    /// What nobody took.
+    #[must_use]
+    pub fn rest(self) -> Vec<(String, Tensor)> {
+        self.tensors.into_iter().collect()
+    }
+}
+
+/// Writes tensors as safetensors with the metadata that transformers expects.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn save(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+    let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let items: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    safetensors::serialize_to_file(items, Some(metadata), path).map_err(|e| match e {
+        safetensors::SafeTensorError::IoError(source) => Error::io("write", path)(source),
+        other => Error::Internal(format!("cannot serialise weights: {other}")),
+    })
+}

@@ -1,0 +1,147 @@
+//! Element-wise activations.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::kernel::{self, by_dtype, simd_fn};
+use super::real::Real;
+
+/// An activation function, by its name in model configurations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// `x Φ(x)`, exact, with erf (not the tanh approximation).
+    Gelu,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// `max(x, 0)`.
+    Relu,
+    /// The logistic function.
+    Sigmoid,
+    /// Nothing.
+    Identity,
+}
+
+/// Applies an activation to every element.
+///
+/// # Errors
+/// When the element type has no kernel.
+pub fn activation(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    if activation == Activation::Identity {
+        return Ok(x.clone());
+    }
+    x.contiguous()?.apply_op1(Apply(activation))
+}
+
+struct Apply(Activation);
+
+const CHUNK: usize = 16_384;
+
+simd_fn! {
+    fn gelu_forward<T>(x: &[T], y: &mut [T]) {
+        let half = T::of(0.5);
+        let inverse_sqrt2 = T::of(std::f64::consts::FRAC_1_SQRT_2);
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = half * *x * (T::ONE + (*x * inverse_sqrt2).erf());
+        }
+    }
+}
+
+simd_fn! {
+    fn gelu_backward<T>(x: &[T], dy: &[T], dx: &mut [T]) {
+        let half = T::of(0.5);
+        let inverse_sqrt2 = T::of(std::f64::consts::FRAC_1_SQRT_2);
+        // 1 / sqrt(2 π)
+        let density = T::of(0.398_942_280_401_432_7);
+        for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
+            let phi = density * (-half * *x * *x).exp();
+            let cumulative = half * (T::ONE + (*x * inverse_sqrt2).erf());
+            *dx = *dy * (cumulative + *x * phi);
+        }
+    }
+}
+
+simd_fn! {
+    fn tanh_forward<T>(x: &[T], y: &mut [T]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = x.tanh();
+        }
+    }
+}
+
+simd_fn! {
+    fn sigmoid_forward<T>(x: &[T], y: &mut [T]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = T::ONE / (T::ONE + (-*x).exp());
+        }
+    }
+}
+
+simd_fn! {
+    /// Gradients that are functions of the result: tanh, relu, sigmoid.
+    fn from_result<T>(y: &[T], dy: &[T], dx: &mut [T], derivative: impl Fn(T) -> T) {
+        for ((dx, y), dy) in dx.iter_mut().zip(y).zip(dy) {
+            *dx = *dy * derivative(*y);
+        }
+    }
+}
+
+impl Apply {
+    fn forward<T: Real>(&self, x: &[T]) -> Vec<T> {
+        let mut out = kernel::zeros::<T>(x.len());
+        let activation = self.0;
+        out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| match activation {
+            Activation::Gelu => gelu_forward(x, y),
+            Activation::Tanh => tanh_forward(x, y),
+            Activation::Sigmoid => sigmoid_forward(x, y),
+            Activation::Relu => y.iter_mut().zip(x).for_each(|(y, x)| *y = x.maximum(T::ZERO)),
+            Activation::Identity => y.copy_from_slice(x),
+        });
+        out
+    }
+
+    fn backward<T: Real>(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        let dy = dy.contiguous()?;
+        let mut out = kernel::zeros::<T>(x.elem_count());
+        let activation = self.0;
+        kernel::read::<T, _>(x, |x| {
+            kernel::read::<T, _>(y, |y| {
+                kernel::read::<T, _>(&dy, |dy| {
+                    out.par_chunks_mut(CHUNK).enumerate().for_each(|(i, dx)| {
+                        let range = i * CHUNK..i * CHUNK + dx.len();
+                        let (x, y, dy) = (&x[range.clone()], &y[range.clone()], &dy[range]);
+                        match activation {
+                            Activation::Gelu => gelu_backward(x, dy, dx),
+                            Activation::Tanh => from_result(y, dy, dx, |y| T::ONE - y * y),
+                            Activation::Sigmoid => from_result(y, dy, dx, |y| y * (T::ONE - y)),
+                            Activation::Relu => {
+                                from_result(y, dy, dx, |y| if y > T::ZERO { T::ONE } else { T::ZERO });
+                            }
+                            Activation::Identity => dx.copy_from_slice(dy),
+                        }
+                    });
+                })
+            })
+        })???;
+        kernel::tensor(out, x.dims().to_vec())
+    }
+}
+
+impl CustomOp1 for Apply {
+    fn name(&self) -> &'static str {
+        "activation"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        by_dtype!(kernel::dtype(storage), "activation", T => {
+            let y = self.forward::<T>(kernel::slice(storage, layout)?);
+            Ok((<T as candle_core::WithDType>::to_cpu_storage_owned(y), layout.shape().clone()))
+        })
+    }
+
+    fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        by_dtype!(x.dtype(), "activation", T => self.backward::<T>(x, y, dy).map(Some))
+    }
+}

@@ -1,0 +1,312 @@
+//! Layer normalisation (with a residual and a dropout fused in) and L2 normalisation.
+
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::context::{Dropout, keeps};
+use super::kernel::{self, by_dtype, simd_fn};
+use super::param::Param;
+use super::real::{Real, sum_by};
+
+/// `LayerNorm(dropout(x) + residual)`: mean and (biased) variance over the last dimension, then weight and bias.
+///
+/// # Shapes
+/// `x` and `residual` `[..., width]`, `weight` and `bias` `[width]`; the result is like `x`.
+///
+/// # Errors
+/// When the shapes or element types do not fit.
+pub fn residual_layer_norm(
+    x: &Tensor,
+    residual: &Tensor,
+    dropout: Dropout,
+    weight: &Arc<Param>,
+    bias: &Arc<Param>,
+    eps: f64,
+) -> Result<Tensor> {
+    if x.dims() != residual.dims() {
+        bail!("layer norm: input is {:?}, residual is {:?}", x.dims(), residual.dims());
+    }
+    let op = LayerNorm::new(x, dropout, weight, bias, eps)?;
+    x.contiguous()?.apply_op2(&residual.contiguous()?, op)
+}
+
+/// `LayerNorm(x)`, as [`residual_layer_norm`] without residual.
+///
+/// # Errors
+/// When the shapes or element types do not fit.
+pub fn layer_norm(x: &Tensor, weight: &Arc<Param>, bias: &Arc<Param>, eps: f64) -> Result<Tensor> {
+    let op = LayerNorm::new(x, Dropout::NONE, weight, bias, eps)?;
+    x.contiguous()?.apply_op1(op)
+}
+
+struct LayerNorm {
+    dropout: Dropout,
+    weight: Arc<Param>,
+    bias: Arc<Param>,
+    eps: f64,
+    width: usize,
+}
+
+simd_fn! {
+    /// `sum = dropout(x) + residual`, one row.
+    fn add_row<T>(x: &[T], residual: Option<&[T]>, sum: &mut [T], first: u32, parts: Option<(u32, u32, u32)>, scale: T) {
+        match parts {
+            Some(parts) => {
+                for (i, (s, x)) in sum.iter_mut().zip(x).enumerate() {
+                    *s = *x * if keeps(parts, first.wrapping_add(i as u32)) { scale } else { T::ZERO };
+                }
+            }
+            None => sum.copy_from_slice(x),
+        }
+        if let Some(residual) = residual {
+            for (s, r) in sum.iter_mut().zip(residual) {
+                *s += *r;
+            }
+        }
+    }
+}
+
+simd_fn! {
+    /// Mean and reciprocal standard deviation of a row.
+    fn moments<T>(row: &[T], eps: T) -> (T, T) {
+        let n = T::of(row.len() as f64);
+        let mean = sum_by(row.len(), |i| row[i]) / n;
+        let variance = sum_by(row.len(), |i| (row[i] - mean) * (row[i] - mean)) / n;
+        (mean, T::ONE / (variance + eps).sqrt())
+    }
+}
+
+simd_fn! {
+    /// In place: `row = (row - mean) * scale * weight + bias`.
+    fn normalize_row<T>(row: &mut [T], moments: (T, T), weight: &[T], bias: &[T]) {
+        let (mean, scale) = moments;
+        for ((y, w), b) in row.iter_mut().zip(weight).zip(bias) {
+            *y = (*y - mean) * scale * *w + *b;
+        }
+    }
+}
+
+simd_fn! {
+    /// One row's backward: `sum` holds the normalised input's pre-image and becomes the gradient of it.
+    fn backward_row<T>(sum: &mut [T], moments: (T, T), weight: &[T], dy: &[T], dw: &mut [T], db: &mut [T]) {
+        let (mean, scale) = moments;
+        let n = sum.len();
+        let inverse = T::ONE / T::of(n as f64);
+        for (((s, dy), dw), db) in sum.iter_mut().zip(dy).zip(dw).zip(db) {
+            *s = (*s - mean) * scale;
+            *dw += *dy * *s;
+            *db += *dy;
+        }
+        let mean_g = sum_by(n, |i| dy[i] * weight[i]) * inverse;
+        let mean_gx = sum_by(n, |i| dy[i] * weight[i] * sum[i]) * inverse;
+        for ((s, dy), w) in sum.iter_mut().zip(dy).zip(weight) {
+            *s = scale * (*dy * *w - mean_g - *s * mean_gx);
+        }
+    }
+}
+
+impl LayerNorm {
+    fn new(x: &Tensor, dropout: Dropout, weight: &Arc<Param>, bias: &Arc<Param>, eps: f64) -> Result<Self> {
+        let (_, width) = kernel::matrix(x.dims())?;
+        if weight.dims() != [width] || bias.dims() != [width] {
+            bail!(
+                "layer norm: input is {:?}, `{}` is {:?}",
+                x.dims(),
+                weight.name(),
+                weight.dims()
+            );
+        }
+        kernel::check_dtype("layer norm", x.dtype(), weight.dtype())?;
+        Ok(Self {
+            dropout,
+            weight: Arc::clone(weight),
+            bias: Arc::clone(bias),
+            eps,
+            width,
+        })
+    }
+
+    fn mask(&self) -> Option<(u32, u32, u32)> {
+        self.dropout.active().then(|| self.dropout.parts())
+    }
+
+    fn forward<T: Real>(&self, x: &[T], residual: Option<&[T]>) -> Result<Vec<T>> {
+        let width = self.width;
+        let rows = kernel::rows_per_task(width);
+        let (mask, scale, eps) = (self.mask(), T::of(self.dropout.scale()), T::of(self.eps));
+        let mut y = kernel::zeros::<T>(x.len());
+        self.weight.read::<T, _>(|weight| {
+            self.bias.read::<T, _>(|bias| {
+                y.par_chunks_mut(rows * width).enumerate().for_each(|(task, chunk)| {
+                    for (row, y) in chunk.chunks_exact_mut(width).enumerate() {
+                        let start = (task * rows + row) * width;
+                        let r = residual.map(|r| &r[start..start + width]);
+                        add_row(&x[start..start + width], r, y, start as u32, mask, scale);
+                        let moments = moments(y, eps);
+                        normalize_row(y, moments, weight, bias);
+                    }
+                });
+            })
+        })??;
+        Ok(y)
+    }
+
+    /// The gradients of `x` and of the residual.
+    fn backward<T: Real>(&self, x: &Tensor, residual: Option<&Tensor>, dy: &Tensor) -> Result<(Tensor, Tensor)> {
+        // A fixed number of rows a task, whatever the threads: the partial sums add up in one order.
+        const ROWS: usize = 64;
+        let width = self.width;
+        let (mask, scale, eps) = (self.mask(), T::of(self.dropout.scale()), T::of(self.eps));
+        let dy = dy.contiguous()?;
+        let mut sum = kernel::zeros::<T>(x.elem_count());
+        let run = |x: &[T], residual: Option<&[T]>, dy: &[T], weight: &[T], sum: &mut [T]| -> Vec<(Vec<T>, Vec<T>)> {
+            sum.par_chunks_mut(ROWS * width)
+                .enumerate()
+                .map(|(task, chunk)| {
+                    let (mut dw, mut db) = (kernel::zeros::<T>(width), kernel::zeros::<T>(width));
+                    for (row, s) in chunk.chunks_exact_mut(width).enumerate() {
+                        let start = (task * ROWS + row) * width;
+                        let range = start..start + width;
+                        let r = residual.map(|r| &r[range.clone()]);
+                        add_row(&x[range.clone()], r, s, start as u32, mask, scale);
+                        let moments = moments(s, eps);
+                        backward_row(s, moments, weight, &dy[range], &mut dw, &mut db);
+                    }
+                    (dw, db)
+                })
+                .collect()
+        };
+        let partial = kernel::read::<T, _>(x, |x| {
+            kernel::read::<T, _>(&dy, |dy| {
+                self.weight.read::<T, _>(|weight| match residual {
+                    Some(residual) => kernel::read::<T, _>(residual, |r| run(x, Some(r), dy, weight, &mut sum)),
+                    None => Ok(run(x, None, dy, weight, &mut sum)),
+                })
+            })
+        })????;
+        let add = |target: &mut [T], pick: &dyn Fn(&(Vec<T>, Vec<T>)) -> &Vec<T>| {
+            for part in &partial {
+                for (a, b) in target.iter_mut().zip(pick(part)) {
+                    *a += *b;
+                }
+            }
+        };
+        self.weight.accumulate::<T>(|_, dw| add(dw, &|p| &p.0))?;
+        self.bias.accumulate::<T>(|_, db| add(db, &|p| &p.1))?;
+        let d_sum = kernel::tensor(sum, x.dims().to_vec())?;
+        let dx = super::dropout::dropout(&d_sum, self.dropout)?;
+        Ok((dx, d_sum))
+    }
+}
+
+impl CustomOp2 for LayerNorm {
+    fn name(&self) -> &'static str {
+        "residual-layer-norm"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        by_dtype!(kernel::dtype(s1), "residual-layer-norm", T => {
+            let y = self.forward::<T>(kernel::slice(s1, l1)?, Some(kernel::slice(s2, l2)?))?;
+            Ok((<T as candle_core::WithDType>::to_cpu_storage_owned(y), l1.shape().clone()))
+        })
+    }
+
+    fn bwd(&self, x: &Tensor, r: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        by_dtype!(x.dtype(), "residual-layer-norm", T => {
+            let (dx, dr) = self.backward::<T>(x, Some(r), dy)?;
+            Ok((Some(dx), Some(dr)))
+        })
+    }
+}
+
+impl CustomOp1 for LayerNorm {
+    fn name(&self) -> &'static str {
+        "layer-norm"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        by_dtype!(kernel::dtype(storage), "layer-norm", T => {
+            let y = self.forward::<T>(kernel::slice(storage, layout)?, None)?;
+            Ok((<T as candle_core::WithDType>::to_cpu_storage_owned(y), layout.shape().clone()))
+        })
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        by_dtype!(x.dtype(), "layer-norm", T => Ok(Some(self.backward::<T>(x, None, dy)?.0)))
+    }
+}
+
+/// Every row divided by `max(‖row‖₂, eps)`, as `torch.nn.functional.normalize`.
+///
+/// A row shorter than `eps` is divided by `eps`, and so is its gradient.
+///
+/// # Shapes
+/// `x` `[..., width]`; the result is like `x`.
+///
+/// # Errors
+/// When the element type has no kernel.
+pub fn l2_normalize(x: &Tensor, eps: f64) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(Normalize { eps })
+}
+
+struct Normalize {
+    eps: f64,
+}
+
+simd_fn! {
+    fn l2_forward<T>(x: &[T], y: &mut [T], eps: T) {
+        let norm = sum_by(x.len(), |i| x[i] * x[i]).sqrt();
+        let inverse = T::ONE / norm.maximum(eps);
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = *x * inverse;
+        }
+    }
+}
+
+simd_fn! {
+    fn l2_backward<T>(x: &[T], y: &[T], dy: &[T], dx: &mut [T], eps: T) {
+        let norm = sum_by(x.len(), |i| x[i] * x[i]).sqrt();
+        let inverse = T::ONE / norm.maximum(eps);
+        let along = if norm > eps { sum_by(x.len(), |i| y[i] * dy[i]) } else { T::ZERO };
+        for ((dx, y), dy) in dx.iter_mut().zip(y).zip(dy) {
+            *dx = (*dy - *y * along) * inverse;
+        }
+    }
+}
+
+impl CustomOp1 for Normalize {
+    fn name(&self) -> &'static str {
+        "l2-normalize"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (_, width) = kernel::matrix(layout.dims())?;
+        by_dtype!(kernel::dtype(storage), "l2-normalize", T => {
+            let x: &[T] = kernel::slice(storage, layout)?;
+            let mut y = kernel::zeros::<T>(x.len());
+            let eps = T::of(self.eps);
+            if width > 0 {
+                y.par_chunks_mut(width).zip(x.par_chunks(width)).for_each(|(y, x)| l2_forward(x, y, eps));
+            }
+            Ok((<T as candle_core::WithDType>::to_cpu_storage_owned(y), layout.shape().clone()))
+        })
+    }
+
+    fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let (_, width) = kernel::matrix(x.dims())?;
+        let dy = dy.contiguous()?;
+        by_dtype!(x.dtype(), "l2-normalize", T => {
+            let mut dx = kernel::zeros::<T>(x.elem_count());
+            let eps = T::of(self.eps);
+            kernel::read::<T, _>(x, |x| kernel::read::<T, _>(y, |y| kernel::read::<T, _>(&dy, |dy| {
+                dx.par_chunks_mut(width.max(1)).enumerate().for_each(|(i, dx)| {
+                    let range = i * width..(i + 1) * width;
+                    l2_backward(&x[range.clone()], &y[range.clone()], &dy[range], dx, eps);
+                });
+            })))???;
+            kernel::tensor(dx, x.dims().to_vec()).map(Some)
+        })
+    }
+}

@@ -1,0 +1,271 @@
+//! Parameters and their gradients.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use candle_core::{CpuStorage, DType, Result, Tensor, bail};
+
+use super::kernel;
+use super::real::Real;
+
+/// A trainable (or frozen) tensor with a place for its gradient.
+///
+/// Backward passes add to the gradient in place, so several of them accumulate; [`Param::clear_gradient`] starts
+/// anew. Embedding tables get gradients for the rows that occurred only.
+pub struct Param {
+    name: String,
+    value: Tensor,
+    trainable: bool,
+    gradient: Mutex<Gradient>,
+}
+
+/// What backward passes have added up so far.
+#[derive(Default)]
+pub enum Gradient {
+    /// Nothing: no backward pass reached the parameter.
+    #[default]
+    None,
+    /// A value for every element.
+    Dense(CpuStorage),
+    /// Values for some rows of a table.
+    Rows(RowGradient),
+}
+
+/// Gradient of some rows of a `[rows, width]` table.
+#[derive(Clone)]
+pub struct RowGradient {
+    /// Row numbers, ascending, each once.
+    pub rows: Vec<u32>,
+    /// `[rows.len(), width]`.
+    pub data: CpuStorage,
+    /// Width of a row.
+    pub width: usize,
+}
+
+impl std::fmt::Debug for Param {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Param({} {:?})", self.name, self.value.shape())
+    }
+}
+
+impl Param {
+    /// A trainable parameter holding a contiguous copy-free view of `value`.
+    ///
+    /// # Errors
+    /// When `value` cannot be made contiguous on the host.
+    pub fn new(name: impl Into<String>, value: &Tensor) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            name: name.into(),
+            value: value.detach().force_contiguous()?,
+            trainable: true,
+            gradient: Mutex::default(),
+        }))
+    }
+
+    /// A parameter that takes no gradient.
+    ///
+    /// # Errors
+    /// As [`Param::new`].
+    pub fn frozen(name: impl Into<String>, value: &Tensor) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            name: name.into(),
+            value: value.detach().force_contiguous()?,
+            trainable: false,
+            gradient: Mutex::default(),
+        }))
+    }
+
+    /// The name in checkpoints.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The values. The optimizer changes them in place.
+    #[must_use]
+    pub fn value(&self) -> &Tensor {
+        &self.value
+    }
+
+    /// Whether backward passes give it a gradient.
+    #[must_use]
+    pub fn trainable(&self) -> bool {
+        self.trainable
+    }
+
+    /// The element type.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        self.value.dtype()
+    }
+
+    /// The dimensions.
+    #[must_use]
+    pub fn dims(&self) -> &[usize] {
+        self.value.dims()
+    }
+
+    /// How many values.
+    #[must_use]
+    pub fn elements(&self) -> usize {
+        self.value.elem_count()
+    }
+
+    /// The gradient so far, to be read or changed.
+    pub fn gradient(&self) -> MutexGuard<'_, Gradient> {
+        self.gradient.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets the gradient.
+    pub fn clear_gradient(&self) {
+        *self.gradient() = Gradient::None;
+    }
+
+    /// Changes the values in place.
+    ///
+    /// # Errors
+    /// When the element type is not `T`.
+    pub fn update<T: Real, R: Send>(&self, f: impl FnOnce(&mut [T]) -> R + Send) -> Result<R> {
+        kernel::write::<T, R>(&self.value, f)
+    }
+
+    /// Reads the values.
+    ///
+    /// # Errors
+    /// When the element type is not `T`.
+    pub fn read<T: Real, R>(&self, f: impl FnOnce(&[T]) -> R) -> Result<R> {
+        kernel::read::<T, R>(&self.value, f)
+    }
+
+    /// The gradient as a tensor of the parameter's shape (rows that did not occur are zero); `None` without one.
+    ///
+    /// # Errors
+    /// Never for gradients that backward passes made.
+    pub fn gradient_tensor(&self) -> Result<Option<Tensor>> {
+        fn dense<T: Real>(param: &Param) -> Result<Option<Tensor>> {
+            Ok(match &*param.gradient() {
+                Gradient::None => None,
+                Gradient::Dense(data) => {
+                    Some(kernel::tensor(T::cpu_storage_as_slice(data)?.to_vec(), param.dims().to_vec())?)
+                }
+                Gradient::Rows(rows) => {
+                    let mut all = kernel::zeros::<T>(param.elements());
+                    let data = T::cpu_storage_as_slice(&rows.data)?;
+                    for (row, values) in rows.rows.iter().zip(data.chunks_exact(rows.width.max(1))) {
+                        let start = *row as usize * rows.width;
+                        all[start..start + rows.width].copy_from_slice(values);
+                    }
+                    Some(kernel::tensor(all, param.dims().to_vec())?)
+                }
+            })
+        }
+        kernel::by_dtype!(self.dtype(), "gradient", T => dense::<T>(self))
+    }
+
+    /// Lends the dense gradient to `f`, which either overwrites it (first argument false) or adds to it (true).
+    pub(super) fn accumulate<T: Real>(&self, f: impl FnOnce(bool, &mut [T])) -> Result<()> {
+        if !self.trainable {
+            return Ok(());
+        }
+        let mut guard = self.gradient();
+        match &mut *guard {
+            Gradient::None => {
+                let mut fresh = kernel::zeros::<T>(self.elements());
+                f(false, &mut fresh);
+                *guard = Gradient::Dense(T::to_cpu_storage_owned(fresh));
+            }
+            Gradient::Dense(data) => f(true, T::storage_mut(data)?),
+            Gradient::Rows(_) => bail!("`{}` got a gradient by rows and one as a whole", self.name),
+        }
+        Ok(())
+    }
+
+    /// Adds gradients of some rows; `rows` ascending, each once.
+    pub(super) fn accumulate_rows<T: Real>(&self, rows: Vec<u32>, values: Vec<T>, width: usize) -> Result<()> {
+        if !self.trainable {
+            return Ok(());
+        }
+        let mut guard = self.gradient();
+        match &mut *guard {
+            Gradient::None => {
+                *guard = Gradient::Rows(RowGradient {
+                    rows,
+                    data: T::to_cpu_storage_owned(values),
+                    width,
+                });
+            }
+            Gradient::Rows(have) => {
+                let merged = merge::<T>(have, &rows, &values, width)?;
+                *guard = Gradient::Rows(merged);
+            }
+            Gradient::Dense(data) => {
+                let data = T::storage_mut(data)?;
+                for (row, new) in rows.iter().zip(values.chunks_exact(width.max(1))) {
+                    let start = *row as usize * width;
+                    for (a, b) in data[start..start + width].iter_mut().zip(new) {
+                        *a += *b;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn merge<T: Real>(have: &RowGradient, rows: &[u32], values: &[T], width: usize) -> Result<RowGradient> {
+    let old = T::cpu_storage_as_slice(&have.data)?;
+    let mut merged_rows = Vec::with_capacity(have.rows.len() + rows.len());
+    let mut data = Vec::with_capacity(old.len() + values.len());
+    let (mut i, mut j) = (0, 0);
+    while i < have.rows.len() || j < rows.len() {
+        let a = have.rows.get(i).copied().unwrap_or(u32::MAX);
+        let b = rows.get(j).copied().unwrap_or(u32::MAX);
+        merged_rows.push(a.min(b));
+        match (a <= b, b <= a) {
+            (true, true) => {
+                let x = &old[i * width..(i + 1) * width];
+                let y = &values[j * width..(j + 1) * width];
+                data.extend(x.iter().zip(y).map(|(x, y)| *x + *y));
+                (i, j) = (i + 1, j + 1);
+            }
+            (true, false) => {
+                data.extend_from_slice(&old[i * width..(i + 1) * width]);
+                i += 1;
+            }
+            _ => {
+                data.extend_from_slice(&values[j * width..(j + 1) * width]);
+                j += 1;
+            }
+        }
+    }
+    Ok(RowGradient {
+        rows: merged_rows,
+        data: T::to_cpu_storage_owned(data),
+        width,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn rows_accumulate_like_a_dense_gradient() {
+        let value = Tensor::zeros((5, 2), DType::F64, &Device::Cpu).unwrap();
+        let table = Param::new("table", &value).unwrap();
+        table.accumulate_rows(vec![1, 3], vec![1.0, 2.0, 3.0, 4.0], 2).unwrap();
+        table.accumulate_rows(vec![0, 3], vec![10.0, 20.0, 30.0, 40.0], 2).unwrap();
+        let got = table.gradient_tensor().unwrap().unwrap().to_vec2::<f64>().unwrap();
+        assert_eq!(got, [[10.0, 20.0], [1.0, 2.0], [0.0, 0.0], [33.0, 44.0], [0.0, 0.0]]);
+        table.clear_gradient();
+        assert!(table.gradient_tensor().unwrap().is_none());
+    }
+
+    #[test]
+    fn frozen_parameters_take_none() {
+        let value = Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap();
+        let param = Param::frozen("p", &value).unwrap();
+        param.accumulate::<f32>(|_, g| g[0] = 1.0).unwrap();
+        assert!(param.gradient_tensor().unwrap().is_none());
+    }
+}

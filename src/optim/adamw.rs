@@ -1,0 +1,364 @@
+//! AdamW with torch's meaning (Loshchilov & Hutter, <https://arxiv.org/abs/1711.05101>), exact and cheap for tables.
+//!
+//! A table's gradient names the rows that occurred. The other rows' gradient is zero, yet dense AdamW still moves
+//! them (their momentum fades, their weights decay). Those steps are kept back and replayed, number by number, when
+//! a row is needed again or everything is looked at: the result has the same bits as updating every row every step.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor, WithDType};
+use rayon::prelude::*;
+
+use super::groups::decays;
+use crate::error::{Error, Result};
+use crate::ops::Param;
+use crate::ops::param::Gradient;
+
+/// The settings that do not change during a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWConfig {
+    pub beta1: f64,
+    pub beta2: f64,
+    pub epsilon: f64,
+    pub weight_decay: f64,
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+        }
+    }
+}
+
+/// The optimizer and its state.
+pub struct AdamW {
+    config: AdamWConfig,
+    slots: Vec<Slot>,
+    by_param: HashMap<usize, usize>,
+}
+
+/// One parameter's state.
+struct Slot {
+    param: Arc<Param>,
+    weight_decay: f64,
+    step: u64,
+    /// First and second moment, empty until the first gradient.
+    m: Vec<f32>,
+    v: Vec<f32>,
+    /// For tables: up to which step each row has been brought.
+    rows: Option<Rows>,
+}
+
+struct Rows {
+    width: usize,
+    done: Vec<u32>,
+    /// Constants of the steps after `base`; earlier ones are done for every row.
+    base: u64,
+    history: Vec<Constants>,
+}
+
+/// What one step multiplies with; the same for every element.
+#[derive(Debug, Clone, Copy)]
+struct Constants {
+    beta1: f32,
+    beta2: f32,
+    decay: f32,
+    step_size: f32,
+    bias2_sqrt: f32,
+    epsilon: f32,
+    gradient_scale: f32,
+}
+
+/// One element. The order of operations is torch's single-tensor AdamW.
+#[inline(always)]
+fn update(p: &mut f32, m: &mut f32, v: &mut f32, g: f32, c: &Constants) {
+    *p *= c.decay;
+    *m += (g - *m) * (1.0 - c.beta1);
+    *v = *v * c.beta2 + g * g * (1.0 - c.beta2);
+    let denominator = v.sqrt() / c.bias2_sqrt + c.epsilon;
+    *p -= c.step_size * (*m / denominator);
+}
+
+fn update_all(p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], c: &Constants) {
+    for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
+        update(p, m, v, *g * c.gradient_scale, c);
+    }
+}
+
+/// The step that a row without gradient takes.
+fn update_idle(p: &mut [f32], m: &mut [f32], v: &mut [f32], c: &Constants) {
+    for ((p, m), v) in p.iter_mut().zip(m).zip(v) {
+        update(p, m, v, 0.0, c);
+    }
+}
+
+impl AdamW {
+    /// State for every trainable parameter, none of it allocated yet.
+    #[must_use]
+    pub fn new(params: &[Arc<Param>], config: AdamWConfig) -> Self {
+        let slots: Vec<Slot> = params
+            .iter()
+            .filter(|p| p.trainable())
+            .map(|param| Slot {
+                weight_decay: if decays(param.name()) { config.weight_decay } else { 0.0 },
+                param: Arc::clone(param),
+                step: 0,
+                m: Vec::new(),
+                v: Vec::new(),
+                rows: None,
+            })
+            .collect();
+        let by_param = slots.iter().enumerate().map(|(i, s)| (address(&s.param), i)).collect();
+        Self {
+            config,
+            slots,
+            by_param,
+        }
+    }
+
+    /// Brings the rows of tables that a forward pass is about to read up to date.
+    ///
+    /// # Errors
+    /// When a table is not f32.
+    pub fn catch_up(&mut self, needed: &[(Arc<Param>, Vec<u32>)]) -> Result<()> {
+        for (param, rows) in needed {
+            if let Some(i) = self.by_param.get(&address(param)) {
+                self.slots[*i].catch_up(rows.iter().copied())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings every row of every table up to date, before the model is evaluated or saved.
+    ///
+    /// # Errors
+    /// When a table is not f32.
+    pub fn flush(&mut self) -> Result<()> {
+        for slot in &mut self.slots {
+            slot.flush()?;
+        }
+        Ok(())
+    }
+
+    /// One step with the gradients that backward passes left in the parameters, each multiplied with
+    /// `gradient_scale`; then forgets the gradients. Parameters without gradient stay as they are.
+    ///
+    /// # Errors
+    /// When a parameter is not f32.
+    pub fn step(&mut self, learning_rate: f64, gradient_scale: f64) -> Result<()> {
+        for slot in &mut self.slots {
+            slot.step(&self.config, learning_rate, gradient_scale)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of state that a model with these parameters will need at most.
+    #[must_use]
+    pub fn bytes_for(params: &[Arc<Param>]) -> u64 {
+        params.iter().filter(|p| p.trainable()).map(|p| 8 * p.elements() as u64).sum()
+    }
+
+    /// The state as named tensors: `<parameter>.exp_avg`, `.exp_avg_sq`, `.step`. Call [`AdamW::flush`] before.
+    ///
+    /// # Errors
+    /// When a tensor cannot be made.
+    pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
+        let mut all = Vec::new();
+        for slot in self.slots.iter().filter(|s| !s.m.is_empty()) {
+            let (name, dims) = (slot.param.name(), slot.param.dims().to_vec());
+            all.push((format!("{name}.exp_avg"), Tensor::from_vec(slot.m.clone(), dims.clone(), &Device::Cpu)?));
+            all.push((format!("{name}.exp_avg_sq"), Tensor::from_vec(slot.v.clone(), dims, &Device::Cpu)?));
+            all.push((format!("{name}.step"), Tensor::new(&[slot.step as i64], &Device::Cpu)?));
+        }
+        Ok(all)
+    }
+
+    /// Takes back what [`AdamW::state`] gave.
+    ///
+    /// # Errors
+    /// When the state does not belong to these parameters.
+    pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+        let mut used = 0;
+        for slot in &mut self.slots {
+            let name = slot.param.name();
+            let Some(m) = state.get(&format!("{name}.exp_avg")) else { continue };
+            let (Some(v), Some(step)) =
+                (state.get(&format!("{name}.exp_avg_sq")), state.get(&format!("{name}.step")))
+            else {
+                return Err(Error::train(format!("the optimizer state of `{name}` is incomplete")));
+            };
+            if m.dims() != slot.param.dims() || v.dims() != slot.param.dims() {
+                return Err(Error::train(format!(
+                    "the optimizer state of `{name}` is {:?}, the parameter is {:?}",
+                    m.dims(),
+                    slot.param.dims()
+                ))
+                .with_hint("the checkpoint belongs to another model; resume with the run's own plan"));
+            }
+            slot.m = m.flatten_all()?.to_vec1()?;
+            slot.v = v.flatten_all()?.to_vec1()?;
+            slot.step = step.to_vec1::<i64>()?.first().copied().unwrap_or(0) as u64;
+            slot.rows = None;
+            used += 3;
+        }
+        if used != state.len() {
+            return Err(Error::train("the optimizer state has parameters that the model lacks")
+                .with_hint("the checkpoint belongs to another model; resume with the run's own plan"));
+        }
+        Ok(())
+    }
+}
+
+fn address(param: &Arc<Param>) -> usize {
+    Arc::as_ptr(param) as usize
+}
+
+impl Slot {
+    fn constants(&mut self, config: &AdamWConfig, learning_rate: f64, gradient_scale: f64) -> Constants {
+        self.step += 1;
+        let power = |beta: f64| 1.0 - beta.powi(self.step.min(i32::MAX as u64) as i32);
+        Constants {
+            beta1: config.beta1 as f32,
+            beta2: config.beta2 as f32,
+            decay: (1.0 - learning_rate * self.weight_decay) as f32,
+            step_size: (learning_rate / power(config.beta1)) as f32,
+            bias2_sqrt: power(config.beta2).sqrt() as f32,
+            epsilon: config.epsilon as f32,
+            gradient_scale: gradient_scale as f32,
+        }
+    }
+
+    fn step(&mut self, config: &AdamWConfig, learning_rate: f64, gradient_scale: f64) -> Result<()> {
+        let gradient = std::mem::take(&mut *self.param.gradient());
+        if matches!(gradient, Gradient::None) {
+            return Ok(());
+        }
+        if self.m.is_empty() {
+            self.m = vec![0.0; self.param.elements()];
+            self.v = vec![0.0; self.param.elements()];
+        }
+        match gradient {
+            Gradient::None => Ok(()),
+            Gradient::Dense(data) => {
+                self.flush()?;
+                self.rows = None;
+                let constants = self.constants(config, learning_rate, gradient_scale);
+                let gradient = f32::cpu_storage_as_slice(&data)?;
+                let (m, v) = (&mut self.m, &mut self.v);
+                const CHUNK: usize = 16_384;
+                self.param.update::<f32, _>(|p| {
+                    p.par_chunks_mut(CHUNK)
+                        .zip(m.par_chunks_mut(CHUNK))
+                        .zip(v.par_chunks_mut(CHUNK))
+                        .zip(gradient.par_chunks(CHUNK))
+                        .for_each(|(((p, m), v), g)| update_all(p, m, v, g, &constants));
+                })?;
+                Ok(())
+            }
+            Gradient::Rows(rows) => {
+                self.catch_up(rows.rows.iter().copied())?;
+                let constants = self.constants(config, learning_rate, gradient_scale);
+                let step = self.step;
+                let gradient = f32::cpu_storage_as_slice(&rows.data)?;
+                let width = rows.width;
+                let state = self.rows.get_or_insert_with(|| Rows {
+                    width,
+                    done: vec![(step - 1) as u32; self.m.len() / width.max(1)],
+                    base: step - 1,
+                    history: Vec::new(),
+                });
+                state.history.push(constants);
+                for row in &rows.rows {
+                    if let Some(done) = state.done.get_mut(*row as usize) {
+                        *done = step as u32;
+                    }
+                }
+                let (m, v) = (&mut self.m, &mut self.v);
+                self.param.update::<f32, _>(|p| {
+                    let work = disjoint_rows(p, m, v, width, &rows.rows);
+                    work.into_par_iter()
+                        .zip(gradient.par_chunks(width.max(1)))
+                        .with_min_len(16)
+                        .for_each(|((p, m, v), g)| update_all(p, m, v, g, &constants));
+                })?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Replays what the given rows have missed.
+    fn catch_up(&mut self, rows: impl Iterator<Item = u32>) -> Result<()> {
+        let Some(state) = &mut self.rows else { return Ok(()) };
+        let step = self.step as u32;
+        let mut behind: Vec<u32> =
+            rows.filter(|r| state.done.get(*r as usize).is_some_and(|done| *done < step)).collect();
+        if behind.is_empty() {
+            return Ok(());
+        }
+        behind.sort_unstable();
+        behind.dedup();
+        let (width, base, history, done) = (state.width, state.base, &state.history, &state.done);
+        let decayed = self.weight_decay != 0.0;
+        let (m, v) = (&mut self.m, &mut self.v);
+        self.param.update::<f32, _>(|p| {
+            let work = disjoint_rows(p, m, v, width, &behind);
+            work.into_par_iter().zip(behind.par_iter()).with_min_len(16).for_each(|((p, m, v), row)| {
+                // A row that never had a gradient and does not decay stays bit for bit.
+                if !decayed && v.iter().all(|v| *v == 0.0) && m.iter().all(|m| *m == 0.0) {
+                    return;
+                }
+                let from = (u64::from(done[*row as usize]) - base) as usize;
+                for constants in &history[from..] {
+                    update_idle(p, m, v, constants);
+                }
+            });
+        })?;
+        for row in behind {
+            state.done[row as usize] = step;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let Some(state) = &self.rows else { return Ok(()) };
+        let rows = state.done.len() as u32;
+        self.catch_up(0..rows)?;
+        if let Some(state) = &mut self.rows {
+            state.base = self.step;
+            state.history.clear();
+        }
+        Ok(())
+    }
+}
+
+/// One row of a parameter and of its two moments.
+type RowState<'a> = (&'a mut [f32], &'a mut [f32], &'a mut [f32]);
+
+/// The given rows (ascending, each once) of a parameter and its moments, to be changed at the same time.
+fn disjoint_rows<'a>(
+    p: &'a mut [f32],
+    m: &'a mut [f32],
+    v: &'a mut [f32],
+    width: usize,
+    rows: &[u32],
+) -> Vec<RowState<'a>> {
+    let mut out = Vec::with_capacity(rows.len());
+    let (mut p, mut m, mut v) = (p, m, v);
+    let mut at = 0;
+    for row in rows {
+        let skip = (*row as usize - at) * width;
+        let next = |rest: &mut &'a mut [f32]| {
+            let (head, tail) = std::mem::take(rest)[skip..].split_at_mut(width);
+            *rest = tail;
+            head
+        };
+        out.push((next(&mut p), next(&mut m), next(&mut v)));
+        at = *row as usize + 1;
+    }
+    out
+}

@@ -1,0 +1,372 @@
+//! What a run will do, with nothing left open; saved with the run, so that it can be continued from anywhere.
+//!
+//! An `Option` here never means "default": `None` means that there is none, or, in [`ModelPlan`], that the base model
+//! decides.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::schema::{OnBadRow, PoolingMode, SimilarityFunction};
+use crate::error::{Error, Result};
+use crate::flow::ModelType;
+use crate::optim::interval::{Every, Interval};
+use crate::optim::schedule::SchedulerType;
+use crate::optim::steps::{Cadence, Steps};
+use crate::util::files;
+
+/// A resolved recipe. All paths are absolute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The form of this file; 1.
+    pub plan_version: u32,
+    /// What the run, its log and its folder are called.
+    pub run_name: String,
+    /// The kind of model.
+    pub model_type: ModelType,
+    /// Of all random numbers.
+    pub seed: u64,
+    /// The folder that gets a folder for the run.
+    pub output_dir: PathBuf,
+    /// The recipe this came from.
+    pub recipe: PathBuf,
+    /// Keys the recipe left out, as `args.seed`; for the summary only.
+    pub defaulted: Vec<String>,
+    /// The model to start from.
+    pub model: ModelPlan,
+    /// How to train.
+    pub args: ArgsPlan,
+    /// Publishing.
+    pub hub: HubPlan,
+    /// The training data, at least one, each with its loss.
+    pub train_dataset: Vec<DatasetPlan>,
+    /// Data to compute the loss on while evaluating.
+    pub eval_dataset: Vec<DatasetPlan>,
+    /// What measures the model.
+    pub evaluator: Vec<EvaluatorPlan>,
+}
+
+/// Something local or on the Hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Location {
+    /// A file or directory.
+    Path(PathBuf),
+    /// A repository's id.
+    Hub(String),
+}
+
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Hub(id) => write!(f, "{id} (Hub)"),
+        }
+    }
+}
+
+/// Where the model comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ModelSource {
+    /// A trained model.
+    Base(Location),
+    /// A new static embedding.
+    StaticEmbedding { embedding_dim: usize, tokenizer: Location },
+    /// A new network.
+    Config {
+        config: Map<String, Value>,
+        tokenizer: Location,
+    },
+}
+
+/// The model; `None` leaves a setting to the base model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelPlan {
+    /// Where it comes from.
+    pub source: ModelSource,
+    /// Tokens kept of a text.
+    pub max_seq_length: Option<usize>,
+    /// How token embeddings become one vector; several are concatenated; empty leaves it to the base model.
+    pub pooling_mode: Vec<PoolingMode>,
+    /// Whether embeddings are divided by their length.
+    pub normalize: Option<bool>,
+    /// Dimensions kept of each embedding when the model is used.
+    pub truncate_dim: Option<usize>,
+    /// Named prompts saved with the model.
+    pub prompts: Option<BTreeMap<String, String>>,
+    /// The prompt used when none is asked for.
+    pub default_prompt_name: Option<String>,
+    /// Dropout probability everywhere in the network.
+    pub dropout: Option<f64>,
+    /// How the saved model compares embeddings.
+    pub similarity_fn_name: Option<SimilarityFunction>,
+    /// Scores a pair gets (CrossEncoder).
+    pub num_labels: Option<usize>,
+    /// What the score goes through (CrossEncoder).
+    pub activation_fn: Option<String>,
+}
+
+/// One data set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetPlan {
+    /// What it is called in messages and metrics; unique among its like.
+    pub name: String,
+    /// Files, directories and globs.
+    pub path: Vec<PathBuf>,
+    /// The columns with the texts, in order; empty for all but the label.
+    pub columns: Vec<String>,
+    /// The column with the label; `None` for the first of `label`, `labels`, `score`, `scores` that is there.
+    pub label: Option<String>,
+    /// Only so many rows; `None` for all.
+    pub limit: Option<u64>,
+    /// What to do with a row that can't be used.
+    pub on_bad_row: OnBadRow,
+    /// Column name to what is put in front of its texts.
+    pub prompts: BTreeMap<String, String>,
+    /// The loss for it.
+    pub loss: LossPlan,
+}
+
+/// A loss with its settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossPlan {
+    /// Its name.
+    pub name: String,
+    /// Its own settings.
+    pub settings: Map<String, Value>,
+    /// The wrapper around it, if there is one.
+    pub matryoshka: Option<MatryoshkaPlan>,
+}
+
+impl LossPlan {
+    /// Its settings with the wrapper's table among them, as the loss's builder takes them.
+    #[must_use]
+    pub fn table(&self) -> Map<String, Value> {
+        let mut table = self.settings.clone();
+        if let Some(m) = &self.matryoshka {
+            let wrapper = json!({ "dims": m.dims, "weights": m.weights, "n_dims_per_step": m.n_dims_per_step });
+            table.insert("matryoshka".to_owned(), wrapper);
+        }
+        table
+    }
+}
+
+/// Prefixes of the embedding that are trained as well.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MatryoshkaPlan {
+    /// The widths.
+    pub dims: Vec<usize>,
+    /// One weight a width.
+    pub weights: Vec<f64>,
+    /// Widths drawn at random each step; -1 for all.
+    pub n_dims_per_step: i64,
+}
+
+/// An evaluator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluatorPlan {
+    /// What it is, by sentence-transformers' class name.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What its metrics are called after; may be empty.
+    pub name: String,
+    /// The file or directory it reads.
+    pub path: PathBuf,
+    /// The columns with its texts; empty for the names it expects.
+    pub columns: Vec<String>,
+    /// The column with its labels; `None` for the name it expects.
+    pub label: Option<String>,
+    /// Only so many rows; `None` for all.
+    pub limit: Option<u64>,
+    /// Its own settings.
+    pub settings: Map<String, Value>,
+}
+
+impl EvaluatorPlan {
+    /// Its settings with its name among them, as the evaluator's builder takes them.
+    #[must_use]
+    pub fn table(&self) -> Map<String, Value> {
+        let mut table = self.settings.clone();
+        if !self.name.is_empty() {
+            table.insert("name".to_owned(), self.name.clone().into());
+        }
+        table
+    }
+}
+
+/// How to train, by the names of `TrainingArguments`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArgsPlan {
+    /// Passes over the data; not looked at where `max_steps` is given.
+    pub num_train_epochs: f64,
+    /// Optimizer steps in all; `None` for epochs.
+    pub max_steps: Option<u64>,
+    pub per_device_train_batch_size: usize,
+    pub per_device_eval_batch_size: usize,
+    pub gradient_accumulation_steps: u64,
+    pub learning_rate: f64,
+    pub weight_decay: f64,
+    pub adam_beta1: f64,
+    pub adam_beta2: f64,
+    pub adam_epsilon: f64,
+    /// 0 for no clipping.
+    pub max_grad_norm: f64,
+    pub lr_scheduler_type: SchedulerType,
+    pub warmup_steps: Interval,
+    pub logging_steps: Interval,
+    /// When to evaluate; the end of the run is evaluated in any case.
+    pub eval: Every,
+    /// When to save a checkpoint.
+    pub save: Every,
+    /// Checkpoints kept; `None` for all.
+    pub save_total_limit: Option<usize>,
+    pub load_best_model_at_end: bool,
+    /// With `eval_` in front; `None` for the primary metric of the first evaluator.
+    pub metric_for_best_model: Option<String>,
+    pub greater_is_better: bool,
+    /// `None` for never.
+    pub early_stopping: Option<EarlyStoppingPlan>,
+    pub batch_sampler: String,
+    pub shuffle: bool,
+    pub dataloader_drop_last: bool,
+    pub bf16: bool,
+    pub full_determinism: bool,
+    /// Besides the run's own files; may be empty.
+    pub report_to: Vec<String>,
+    pub num_threads: usize,
+}
+
+impl ArgsPlan {
+    /// How long the run is.
+    ///
+    /// # Errors
+    /// When there is no batch.
+    pub fn steps(&self, batches_per_epoch: u64) -> Result<Steps> {
+        Steps::new(
+            batches_per_epoch,
+            self.gradient_accumulation_steps,
+            self.num_train_epochs,
+            self.max_steps,
+        )
+    }
+
+    /// At which steps something is due.
+    ///
+    /// # Errors
+    /// When the intervals do not fit the length of the run.
+    pub fn cadence(&self, steps: Steps) -> Result<Cadence> {
+        Cadence::new(
+            steps,
+            self.logging_steps,
+            self.eval,
+            self.save,
+            self.load_best_model_at_end,
+        )
+    }
+
+    /// The learning rate of optimizer step `step`, counted from 0, of `total`.
+    #[must_use]
+    pub fn learning_rate_at(&self, step: u64, total: u64) -> f64 {
+        let warmup = self.warmup_steps.resolve(total);
+        self.learning_rate * self.lr_scheduler_type.factor(step, total, warmup)
+    }
+}
+
+/// When to give up.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStoppingPlan {
+    /// Evaluations without improvement.
+    pub patience: u64,
+    /// By how much the metric must improve to count.
+    pub threshold: f64,
+}
+
+/// Publishing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HubPlan {
+    pub push_to_hub: bool,
+    /// `user/name`, or empty.
+    pub hub_model_id: String,
+    pub hub_private_repo: bool,
+}
+
+impl Plan {
+    /// As TOML, readable and complete.
+    ///
+    /// # Errors
+    /// When a setting has no form in TOML.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::Internal(format!("the plan can't be written as TOML: {e}")))
+    }
+
+    /// As JSON.
+    ///
+    /// # Errors
+    /// When a setting has no form in JSON.
+    pub fn to_json(&self) -> Result<Value> {
+        serde_json::to_value(self).map_err(|e| Error::Internal(format!("the plan can't be written as JSON: {e}")))
+    }
+
+    /// Writes it, as TOML or, where the name ends so, as JSON.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let text = if path.extension().is_some_and(|e| e == "json") {
+            format!("{:#}\n", self.to_json()?)
+        } else {
+            self.to_toml()?
+        };
+        files::write_atomic(path, text.as_bytes())
+    }
+
+    /// Reads what [`Plan::save`] wrote.
+    ///
+    /// # Errors
+    /// When it can't be read or is no plan.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = files::read_text(path)?;
+        let plan = if path.extension().is_some_and(|e| e == "json") {
+            serde_json::from_str(&text).map_err(|e| e.to_string())
+        } else {
+            toml::from_str(&text).map_err(|e| e.to_string())
+        };
+        plan.map_err(|e| {
+            Error::data(format!("`{}` is not the plan of a run: {}", path.display(), e.trim()))
+                .with_hint("start the run again from its recipe")
+        })
+    }
+
+    /// The same for two plans that give the same result: names, places to write to and reports do not count.
+    ///
+    /// # Errors
+    /// When the plan has no form in JSON.
+    pub fn digest(&self) -> Result<String> {
+        let mut value = self.to_json()?;
+        if let Some(plan) = value.as_object_mut() {
+            for key in ["run_name", "output_dir", "recipe", "defaulted", "hub"] {
+                plan.shift_remove(key);
+            }
+            if let Some(args) = plan.get_mut("args").and_then(Value::as_object_mut) {
+                for key in ["report_to", "logging_steps", "save_total_limit"] {
+                    args.shift_remove(key);
+                }
+            }
+        }
+        value.sort_all_objects();
+        Ok(format!("{:032x}", xxh3_128(value.to_string().as_bytes())))
+    }
+}

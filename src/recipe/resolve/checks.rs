@@ -1,0 +1,224 @@
+//! Settings that are fine one by one and wrong together, and what is not to be had at all.
+
+use std::path::Path;
+
+use super::Resolver;
+use crate::optim::interval::{Every, Interval};
+use crate::optim::schedule::SchedulerType;
+use crate::recipe::plan::{DatasetPlan, ModelSource, Plan};
+use crate::recipe::schema::Recipe;
+
+/// Losses that take the other rows of a batch as negatives.
+const IN_BATCH_NEGATIVES: &[&str] = &[
+    "MultipleNegativesRankingLoss",
+    "CachedMultipleNegativesRankingLoss",
+    "MultipleNegativesSymmetricRankingLoss",
+    "CachedMultipleNegativesSymmetricRankingLoss",
+    "GISTEmbedLoss",
+    "CachedGISTEmbedLoss",
+    "MegaBatchMarginLoss",
+];
+
+/// Losses that compare the rows of a batch with each other.
+const COMPARES_ROWS: &[&str] = &["CoSENTLoss", "AnglELoss"];
+
+/// Looks at the plan as a whole.
+pub(super) fn run(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
+    unavailable(r, recipe);
+    batches(r, plan);
+    best(r, plan);
+    matryoshka(r, plan);
+    schedule(r, plan);
+    leakage(r, plan);
+    if plan.evaluator.is_empty() {
+        r.notes.push(
+            "without an `[[evaluator]]` the run has no score before training to compare with, and no verdict"
+                .to_owned(),
+        );
+    }
+}
+
+fn unavailable(r: &mut Resolver<'_>, recipe: &Recipe) {
+    if recipe.args.fp16 == Some(true) {
+        r.problem(
+            "args.fp16",
+            "is not to be had: a CPU computes in f32, and fp16 would be slower and less exact",
+            "leave it out; `bf16 = true` is faster on processors that have it",
+        );
+    }
+    if recipe.args.gradient_checkpointing == Some(true) {
+        r.problem(
+            "args.gradient_checkpointing",
+            "is not built yet",
+            "leave it out, and lower `per_device_train_batch_size` or `model.max_seq_length` if memory is short",
+        );
+    }
+}
+
+fn batches(r: &mut Resolver<'_>, plan: &Plan) {
+    let alone = plan.args.per_device_train_batch_size == 1;
+    let mut noted = false;
+    for (i, dataset) in plan.train_dataset.iter().enumerate() {
+        let loss = dataset.loss.name.as_str();
+        let in_batch = IN_BATCH_NEGATIVES.contains(&loss);
+        // hard negatives give a row something to be compared with
+        let lonely = (in_batch && dataset.columns.len() < 3) || COMPARES_ROWS.contains(&loss);
+        if alone && lonely {
+            r.problem(
+                "args.per_device_train_batch_size",
+                format!(
+                    "must be 2 or more with {loss} (`{}`): on a single row it is 0 whatever the model does",
+                    dataset.name
+                ),
+                if in_batch {
+                    "32 and more is usual: the other rows are the negatives"
+                } else {
+                    "16 or 32 is usual"
+                },
+            );
+        }
+        if in_batch && !noted && !plan.args.batch_sampler.starts_with("no_duplicates") {
+            noted = true;
+            r.notes.push(format!(
+                "{loss} takes the other rows as negatives, so the same text twice in a batch is a wrong one: set \
+                 `args.batch_sampler = \"no_duplicates\"`"
+            ));
+        }
+        if dataset
+            .limit
+            .is_some_and(|limit| limit < plan.args.per_device_train_batch_size as u64)
+            && plan.args.dataloader_drop_last
+        {
+            r.problem(
+                format!("train_dataset.{i}.limit"),
+                "is below the batch size, and `args.dataloader_drop_last` leaves out the only batch",
+                "raise it, or set `dataloader_drop_last = false`",
+            );
+        }
+    }
+}
+
+fn best(r: &mut Resolver<'_>, plan: &Plan) {
+    let args = &plan.args;
+    if args.early_stopping.is_some() {
+        if !args.load_best_model_at_end {
+            r.problem(
+                "args.early_stopping_patience",
+                "needs `args.load_best_model_at_end = true`, or the run would end with a model past its best",
+                "set `load_best_model_at_end = true`",
+            );
+        }
+        if args.eval == Every::No {
+            r.problem(
+                "args.early_stopping_patience",
+                "needs evaluations during the run",
+                "set `eval_steps = 0.1` and add an `[[evaluator]]`",
+            );
+        }
+    }
+    let metric = args.metric_for_best_model.as_deref().unwrap_or_default();
+    if metric.ends_with("_loss") && plan.eval_dataset.is_empty() {
+        r.problem(
+            "args.metric_for_best_model",
+            format!("`{metric}` needs data to compute the loss on"),
+            "add an `[eval_dataset]`, or name a metric of an `[[evaluator]]`",
+        );
+    }
+    if !args.load_best_model_at_end {
+        return;
+    }
+    let key = "args.load_best_model_at_end";
+    match (args.eval, args.save) {
+        (Every::No, _) => r.problem(
+            key,
+            "needs evaluations during the run",
+            "set `eval_steps = 0.1`, or leave it out",
+        ),
+        (Every::Epoch, Every::Epoch) => {}
+        (Every::Steps(eval), Every::Steps(save)) => {
+            if !save.is_multiple_of(eval) {
+                let mixed = matches!(
+                    (eval, save),
+                    (Interval::Steps(_), Interval::Fraction(_)) | (Interval::Fraction(_), Interval::Steps(_))
+                );
+                let why = if mixed {
+                    "one is a fraction and one a number of steps, so that can't be told"
+                } else {
+                    "it is none"
+                };
+                r.problem(
+                    "args.save_steps",
+                    format!(
+                        "must be a multiple of `args.eval_steps` with `args.load_best_model_at_end`, and {why}: {save} \
+                         and {eval}"
+                    ),
+                    format!("set `save_steps = {eval}`"),
+                );
+            }
+        }
+        (eval, save) => r.problem(
+            key,
+            format!("needs saves to fall on evaluations, but evaluation is {eval} and saving {save}"),
+            "set `save_strategy` as `eval_strategy`, or leave it out",
+        ),
+    }
+}
+
+fn matryoshka(r: &mut Resolver<'_>, plan: &Plan) {
+    let ModelSource::StaticEmbedding { embedding_dim, .. } = plan.model.source else {
+        return;
+    };
+    for (i, dataset) in plan.train_dataset.iter().enumerate() {
+        let Some(matryoshka) = &dataset.loss.matryoshka else {
+            continue;
+        };
+        if let Some(dim) = matryoshka.dims.iter().find(|d| **d > embedding_dim) {
+            r.problem(
+                if i == 0 {
+                    "loss.matryoshka.dims".to_owned()
+                } else {
+                    format!("train_dataset.{i}.loss.matryoshka.dims")
+                },
+                format!("{dim} is wider than `model.static_embedding.embedding_dim`, which is {embedding_dim}"),
+                "leave it out, or widen the embedding",
+            );
+            return;
+        }
+    }
+}
+
+fn schedule(r: &mut Resolver<'_>, plan: &Plan) {
+    let args = &plan.args;
+    if args.lr_scheduler_type == SchedulerType::Constant && !args.warmup_steps.is_zero() {
+        r.notes.push(
+            "`lr_scheduler_type = \"constant\"` has no warmup: write `constant_with_warmup` for `args.warmup_steps` to count"
+                .to_owned(),
+        );
+    }
+    if let (Interval::Steps(warmup), Some(total)) = (args.warmup_steps, args.max_steps)
+        && warmup >= total
+    {
+        r.notes.push(format!(
+            "the learning rate never gets to its highest: `args.warmup_steps` is {warmup} of {total} steps"
+        ));
+    }
+}
+
+fn leakage(r: &mut Resolver<'_>, plan: &Plan) {
+    let trained = |path: &Path| plan.train_dataset.iter().any(|d| d.path.iter().any(|p| p == path));
+    let mut note = |what: String, path: &Path| {
+        if trained(path) {
+            r.notes.push(format!(
+                "{what} reads `{}`, which the model is trained on: its score says nothing about new texts",
+                path.display()
+            ));
+        }
+    };
+    for evaluator in &plan.evaluator {
+        note(format!("the evaluator {}", evaluator.kind), &evaluator.path);
+    }
+    for DatasetPlan { name, path, .. } in &plan.eval_dataset {
+        path.iter()
+            .for_each(|p| note(format!("the evaluation data `{name}`"), p));
+    }
+}

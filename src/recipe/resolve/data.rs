@@ -1,0 +1,289 @@
+//! Data sets, losses and evaluators of the plan.
+
+use std::path::{Path, PathBuf};
+
+use super::Resolver;
+use crate::recipe::plan::{DatasetPlan, EvaluatorPlan, LossPlan, MatryoshkaPlan};
+use crate::recipe::schema::{DatasetConfig, LossConfig, MatryoshkaConfig, Recipe};
+
+impl Resolver<'_> {
+    /// Training and evaluation data, each with its loss.
+    pub(super) fn datasets(&mut self, recipe: &Recipe) -> (Vec<DatasetPlan>, Vec<DatasetPlan>) {
+        let common = recipe.loss.as_ref().map(|loss| self.loss("loss", loss));
+        let train = &recipe.train_dataset.0;
+        if train.is_empty() {
+            self.problem(
+                "train_dataset",
+                "is an empty list",
+                "add a table `[[train_dataset]]` with a `path`",
+            );
+        }
+        if common.is_none() && train.iter().any(|d| d.loss.is_none()) {
+            self.problem(
+                "loss",
+                "is required but missing",
+                "add a table `[loss]` with `name = \"MultipleNegativesRankingLoss\"` or another loss",
+            );
+        }
+        if common.is_some() && !train.is_empty() && train.iter().all(|d| d.loss.is_some()) {
+            self.notes
+                .push("`[loss]` is not used: every training data set names its own".to_owned());
+        }
+        let train: Vec<DatasetPlan> = self.list("train_dataset", train, |_| common.clone());
+        let eval = recipe.eval_dataset.as_ref().map_or(&[][..], |d| &d.0);
+        let first = train.first().map(|d| d.loss.clone());
+        let same = train.windows(2).all(|pair| pair[0].loss == pair[1].loss);
+        let eval = self.list("eval_dataset", eval, |r| {
+            if common.is_none() && !same {
+                r.problem(
+                    "eval_dataset",
+                    "the training data sets have different losses",
+                    "name the one to compute here with `loss` in `[eval_dataset]`",
+                );
+            }
+            common.clone().or_else(|| first.clone())
+        });
+        (train, eval)
+    }
+
+    fn list(
+        &mut self,
+        table: &str,
+        configs: &[DatasetConfig],
+        loss: impl Fn(&mut Self) -> Option<LossPlan>,
+    ) -> Vec<DatasetPlan> {
+        let mut plans: Vec<DatasetPlan> = Vec::new();
+        for (i, config) in configs.iter().enumerate() {
+            let key = format!("{table}.{i}");
+            let loss = match &config.loss {
+                Some(own) => Some(self.loss(&format!("{key}.loss"), own)),
+                None => loss(self),
+            };
+            let mut plan = self.dataset(&key, config, loss);
+            if plans.iter().any(|p| p.name == plan.name) {
+                if config.name.is_some() {
+                    self.problem(
+                        format!("{key}.name"),
+                        format!("there are two `{}`", plan.name),
+                        "give each its own",
+                    );
+                } else {
+                    plan.name = format!("{}-{}", plan.name, i + 1);
+                }
+            }
+            plans.push(plan);
+        }
+        plans
+    }
+
+    fn dataset(&mut self, key: &str, config: &DatasetConfig, loss: Option<LossPlan>) -> DatasetPlan {
+        let at = |name: &str| format!("{key}.{name}");
+        let path = self.data_paths(key, config);
+        let columns = config.columns.clone();
+        if columns.as_ref().is_some_and(Vec::is_empty) {
+            self.problem(
+                at("columns"),
+                "is an empty list",
+                "name the columns with texts, or leave it out for all",
+            );
+        }
+        if let (Some(label), Some(columns)) = (&config.label, &columns)
+            && columns.contains(label)
+        {
+            self.problem(
+                at("label"),
+                format!("`{label}` is among `columns` too"),
+                "take it out of `columns`",
+            );
+        }
+        if let Some(columns) = &columns {
+            let known: Vec<&str> = columns.iter().map(String::as_str).collect();
+            for name in config.prompts.iter().flat_map(|p| p.keys()) {
+                self.known(&at(&format!("prompts.{name}")), "column", name, &known);
+            }
+        }
+        if config.limit == Some(0) {
+            self.problem(at("limit"), "must be 1 or more, found 0", "leave it out for all rows");
+        }
+        DatasetPlan {
+            name: self.or(&at("name"), config.name.clone(), name_of(path.first())),
+            path,
+            columns: self.or(&at("columns"), columns, Vec::new()),
+            label: config.label.clone(),
+            limit: config.limit,
+            on_bad_row: self.or(&at("on_bad_row"), config.on_bad_row, Default::default()),
+            prompts: config.prompts.clone().unwrap_or_default(),
+            loss: loss.unwrap_or_else(|| LossPlan {
+                name: String::new(),
+                settings: Default::default(),
+                matryoshka: None,
+            }),
+        }
+    }
+
+    fn data_paths(&mut self, key: &str, config: &DatasetConfig) -> Vec<PathBuf> {
+        if config.id.is_some() {
+            self.problem(
+                format!("{key}.id"),
+                "data sets from the Hub are not built yet",
+                "download it (jsonl, csv, parquet or arrow files all do) and give its `path`",
+            );
+            return Vec::new();
+        }
+        for (name, given) in [("subset", config.subset.is_some()), ("split", config.split.is_some())] {
+            if given {
+                self.problem(
+                    format!("{key}.{name}"),
+                    "is only for data sets from the Hub",
+                    "give the split's own `path`",
+                );
+            }
+        }
+        let texts = config.path.as_ref().map_or(&[][..], |p| &p.0);
+        if texts.is_empty() {
+            self.problem(
+                format!("{key}.path"),
+                "is required but missing",
+                "give a file, a glob or a directory",
+            );
+        }
+        let mut paths = Vec::new();
+        for text in texts {
+            match self.bases.find(&format!("{key}.path"), text) {
+                Ok(path) => paths.push(path),
+                Err(problem) => self.problems.push(problem),
+            }
+        }
+        paths
+    }
+
+    fn loss(&mut self, key: &str, config: &LossConfig) -> LossPlan {
+        let matryoshka = config
+            .matryoshka
+            .as_ref()
+            .map(|m| self.matryoshka(&format!("{key}.matryoshka"), m));
+        let mut plan = LossPlan {
+            name: config.name.clone(),
+            settings: config.settings.clone(),
+            matryoshka,
+        };
+        let registry = self.registry;
+        let name_key = format!("{key}.name");
+        if plan.name == "MatryoshkaLoss" {
+            self.problem(
+                name_key,
+                "MatryoshkaLoss wraps another loss",
+                format!(
+                    "name the loss inside it here and add a table `[{key}.matryoshka]` with `dims = [384, 256, 128]`"
+                ),
+            );
+        } else if self.known(&name_key, "loss", &plan.name, &registry.losses()) {
+            plan.settings = self.settings(key, &config.settings, registry.loss_settings(&plan));
+        }
+        plan
+    }
+
+    fn matryoshka(&mut self, key: &str, config: &MatryoshkaConfig) -> MatryoshkaPlan {
+        let at = |name: &str| format!("{key}.{name}");
+        let dims = &config.dims;
+        if dims.is_empty() || dims.contains(&0) {
+            self.problem(
+                at("dims"),
+                "must be widths of 1 or more",
+                "widest first, as `dims = [384, 256, 128, 64]`",
+            );
+        }
+        if dims.iter().enumerate().any(|(i, d)| dims[..i].contains(d)) {
+            self.problem(at("dims"), "has a width twice", "give each width once");
+        }
+        let weights = self.or(&at("weights"), config.weights.clone(), vec![1.0; dims.len()]);
+        if weights.len() != dims.len() {
+            let message = format!("has {} entries for {} widths", weights.len(), dims.len());
+            self.problem(
+                at("weights"),
+                message,
+                "give one weight a width, or leave it out for 1 each",
+            );
+        }
+        let n_dims_per_step = self.or(&at("n_dims_per_step"), config.n_dims_per_step, -1);
+        if n_dims_per_step == 0 || n_dims_per_step < -1 {
+            self.problem(
+                at("n_dims_per_step"),
+                format!("must be -1, or 1 or more, found {n_dims_per_step}"),
+                "-1 trains all widths in each step",
+            );
+        }
+        MatryoshkaPlan {
+            dims: dims.clone(),
+            weights,
+            n_dims_per_step,
+        }
+    }
+
+    /// The evaluators.
+    pub(super) fn evaluators(&mut self, recipe: &Recipe) -> Vec<EvaluatorPlan> {
+        let mut plans: Vec<EvaluatorPlan> = Vec::new();
+        let registry = self.registry;
+        for (i, config) in recipe.evaluator.iter().flat_map(|e| &e.0).enumerate() {
+            let key = format!("evaluator.{i}");
+            let path = match &config.path {
+                Some(text) => self.bases.find(&format!("{key}.path"), text).unwrap_or_else(|problem| {
+                    self.problems.push(problem);
+                    PathBuf::from(text)
+                }),
+                None => {
+                    self.problem(
+                        format!("{key}.path"),
+                        "is required but missing",
+                        "give the file or directory the evaluator reads",
+                    );
+                    PathBuf::new()
+                }
+            };
+            let mut plan = EvaluatorPlan {
+                kind: config.kind.clone(),
+                name: self.or(&format!("{key}.name"), config.name.clone(), String::new()),
+                path,
+                columns: config.columns.clone().unwrap_or_default(),
+                label: config.label.clone(),
+                limit: config.limit,
+                settings: config.settings.clone(),
+            };
+            if plan.limit == Some(0) {
+                self.problem(
+                    format!("{key}.limit"),
+                    "must be 1 or more, found 0",
+                    "leave it out for all rows",
+                );
+            }
+            if self.known(&format!("{key}.type"), "evaluator", &plan.kind, &registry.evaluators()) {
+                plan.settings = self.settings(&key, &config.settings, registry.evaluator_settings(&plan));
+            }
+            if plans.iter().any(|p| p.name == plan.name && p.kind == plan.kind) {
+                self.problem(
+                    format!("{key}.name"),
+                    format!(
+                        "two evaluators of the type `{}` would report under the same keys",
+                        plan.kind
+                    ),
+                    "give each its own `name`",
+                );
+            }
+            plans.push(plan);
+        }
+        plans
+    }
+}
+
+/// `stsb/train.jsonl` is called after its folder, `pairs.jsonl` after itself.
+fn name_of(path: Option<&PathBuf>) -> String {
+    let stem = |p: &Path| p.file_stem().map(|s| s.to_string_lossy().into_owned());
+    let Some(path) = path else { return "data".to_owned() };
+    let own = stem(path).unwrap_or_default();
+    let plain = ["train", "dev", "test", "validation", "data"].contains(&own.as_str()) || own.contains('*');
+    match path.parent().and_then(stem).filter(|_| plain) {
+        Some(folder) => folder,
+        None if own.is_empty() => "data".to_owned(),
+        None => own,
+    }
+}

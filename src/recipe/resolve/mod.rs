@@ -1,0 +1,220 @@
+//! What does a recipe come to? Defaults, absolute paths, and the settings that contradict each other.
+
+mod args;
+mod checks;
+mod data;
+mod model;
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::locate::Problem;
+use super::paths::Bases;
+use super::plan::{EvaluatorPlan, HubPlan, LossPlan, Plan};
+use super::schema::{HubConfig, Recipe};
+use crate::error::{Error, Result};
+use crate::flow::ModelType;
+use crate::util::suggest;
+
+/// What the recipe has to know of losses, evaluators and samplers.
+pub trait Registry {
+    /// The names of the losses.
+    fn losses(&self) -> Vec<&str>;
+
+    /// The names of the evaluators.
+    fn evaluators(&self) -> Vec<&str>;
+
+    /// The names of the batch samplers.
+    fn samplers(&self) -> Vec<&str>;
+
+    /// A loss's settings with its defaults filled in.
+    ///
+    /// # Errors
+    /// When a setting is unknown or wrong.
+    fn loss_settings(&self, loss: &LossPlan) -> Result<Map<String, Value>> {
+        Ok(loss.settings.clone())
+    }
+
+    /// An evaluator's settings with its defaults filled in.
+    ///
+    /// # Errors
+    /// When a setting is unknown or wrong.
+    fn evaluator_settings(&self, evaluator: &EvaluatorPlan) -> Result<Map<String, Value>> {
+        Ok(evaluator.settings.clone())
+    }
+
+    /// The key of an evaluator's primary metric, `eval_` in front, where that can be told from its settings.
+    fn primary_metric(&self, _evaluator: &EvaluatorPlan) -> Option<String> {
+        None
+    }
+}
+
+/// A registry that knows names only; settings pass unchecked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NamesOnly {
+    pub losses: &'static [&'static str],
+    pub evaluators: &'static [&'static str],
+    pub samplers: &'static [&'static str],
+}
+
+impl Registry for NamesOnly {
+    fn losses(&self) -> Vec<&str> {
+        self.losses.to_vec()
+    }
+
+    fn evaluators(&self) -> Vec<&str> {
+        self.evaluators.to_vec()
+    }
+
+    fn samplers(&self) -> Vec<&str> {
+        self.samplers.to_vec()
+    }
+}
+
+/// What resolving gathers along the way.
+struct Resolver<'a> {
+    registry: &'a dyn Registry,
+    bases: Bases,
+    problems: &'a mut Vec<Problem>,
+    notes: Vec<String>,
+    defaulted: Vec<String>,
+}
+
+impl Resolver<'_> {
+    /// The value given for `key`, or its default, which is remembered as such.
+    fn or<T>(&mut self, key: &str, given: Option<T>, default: T) -> T {
+        given.unwrap_or_else(|| {
+            self.defaulted.push(key.to_owned());
+            default
+        })
+    }
+
+    fn problem(&mut self, key: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) {
+        self.problems.push(Problem::new(key, message).with_hint(hint));
+    }
+
+    /// Refuses a name that is not among `known`.
+    fn known(&mut self, key: &str, what: &str, name: &str, known: &[&str]) -> bool {
+        let found = known.contains(&name);
+        if !found {
+            self.problem(
+                key,
+                format!("there is no {what} `{name}`"),
+                suggest::hint(name, known.iter().copied()),
+            );
+        }
+        found
+    }
+
+    /// Takes what a registry says of the settings under `key`.
+    fn settings(
+        &mut self,
+        key: &str,
+        given: &Map<String, Value>,
+        checked: Result<Map<String, Value>>,
+    ) -> Map<String, Value> {
+        match checked {
+            // what has no value has no place in a file
+            Ok(settings) => settings.into_iter().filter(|(_, v)| !v.is_null()).collect(),
+            Err(error) => {
+                // the setting that is meant, where the message names one: its line says more than the table's
+                let message = error.to_string();
+                let named = given.keys().find(|name| message.contains(&format!("`{name}`")));
+                let key = named.map_or_else(|| key.to_owned(), |name| format!("{key}.{name}"));
+                let problem = Problem::new(key, message);
+                self.problems.push(match error.hint() {
+                    Some(hint) => problem.with_hint(hint),
+                    None => problem,
+                });
+                given.clone()
+            }
+        }
+    }
+}
+
+/// Resolves `recipe`, which stands (or would stand) in the file `path`; what is wrong goes to `problems`.
+pub(super) fn resolve(
+    recipe: &Recipe,
+    path: &Path,
+    registry: &dyn Registry,
+    problems: &mut Vec<Problem>,
+) -> Result<(Plan, Vec<String>)> {
+    let bases = Bases::new(path)?;
+    let recipe_path = bases.here(path.to_str().ok_or_else(|| {
+        Error::usage(format!(
+            "`{}`: the path of a recipe must be valid UTF-8",
+            path.display()
+        ))
+    })?);
+    let mut r = Resolver {
+        registry,
+        bases,
+        problems,
+        notes: Vec::new(),
+        defaulted: Vec::new(),
+    };
+    let stem = path
+        .file_stem()
+        .map_or_else(|| "run".to_owned(), |s| s.to_string_lossy().into_owned());
+    let run_name = r.or("run_name", recipe.run_name.clone(), stem);
+    if !is_name(&run_name) {
+        r.problem(
+            "run_name",
+            format!("`{run_name}` can't be the name of a folder"),
+            "use letters, digits, `-`, `_` and `.`",
+        );
+    }
+    let output_dir = r.or("output_dir", recipe.output_dir.clone(), "runs".to_owned());
+    let model_type = r.or("model_type", recipe.model_type, ModelType::SentenceTransformer);
+    let seed = r.or("seed", recipe.seed, 42);
+    let model = r.model(&recipe.model, model_type);
+    let (train_dataset, eval_dataset) = r.datasets(recipe);
+    let evaluator = r.evaluators(recipe);
+    let args = r.args(&recipe.args, &evaluator, &eval_dataset);
+    let hub = r.hub(&recipe.hub);
+    let output_dir = r.bases.here(&output_dir);
+    let mut plan = Plan {
+        plan_version: 1,
+        run_name,
+        model_type,
+        seed,
+        output_dir,
+        recipe: recipe_path,
+        defaulted: Vec::new(),
+        model,
+        args,
+        hub,
+        train_dataset,
+        eval_dataset,
+        evaluator,
+    };
+    checks::run(&mut r, recipe, &plan);
+    plan.defaulted = r.defaulted;
+    Ok((plan, r.notes))
+}
+
+impl Resolver<'_> {
+    fn hub(&mut self, hub: &HubConfig) -> HubPlan {
+        let push_to_hub = self.or("hub.push_to_hub", hub.push_to_hub, false);
+        if push_to_hub {
+            self.problem(
+                "hub.push_to_hub",
+                "publishing from a run is not built yet",
+                "set it to `false` and upload the saved model with `hf upload`",
+            );
+        }
+        HubPlan {
+            push_to_hub,
+            hub_model_id: hub.hub_model_id.clone().unwrap_or_default(),
+            hub_private_repo: self.or("hub.hub_private_repo", hub.hub_private_repo, false),
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.trim().is_empty()
+        && name.len() <= 128
+        && !name.starts_with('.')
+        && !name.chars().any(|c| c.is_control() || "/\\:*?\"<>|".contains(c))
+}

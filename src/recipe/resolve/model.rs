@@ -1,0 +1,168 @@
+//! The model's part of the plan.
+
+use super::Resolver;
+use crate::flow::ModelType;
+use crate::recipe::plan::{Location, ModelPlan, ModelSource};
+use crate::recipe::schema::ModelConfig;
+
+impl Resolver<'_> {
+    pub(super) fn model(&mut self, model: &ModelConfig, model_type: ModelType) -> ModelPlan {
+        self.check_model(model, model_type);
+        ModelPlan {
+            source: self.source(model),
+            max_seq_length: model.max_seq_length,
+            pooling_mode: model.pooling_mode.clone().unwrap_or_default().0,
+            normalize: model.normalize,
+            truncate_dim: model.truncate_dim,
+            prompts: model.prompts.clone(),
+            default_prompt_name: model.default_prompt_name.clone(),
+            dropout: model.dropout,
+            similarity_fn_name: model.similarity_fn_name,
+            num_labels: model.num_labels,
+            activation_fn: model.activation_fn.clone(),
+        }
+    }
+
+    fn source(&mut self, model: &ModelConfig) -> ModelSource {
+        let given = [
+            ("base", model.base.is_some()),
+            ("static_embedding", model.static_embedding.is_some()),
+            ("config", model.config.is_some()),
+        ];
+        let given: Vec<&str> = given.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
+        match given.as_slice() {
+            [] => self.problem(
+                "model.base",
+                "is required but missing",
+                "give a model directory or Hub id, or make a new model with `[model.static_embedding]` or `[model.config]`",
+            ),
+            [_] => {}
+            [first, second, ..] => self.problem(
+                format!("model.{second}"),
+                format!("can't be combined with `model.{first}`: a model comes from one place"),
+                "leave one of them out",
+            ),
+        }
+        if model.tokenizer.is_some() && model.config.is_none() {
+            self.problem(
+                "model.tokenizer",
+                "is only for models made from `[model.config]`",
+                "leave it out, or put it into `[model.static_embedding]`",
+            );
+        }
+        if let Some(embedding) = &model.static_embedding {
+            if embedding.embedding_dim == 0 {
+                self.problem(
+                    "model.static_embedding.embedding_dim",
+                    "must be 1 or more, found 0",
+                    "256 to 1024 is usual",
+                );
+            }
+            let tokenizer = self.locate("model.static_embedding.tokenizer", &embedding.tokenizer);
+            return ModelSource::StaticEmbedding {
+                embedding_dim: embedding.embedding_dim,
+                tokenizer,
+            };
+        }
+        if let Some(config) = &model.config {
+            let tokenizer = match &model.tokenizer {
+                Some(text) => self.locate("model.tokenizer", text),
+                None => {
+                    self.problem(
+                        "model.tokenizer",
+                        "is required with `[model.config]`",
+                        "give a `tokenizer.json`, a directory with one, or a Hub id",
+                    );
+                    Location::Hub(String::new())
+                }
+            };
+            return ModelSource::Config {
+                config: config.clone(),
+                tokenizer,
+            };
+        }
+        let base = model
+            .base
+            .as_deref()
+            .map_or(Location::Hub(String::new()), |text| self.locate("model.base", text));
+        if let Location::Path(path) = &base
+            && !path.is_dir()
+        {
+            let shown = path.display().to_string();
+            self.problem(
+                "model.base",
+                format!("`{shown}` is not a directory"),
+                "give the directory the model is in",
+            );
+        }
+        ModelSource::Base(base)
+    }
+
+    fn locate(&mut self, key: &str, text: &str) -> Location {
+        self.bases.find_or_hub(key, text).unwrap_or_else(|problem| {
+            self.problems.push(problem);
+            Location::Hub(text.to_owned())
+        })
+    }
+
+    fn check_model(&mut self, model: &ModelConfig, model_type: ModelType) {
+        for (key, value) in [
+            ("max_seq_length", model.max_seq_length),
+            ("truncate_dim", model.truncate_dim),
+        ] {
+            if value == Some(0) {
+                self.problem(
+                    format!("model.{key}"),
+                    "must be 1 or more, found 0",
+                    "leave it out for no limit",
+                );
+            }
+        }
+        if let Some(dropout) = model.dropout.filter(|p| !(0.0..1.0).contains(p)) {
+            self.problem(
+                "model.dropout",
+                format!("must be 0 or more and below 1, found {dropout}"),
+                "0.1 is usual, 0.0 switches it off",
+            );
+        }
+        if model.static_embedding.is_some() {
+            if model.pooling_mode.is_some() {
+                self.problem(
+                    "model.pooling_mode",
+                    "has no meaning for a static embedding, which is always the mean of its tokens",
+                    "leave it out",
+                );
+            }
+            if model.dropout.is_some_and(|p| p > 0.0) {
+                self.problem("model.dropout", "a static embedding has no dropout", "leave it out");
+            }
+        }
+        if model.pooling_mode.as_ref().is_some_and(|modes| modes.0.is_empty()) {
+            self.problem(
+                "model.pooling_mode",
+                "is an empty list",
+                "name one, as `pooling_mode = \"mean\"`",
+            );
+        }
+        if model_type != ModelType::CrossEncoder {
+            for (key, given) in [
+                ("num_labels", model.num_labels.is_some()),
+                ("activation_fn", model.activation_fn.is_some()),
+            ] {
+                if given {
+                    self.problem(
+                        format!("model.{key}"),
+                        format!("has no meaning for a {model_type}"),
+                        "leave it out, or set `model_type = \"CrossEncoder\"`",
+                    );
+                }
+            }
+        }
+        if let (Some(name), Some(prompts)) = (&model.default_prompt_name, &model.prompts)
+            && !prompts.contains_key(name)
+        {
+            let known: Vec<&str> = prompts.keys().map(String::as_str).collect();
+            self.known("model.default_prompt_name", "prompt", name, &known);
+        }
+    }
+}

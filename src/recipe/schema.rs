@@ -1,0 +1,283 @@
+//! What a recipe may say: the typed form of the file, before anything is resolved.
+//!
+//! Every `Option` here means "not written"; what that comes to is said in the field's comment and decided in
+//! [`super::plan`]. The comments are the help text and the schema's descriptions.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub use super::shape::{EvaluatorConfig, LossConfig, OneOrMany};
+use crate::flow::ModelType;
+use crate::optim::schedule::SchedulerType;
+
+/// A recipe: everything about one training run.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// What the run, its log and its folder are called. Default: the recipe's file name without its ending.
+    pub run_name: Option<String>,
+    /// The kind of model. Default: `SentenceTransformer`.
+    pub model_type: Option<ModelType>,
+    /// Of all random numbers. Default: 42, as Hugging Face has it.
+    pub seed: Option<u64>,
+    /// The folder that gets a folder for the run, relative to the current directory. Default: `runs`.
+    pub output_dir: Option<String>,
+    /// The model to start from.
+    pub model: ModelConfig,
+    /// The training data; several `[[train_dataset]]` tables for several data sets.
+    pub train_dataset: OneOrMany<DatasetConfig>,
+    /// Data to compute the loss on while evaluating. Default: none.
+    pub eval_dataset: Option<OneOrMany<DatasetConfig>>,
+    /// The loss; may be left out when every training data set names its own.
+    pub loss: Option<LossConfig>,
+    /// What measures the model, before training and during it. Default: none.
+    pub evaluator: Option<OneOrMany<EvaluatorConfig>>,
+    /// How to train, by the names of Hugging Face's `TrainingArguments`.
+    #[serde(default)]
+    pub args: ArgsConfig,
+    /// Publishing on the Hugging Face Hub.
+    #[serde(default)]
+    pub hub: HubConfig,
+}
+
+/// The model: where it comes from (one of `base`, `static_embedding`, `config`) and how it is set up.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// A model directory, or a model's id on the Hub, to fine-tune.
+    pub base: Option<String>,
+    /// A new static embedding: one trainable vector a token, no network.
+    pub static_embedding: Option<StaticEmbeddingConfig>,
+    /// An architecture to initialise from scratch: the keys of a Hugging Face `config.json`.
+    pub config: Option<Map<String, Value>>,
+    /// The tokenizer of a model made from `config`: a `tokenizer.json`, a directory with one, or an id on the Hub.
+    pub tokenizer: Option<String>,
+    /// Tokens kept of a text, special tokens included. Default: as the base model has it.
+    pub max_seq_length: Option<usize>,
+    /// How token embeddings become one vector; several are concatenated. Default: as the base model has it, else
+    /// `mean`.
+    pub pooling_mode: Option<OneOrMany<PoolingMode>>,
+    /// Whether embeddings are divided by their length. Default: as the base model has it.
+    pub normalize: Option<bool>,
+    /// Dimensions kept of each embedding when the model is used. Default: all.
+    pub truncate_dim: Option<usize>,
+    /// Named prompts that are saved with the model. Default: as the base model has them.
+    pub prompts: Option<BTreeMap<String, String>>,
+    /// The prompt used when none is asked for. Default: as the base model has it.
+    pub default_prompt_name: Option<String>,
+    /// Dropout probability everywhere in the network; 0.0 for runs to compare. Default: as the base model has it.
+    pub dropout: Option<f64>,
+    /// How the saved model compares embeddings. Default: as the base model has it, else `cosine`.
+    pub similarity_fn_name: Option<SimilarityFunction>,
+    /// Scores a pair gets (CrossEncoder only). Default: as the base model has it.
+    pub num_labels: Option<usize>,
+    /// What the score goes through, as `Sigmoid` or `Identity` (CrossEncoder only). Default: as the base model has it.
+    pub activation_fn: Option<String>,
+}
+
+/// A static embedding made from scratch.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StaticEmbeddingConfig {
+    /// The width of the vectors.
+    pub embedding_dim: usize,
+    /// A `tokenizer.json`, a directory with one, or a model's id on the Hub.
+    pub tokenizer: String,
+}
+
+/// How token embeddings become one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PoolingMode {
+    #[serde(rename = "cls")]
+    Cls,
+    #[serde(rename = "max")]
+    Max,
+    #[serde(rename = "mean")]
+    Mean,
+    #[serde(rename = "mean_sqrt_len_tokens")]
+    MeanSqrtLenTokens,
+    #[serde(rename = "weightedmean")]
+    WeightedMean,
+    #[serde(rename = "lasttoken")]
+    LastToken,
+}
+
+/// How two embeddings are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SimilarityFunction {
+    Cosine,
+    Dot,
+    Euclidean,
+    Manhattan,
+}
+
+/// One data set.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetConfig {
+    /// A file (jsonl, csv, tsv, parquet, arrow), a glob or a directory, or a list of them; relative to the recipe, or
+    /// to the current directory.
+    pub path: Option<OneOrMany<String>>,
+    /// A data set's id on the Hub, in place of `path`.
+    pub id: Option<String>,
+    /// The subset of a data set on the Hub.
+    pub subset: Option<String>,
+    /// The split of a data set on the Hub. Default: `train`.
+    pub split: Option<String>,
+    /// The columns with the texts, in the loss's order. Default: all but the label, in the file's order.
+    pub columns: Option<Vec<String>>,
+    /// The column with the label. Default: `label`, `labels`, `score` or `scores`, if there is one.
+    pub label: Option<String>,
+    /// Only the first rows. Default: all.
+    pub limit: Option<u64>,
+    /// The loss for this data set. Default: `[loss]`.
+    pub loss: Option<LossConfig>,
+    /// What it is called in messages and metrics. Default: after its file.
+    pub name: Option<String>,
+    /// What to do with a row that can't be used. Default: `refuse`.
+    pub on_bad_row: Option<OnBadRow>,
+    /// Put in front of every text of a column while training: column name to prompt. Default: none.
+    pub prompts: Option<BTreeMap<String, String>>,
+}
+
+/// What to do with a row that can't be used: a column missing, a wrong type, an empty text, a label that is no number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBadRow {
+    /// Stop before training and name it.
+    #[default]
+    Refuse,
+    /// Leave it out and count it.
+    Skip,
+}
+
+/// Trains prefixes of the embedding as well, so that it can be cut short afterwards (MatryoshkaLoss).
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MatryoshkaConfig {
+    /// The widths to train, as `[384, 256, 128, 64]`.
+    pub dims: Vec<usize>,
+    /// The weight of each width's loss. Default: 1 each.
+    pub weights: Option<Vec<f64>>,
+    /// Widths drawn at random each step; -1 for all. Default: -1.
+    pub n_dims_per_step: Option<i64>,
+}
+
+/// How to train: names and meanings of Hugging Face's `TrainingArguments`.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArgsConfig {
+    /// Passes over the data; may be fractional. Default: 3.0.
+    pub num_train_epochs: Option<f64>,
+    /// Optimizer steps in all, instead of epochs; -1 for epochs. Default: -1.
+    #[schemars(range(min = -1))]
+    pub max_steps: Option<i64>,
+    /// Rows in a batch. Default: 8.
+    pub per_device_train_batch_size: Option<usize>,
+    /// Rows in a batch while evaluating. Default: 8.
+    pub per_device_eval_batch_size: Option<usize>,
+    /// Batches whose gradients make one optimizer step. Default: 1.
+    pub gradient_accumulation_steps: Option<u64>,
+    /// The highest learning rate. Default: 5e-5.
+    pub learning_rate: Option<f64>,
+    /// Decoupled weight decay; not applied to biases and norms. Default: 0.0.
+    pub weight_decay: Option<f64>,
+    /// AdamW's first decay rate. Default: 0.9.
+    pub adam_beta1: Option<f64>,
+    /// AdamW's second decay rate. Default: 0.999.
+    pub adam_beta2: Option<f64>,
+    /// AdamW's epsilon. Default: 1e-8.
+    pub adam_epsilon: Option<f64>,
+    /// Gradients are scaled down to this norm; 0 for no limit. Default: 1.0.
+    pub max_grad_norm: Option<f64>,
+    /// How the learning rate changes. Default: `linear`.
+    pub lr_scheduler_type: Option<SchedulerType>,
+    /// Steps in which the learning rate climbs from 0: a whole number, or below 1 a fraction of all steps. Default: 0.
+    pub warmup_steps: Option<f64>,
+    /// The older way to give `warmup_steps` as a fraction.
+    pub warmup_ratio: Option<f64>,
+    /// Steps between lines in metrics.jsonl, or a fraction of all steps. Default: 0.05 (Hugging Face: 500).
+    pub logging_steps: Option<f64>,
+    /// When to evaluate. Default: `steps` if `eval_steps` is given, else `epoch` if there is something to evaluate
+    /// with, else `no` (Hugging Face: `no`). The end of the run is evaluated in any case.
+    pub eval_strategy: Option<IntervalStrategy>,
+    /// Steps between evaluations, or a fraction of all steps. Default: 0.1 (Hugging Face: `logging_steps`).
+    pub eval_steps: Option<f64>,
+    /// When to save a checkpoint. Default: `steps` if `save_steps` is given, else as `eval_strategy` with
+    /// `load_best_model_at_end`, else `epoch` (Hugging Face: `steps`).
+    pub save_strategy: Option<IntervalStrategy>,
+    /// Steps between checkpoints, or a fraction of all steps. Default: as `eval_steps` (Hugging Face: 500).
+    pub save_steps: Option<f64>,
+    /// Checkpoints kept; the best and the last are always among them. Default: all.
+    pub save_total_limit: Option<usize>,
+    /// Whether the saved model is the best checkpoint rather than the last. Default: false.
+    pub load_best_model_at_end: Option<bool>,
+    /// The metric that decides what is best and stands in the verdict; `eval_` in front may be left out. Default: the
+    /// primary metric of the first evaluator, else `eval_loss` (Hugging Face: `loss`).
+    pub metric_for_best_model: Option<String>,
+    /// Whether more of it is better. Default: unless its name ends in `loss`.
+    pub greater_is_better: Option<bool>,
+    /// Evaluations without improvement after which to stop. Default: never.
+    pub early_stopping_patience: Option<u64>,
+    /// By how much the metric must improve to count. Default: 0.0.
+    pub early_stopping_threshold: Option<f64>,
+    /// How batches are put together: `batch_sampler`, or `no_duplicates` for losses with in-batch negatives. Default:
+    /// `batch_sampler`.
+    pub batch_sampler: Option<String>,
+    /// Whether rows are drawn in random order. Default: true.
+    pub shuffle: Option<bool>,
+    /// Whether a last, smaller batch is left out. Default: false.
+    pub dataloader_drop_last: Option<bool>,
+    /// Matrix products with bf16 operands and f32 sums, where the processor has them. Default: false.
+    pub bf16: Option<bool>,
+    /// Not available: a CPU has no fast half-precision arithmetic of this kind.
+    pub fp16: Option<bool>,
+    /// Not available yet.
+    pub gradient_checkpointing: Option<bool>,
+    /// Refuse anything that may differ between two runs of one seed. Default: false.
+    pub full_determinism: Option<bool>,
+    /// Where metrics go besides the run's own files: `none` or `jsonl`. Default: `none`.
+    pub report_to: Option<OneOrMany<String>>,
+    /// Threads to compute with; results are the same bits for the same number. Default: all cores.
+    pub num_threads: Option<usize>,
+}
+
+/// When something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IntervalStrategy {
+    /// Never.
+    No,
+    /// Every so many steps.
+    Steps,
+    /// At the end of each epoch.
+    Epoch,
+}
+
+impl IntervalStrategy {
+    /// Its name in recipes.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Steps => "steps",
+            Self::Epoch => "epoch",
+        }
+    }
+}
+
+/// Publishing on the Hugging Face Hub.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HubConfig {
+    /// Whether to publish the model when the run is over. Default: false.
+    pub push_to_hub: Option<bool>,
+    /// Where to, as `user/name`. Default: the run's name.
+    pub hub_model_id: Option<String>,
+    /// Whether the repository is private. Default: false.
+    pub hub_private_repo: Option<bool>,
+}

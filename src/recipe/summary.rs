@@ -1,0 +1,244 @@
+//! The plan as a person reads it at the start of a run.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::plan::{DatasetPlan, LossPlan, ModelSource, Plan};
+use crate::optim::interval::Interval;
+
+/// Lines of key and value.
+struct Table<'a> {
+    rows: Vec<(String, String)>,
+    defaulted: &'a [String],
+}
+
+impl Table<'_> {
+    /// A line; `key` tells whether the value was a default.
+    fn row(&mut self, name: &str, key: &str, value: impl std::fmt::Display) {
+        let mark = if self.defaulted.iter().any(|k| k == key) {
+            " (default)"
+        } else {
+            ""
+        };
+        self.rows.push((name.to_owned(), format!("{value}{mark}")));
+    }
+
+    /// A line that is left out when there is no value.
+    fn optional<T: std::fmt::Display>(&mut self, name: &str, value: Option<T>) {
+        if let Some(value) = value {
+            self.row(name, "", value);
+        }
+    }
+}
+
+impl Plan {
+    /// Aligned lines: what was given, and what was decided for the user, marked `(default)`.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let mut table = Table {
+            rows: Vec::new(),
+            defaulted: &self.defaulted,
+        };
+        table.row("run_name", "run_name", &self.run_name);
+        table.row("model_type", "model_type", self.model_type);
+        table.row("seed", "seed", self.seed);
+        table.row("output_dir", "output_dir", self.output_dir.display());
+        self.model_rows(&mut table);
+        for dataset in &self.train_dataset {
+            table.row("train_dataset", "", describe(dataset));
+        }
+        for loss in distinct(&self.train_dataset) {
+            table.row("loss", "", loss_text(loss));
+        }
+        for dataset in &self.eval_dataset {
+            table.row("eval_dataset", "", describe(dataset));
+        }
+        for evaluator in &self.evaluator {
+            let name = if evaluator.name.is_empty() {
+                String::new()
+            } else {
+                format!(" `{}`", evaluator.name)
+            };
+            let text = format!(
+                "{}{name} on {}{}",
+                evaluator.kind,
+                evaluator.path.display(),
+                settings(&evaluator.settings)
+            );
+            table.row("evaluator", "", text);
+        }
+        self.args_rows(&mut table);
+        let width = table.rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let mut text = String::new();
+        for (name, value) in &table.rows {
+            // writing to a String can't fail
+            let _ = writeln!(text, "{name:width$}  {value}");
+        }
+        text
+    }
+
+    fn model_rows(&self, table: &mut Table<'_>) {
+        let model = &self.model;
+        let source = match &model.source {
+            ModelSource::Base(location) => location.to_string(),
+            ModelSource::StaticEmbedding {
+                embedding_dim,
+                tokenizer,
+            } => format!("a new static embedding of {embedding_dim} dimensions, tokenizer {tokenizer}"),
+            ModelSource::Config { config, tokenizer } => {
+                let kind = config.get("model_type").and_then(Value::as_str).unwrap_or("network");
+                format!("a new {kind} from scratch, tokenizer {tokenizer}")
+            }
+        };
+        table.row("model", "", source);
+        table.optional("max_seq_length", model.max_seq_length);
+        if !model.pooling_mode.is_empty() {
+            let names: Vec<String> = model.pooling_mode.iter().map(plain).collect();
+            table.row("pooling_mode", "", names.join(", "));
+        }
+        table.optional("normalize", model.normalize);
+        table.optional("truncate_dim", model.truncate_dim);
+        table.optional("dropout", model.dropout.map(|p| format!("{p:?}")));
+        table.optional("similarity_fn_name", model.similarity_fn_name.as_ref().map(plain));
+        table.optional("num_labels", model.num_labels);
+        table.optional("activation_fn", model.activation_fn.as_ref());
+        for (name, prompt) in model.prompts.iter().flatten() {
+            table.row("prompt", "", format!("{name}: {prompt:?}"));
+        }
+        table.optional("default_prompt_name", model.default_prompt_name.as_ref());
+    }
+
+    fn args_rows(&self, table: &mut Table<'_>) {
+        let args = &self.args;
+        let mut row = |name: &str, value: String| table.row(name, &format!("args.{name}"), value);
+        match args.max_steps {
+            Some(steps) => row("max_steps", steps.to_string()),
+            None => row("num_train_epochs", number(args.num_train_epochs)),
+        }
+        row(
+            "per_device_train_batch_size",
+            args.per_device_train_batch_size.to_string(),
+        );
+        row(
+            "per_device_eval_batch_size",
+            args.per_device_eval_batch_size.to_string(),
+        );
+        row(
+            "gradient_accumulation_steps",
+            args.gradient_accumulation_steps.to_string(),
+        );
+        row("learning_rate", number(args.learning_rate));
+        row("lr_scheduler_type", args.lr_scheduler_type.to_string());
+        row("warmup_steps", steps(args.warmup_steps));
+        row("weight_decay", number(args.weight_decay));
+        row("adam_beta1", number(args.adam_beta1));
+        row("adam_beta2", number(args.adam_beta2));
+        row("adam_epsilon", number(args.adam_epsilon));
+        row("max_grad_norm", number(args.max_grad_norm));
+        row("batch_sampler", args.batch_sampler.clone());
+        row("shuffle", args.shuffle.to_string());
+        row("dataloader_drop_last", args.dataloader_drop_last.to_string());
+        row("logging_steps", steps(args.logging_steps));
+        row("eval_strategy", args.eval.to_string());
+        row("save_strategy", args.save.to_string());
+        if let Some(limit) = args.save_total_limit {
+            row("save_total_limit", limit.to_string());
+        }
+        row("load_best_model_at_end", args.load_best_model_at_end.to_string());
+        let metric = args
+            .metric_for_best_model
+            .as_deref()
+            .unwrap_or("the first evaluator's primary metric");
+        let better = if args.greater_is_better {
+            "more is better"
+        } else {
+            "less is better"
+        };
+        if args.metric_for_best_model.is_some() || !self.evaluator.is_empty() {
+            row("metric_for_best_model", format!("{metric}, {better}"));
+        }
+        if let Some(stop) = args.early_stopping {
+            row("early_stopping_patience", stop.patience.to_string());
+            row("early_stopping_threshold", number(stop.threshold));
+        }
+        row("bf16", args.bf16.to_string());
+        row("full_determinism", args.full_determinism.to_string());
+        row("num_threads", args.num_threads.to_string());
+        if !args.report_to.is_empty() {
+            row("report_to", args.report_to.join(", "));
+        }
+    }
+}
+
+fn distinct(datasets: &[DatasetPlan]) -> Vec<&LossPlan> {
+    let mut losses: Vec<&LossPlan> = Vec::new();
+    for dataset in datasets {
+        if !losses.contains(&&dataset.loss) {
+            losses.push(&dataset.loss);
+        }
+    }
+    losses
+}
+
+fn describe(dataset: &DatasetPlan) -> String {
+    let paths: Vec<String> = dataset
+        .path
+        .iter()
+        .map(|p: &std::path::PathBuf| Path::display(p).to_string())
+        .collect();
+    let mut text = format!("`{}`: {}", dataset.name, paths.join(", "));
+    if !dataset.columns.is_empty() {
+        let _ = write!(text, "; columns {}", dataset.columns.join(", "));
+    }
+    if let Some(label) = &dataset.label {
+        let _ = write!(text, "; label {label}");
+    }
+    if let Some(limit) = dataset.limit {
+        let _ = write!(text, "; first {limit} rows");
+    }
+    text
+}
+
+fn loss_text(loss: &LossPlan) -> String {
+    let mut text = format!("{}{}", loss.name, settings(&loss.settings));
+    if let Some(matryoshka) = &loss.matryoshka {
+        let dims: Vec<String> = matryoshka.dims.iter().map(usize::to_string).collect();
+        let _ = write!(text, "; matryoshka {}", dims.join(", "));
+    }
+    text
+}
+
+fn settings(settings: &Map<String, Value>) -> String {
+    let parts: Vec<String> = settings.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+    if parts.is_empty() {
+        String::new()
+    } else {
+        format!("; {}", parts.join(", "))
+    }
+}
+
+fn plain<T: serde::Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(text)) => text,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
+}
+
+/// `2e-5`, `0.01`, `1.0`.
+fn number(x: f64) -> String {
+    if x != 0.0 && x.abs() < 1e-3 {
+        format!("{x:e}")
+    } else {
+        format!("{x:?}")
+    }
+}
+
+fn steps(interval: Interval) -> String {
+    match interval {
+        Interval::Steps(n) => n.to_string(),
+        Interval::Fraction(x) => format!("{x} of all steps"),
+    }
+}

@@ -1,0 +1,23 @@
+"""Makes every golden file again, in the order in which they depend on each other.
+
+curves_minilm.json is left alone unless `--minilm` is given: it needs the model and data in ../shared beside the project.
+"""
+
+import subprocess
+import sys
+
+from common import HERE
+
+SCRIPTS = ["fixtures", "bert", "ops", "losses", "evaluators", "optim", "schedules", "curves"]
+
+
+def main():
+    for name in SCRIPTS:
+        print(f"== make_{name}.py", flush=True)
+        subprocess.run([sys.executable, f"make_{name}.py"], cwd=HERE, check=True)
+    if "--minilm" in sys.argv:
+        subprocess.run([sys.executable, "make_curves.py", "--minilm"], cwd=HERE, check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+//! Every operation against PyTorch's values and gradients, and against finite differences.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use serde_json::Value;
+use tallow::ops::{self, Activation, Context, Dropout, Param, PoolingMode};
+use tallow::util::seed::Rng;
+
+use crate::support::{assert_close, golden, tensor, values, whole};
+
+/// Offsets of sequences with the given lengths.
+fn offsets(lengths: &[u32]) -> Arc<Vec<u32>> {
+    let mut all = vec![0];
+    for length in lengths {
+        all.push(all[all.len() - 1] + length);
+    }
+    Arc::new(all)
+}
+
+/// Inputs of a case: variables for activations, parameters for weights, by name.
+struct Case<'a> {
+    value: &'a Value,
+    dtype: DType,
+    variables: Vec<(String, Var)>,
+    params: Vec<(String, Arc<Param>)>,
+}
+
+impl<'a> Case<'a> {
+    fn new(value: &'a Value, dtype: DType) -> Self {
+        Self {
+            value,
+            dtype,
+            variables: Vec::new(),
+            params: Vec::new(),
+        }
+    }
+
+    fn var(&mut self, name: &str) -> Tensor {
+        let var = Var::from_tensor(&tensor(&self.value["inputs"][name], self.dtype)).unwrap();
+        self.variables.push((name.to_owned(), var.clone()));
+        var.as_tensor().clone()
+    }
+
+    fn param(&mut self, name: &str) -> Arc<Param> {
+        let param = Param::new(name, &tensor(&self.value["inputs"][name], self.dtype)).unwrap();
+        self.params.push((name.to_owned(), Arc::clone(&param)));
+        param
+    }
+
+    fn ids(&self, name: &str) -> Arc<Vec<u32>> {
+        Arc::new(whole(&self.value["inputs"][name]))
+    }
+
+    fn offsets(&self) -> Arc<Vec<u32>> {
+        offsets(&whole(&self.value["inputs"]["lengths"]))
+    }
+
+    fn eps(&self) -> f64 {
+        self.value["eps"].as_f64().unwrap()
+    }
+}
+
+fn mode(name: &str) -> PoolingMode {
+    serde_json::from_value(Value::from(name)).unwrap()
+}
+
+fn run(case: &mut Case<'_>) -> Result<Tensor> {
+    let context = Context::training(case.dtype, Rng::new(0))?;
+    let op = case.value["op"].as_str().unwrap();
+    match op {
+        "linear" => ops::linear(&case.var("x"), &case.param("weight"), Some(&case.param("bias"))),
+        "dense_tanh" => {
+            let y = ops::linear(&case.var("x"), &case.param("weight"), Some(&case.param("bias")))?;
+            ops::activation(&y, Activation::Tanh)
+        }
+        "residual_layer_norm" => ops::residual_layer_norm(
+            &case.var("x"),
+            &case.var("residual"),
+            Dropout::NONE,
+            &case.param("weight"),
+            &case.param("bias"),
+            case.eps(),
+        ),
+        "attention" => {
+            let heads = case.value["inputs"]["heads"].as_u64().unwrap() as usize;
+            ops::attention(
+                &case.var("q"),
+                &case.var("k"),
+                &case.var("v"),
+                &case.offsets(),
+                heads,
+                Dropout::NONE,
+            )
+        }
+        "gelu_erf" => ops::activation(&case.var("x"), Activation::Gelu),
+        "embedding_sum" => {
+            let (word, position, kind) = (case.param("word"), case.param("position"), case.param("token_type"));
+            let tables = [
+                (&word, case.ids("word_ids")),
+                (&position, case.ids("position_ids")),
+                (&kind, case.ids("token_type_ids")),
+            ];
+            ops::embedding_sum(&context, &tables)
+        }
+        "pooling" => {
+            let (x, offsets) = (case.var("tokens"), case.offsets());
+            let none = Arc::new(Vec::new());
+            match &case.value["mode"] {
+                Value::String(name) => ops::pool(&x, &offsets, &none, mode(name)),
+                modes => {
+                    let parts: Result<Vec<Tensor>> = modes
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .map(|m| ops::pool(&x, &offsets, &none, mode(m.as_str().unwrap())))
+                        .collect();
+                    Tensor::cat(&parts?, 1)
+                }
+            }
+        }
+        "l2_normalize" => ops::l2_normalize(&case.var("x"), case.eps()),
+        "cross_entropy" => {
+            let targets = whole(&case.value["inputs"]["targets"]);
+            ops::cross_entropy(&case.var("logits"), &targets)
+        }
+        "embedding_bag_mean" => {
+            let table = case.param("weight");
+            ops::embedding_bag_mean(&context, &table, &case.ids("ids"), &case.offsets())
+        }
+        other => panic!("no test for the operation `{other}`"),
+    }
+}
+
+#[test]
+fn values_and_gradients_equal_pytorch() {
+    let golden = golden("ops");
+    let cases = golden["cases"].as_array().unwrap();
+    assert!(cases.len() >= 15);
+    for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
+        for (i, value) in cases.iter().enumerate() {
+            let mut case = Case::new(value, dtype);
+            let what = format!("case {i}, {} {} {dtype:?}", value["op"], value["mode"]);
+            let y = run(&mut case).unwrap();
+            assert_eq!(y.dims(), crate::support::shape(&value["output"]), "{what}");
+            assert_close(&what, &values(&y), &values(&tensor(&value["output"], DType::F64)), tolerance);
+            let weighted = (&y * tensor(&value["grad_output"], dtype)).unwrap().sum_all().unwrap();
+            let grads = weighted.backward().unwrap();
+            let want = value["grads"].as_object().unwrap();
+            assert_eq!(want.len(), case.variables.len() + case.params.len(), "{what}");
+            for (name, var) in &case.variables {
+                let got = values(grads.get(var.as_tensor()).unwrap());
+                assert_close(&format!("{what}: d {name}"), &got, &values(&tensor(&want[name], DType::F64)), tolerance);
+            }
+            for (name, param) in &case.params {
+                let got = values(&param.gradient_tensor().unwrap().unwrap());
+                assert_close(&format!("{what}: d {name}"), &got, &values(&tensor(&want[name], DType::F64)), tolerance);
+            }
+        }
+    }
+}
+
+fn random(rng: &mut Rng, shape: &[usize]) -> Tensor {
+    let n = shape.iter().product();
+    let data: Vec<f64> = (0..n).map(|_| rng.normal()).collect();
+    Tensor::from_vec(data, shape, &Device::Cpu).unwrap()
+}
+
+/// Central differences of `Σ f(inputs) * pattern` against what backward gives, for variables and parameters alike.
+fn check_gradients(
+    what: &str,
+    variables: &[Tensor],
+    params: &[Arc<Param>],
+    f: impl Fn(&[Tensor], &Context) -> Result<Tensor>,
+) {
+    let rng = Rng::new(99);
+    let value = |inputs: &[Tensor]| -> (Tensor, f64) {
+        let context = Context::training(DType::F64, rng).unwrap();
+        let y = f(inputs, &context).unwrap();
+        let pattern: Vec<f64> = (0..y.elem_count()).map(|k| (0.7 * k as f64 + 0.3).sin()).collect();
+        let pattern = Tensor::from_vec(pattern, y.dims().to_vec(), &Device::Cpu).unwrap();
+        let total = (y * pattern).unwrap().sum_all().unwrap();
+        let number = total.to_scalar::<f64>().unwrap();
+        (total, number)
+    };
+    params.iter().for_each(|p| p.clear_gradient());
+    let vars: Vec<Var> = variables.iter().map(|v| Var::from_tensor(v).unwrap()).collect();
+    let inputs: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+    let grads = value(&inputs).0.backward().unwrap();
+    let analytic: Vec<Vec<f64>> = vars.iter().map(|v| values(grads.get(v.as_tensor()).unwrap())).collect();
+    let of_params: Vec<Vec<f64>> = params.iter().map(|p| values(&p.gradient_tensor().unwrap().unwrap())).collect();
+    let h = 1e-6;
+    for (i, variable) in variables.iter().enumerate() {
+        let mut data = values(variable);
+        for k in 0..data.len() {
+            let mut at = |x: f64| {
+                let old = std::mem::replace(&mut data[k], x);
+                let mut moved = variables.to_vec();
+                moved[i] = Tensor::from_vec(data.clone(), variable.dims().to_vec(), &Device::Cpu).unwrap();
+                data[k] = old;
+                value(&moved).1
+            };
+            let x = values(variable)[k];
+            let numeric = (at(x + h) - at(x - h)) / (2.0 * h);
+            let error = (numeric - analytic[i][k]).abs() / numeric.abs().max(1.0);
+            assert!(error < 1e-7, "{what}: input {i}[{k}] is {}, differences say {numeric}", analytic[i][k]);
+        }
+    }
+    for (param, gradient) in params.iter().zip(of_params) {
+        for (k, gradient) in gradient.iter().enumerate() {
+            let shift = |by: f64| param.update::<f64, _>(|v| v[k] += by).unwrap();
+            shift(h);
+            let above = value(variables).1;
+            shift(-2.0 * h);
+            let below = value(variables).1;
+            shift(h);
+            let numeric = (above - below) / (2.0 * h);
+            let error = (numeric - gradient).abs() / numeric.abs().max(1.0);
+            assert!(error < 1e-7, "{what}: `{}`[{k}] is {gradient}, differences say {numeric}", param.name());
+        }
+    }
+}
+
+#[test]
+fn gradients_equal_finite_differences() {
+    let mut rng = Rng::new(4);
+    let rng = &mut rng;
+    let param = |rng: &mut Rng, name: &str, shape: &[usize]| Param::new(name, &random(rng, shape)).unwrap();
+    let lengths = offsets(&[3, 1, 0, 4]);
+    let skip = Arc::new(vec![1, 0, 0, 2]);
+
+    let (w, b) = (param(rng, "w", &[3, 5]), param(rng, "b", &[3]));
+    check_gradients("linear", &[random(rng, &[4, 5])], &[w.clone(), b.clone()], |x, _| {
+        ops::linear(&x[0], &w, Some(&b))
+    });
+    check_gradients("linear without bias", &[random(rng, &[2, 2, 5])], &[w.clone()], |x, _| {
+        ops::linear(&x[0], &w, None)
+    });
+
+    let (g, b) = (param(rng, "g", &[19]), param(rng, "b", &[19]));
+    let pair = [random(rng, &[3, 19]), random(rng, &[3, 19])];
+    check_gradients("residual layer norm with dropout", &pair, &[g.clone(), b.clone()], |x, c| {
+        ops::residual_layer_norm(&x[0], &x[1], c.dropout(0.3), &g, &b, 1e-12)
+    });
+    check_gradients("layer norm", &pair[..1], &[g.clone(), b.clone()], |x, _| ops::layer_norm(&x[0], &g, &b, 1e-5));
+
+    let qkv = [random(rng, &[8, 6]), random(rng, &[8, 6]), random(rng, &[8, 6])];
+    for rate in [0.0, 0.4] {
+        check_gradients("attention", &qkv, &[], |x, c| {
+            ops::attention(&x[0], &x[1], &x[2], &lengths, 2, c.dropout(rate))
+        });
+    }
+    for kind in [Activation::Gelu, Activation::Tanh, Activation::Sigmoid, Activation::Relu] {
+        check_gradients("activation", &qkv[..1], &[], |x, _| ops::activation(&x[0], kind));
+    }
+    check_gradients("dropout", &qkv[..1], &[], |x, c| ops::dropout(&x[0], c.dropout(0.5)));
+    for kind in [
+        PoolingMode::Cls,
+        PoolingMode::Max,
+        PoolingMode::Mean,
+        PoolingMode::MeanSqrtLenTokens,
+        PoolingMode::WeightedMean,
+        PoolingMode::LastToken,
+    ] {
+        check_gradients("pooling", &qkv[..1], &[], |x, _| ops::pool(&x[0], &lengths, &skip, kind));
+    }
+    check_gradients("l2 normalise", &qkv[..1], &[], |x, _| ops::l2_normalize(&x[0], 1e-12));
+    check_gradients("logsumexp", &qkv[..1], &[], |x, _| ops::logsumexp(&x[0]));
+    check_gradients("cross-entropy", &qkv[..1], &[], |x, _| ops::cross_entropy(&x[0], &[0, 1, 5, 3, 2, 2, 0, 4]));
+
+    let (a, b) = (param(rng, "a", &[7, 3]), param(rng, "b", &[4, 3]));
+    let (ids, positions) = (Arc::new(vec![6, 1, 1, 0, 6]), Arc::new(vec![0, 1, 2, 0, 1]));
+    check_gradients("embedding sum", &[], &[a.clone(), b.clone()], |_, c| {
+        ops::embedding_sum(c, &[(&a, ids.clone()), (&b, positions.clone())])
+    });
+    check_gradients("embedding bag", &[], &[a.clone()], |_, c| {
+        ops::embedding_bag_mean(c, &a, &ids, &offsets(&[2, 0, 3]))
+    });
+}
+
+#[test]
+fn infinite_scores_give_no_nan() {
+    let x = Var::new(&[[f64::NEG_INFINITY, 1.0, 2.0], [f64::NEG_INFINITY; 3]], &Device::Cpu).unwrap();
+    let y = ops::logsumexp(x.as_tensor()).unwrap();
+    let got = y.to_vec1::<f64>().unwrap();
+    assert!((got[0] - (1f64.exp() + 2f64.exp()).ln()).abs() < 1e-12);
+    assert_eq!(got[1], f64::NEG_INFINITY);
+    let grads = y.narrow(0, 0, 1).unwrap().sum_all().unwrap().backward().unwrap();
+    let d = grads.get(x.as_tensor()).unwrap().to_vec2::<f64>().unwrap();
+    assert_eq!(d[0][0], 0.0);
+    assert_eq!(d[1], [0.0; 3]);
+    assert!((d[0][1] + d[0][2] - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn packed_attention_equals_one_sequence_at_a_time() {
+    let mut rng = Rng::new(8);
+    let lengths = [40u32, 3, 17, 129];
+    let total: u32 = lengths.iter().sum();
+    let qkv: Vec<Tensor> =
+        (0..3).map(|_| random(&mut rng, &[total as usize, 64]).to_dtype(DType::F32).unwrap()).collect();
+    let packed =
+        ops::attention(&qkv[0], &qkv[1], &qkv[2], &offsets(&lengths), 4, Dropout::NONE).unwrap();
+    let mut start = 0;
+    for length in lengths {
+        let part = |t: &Tensor| t.narrow(0, start, length as usize).unwrap().contiguous().unwrap();
+        let single =
+            ops::attention(&part(&qkv[0]), &part(&qkv[1]), &part(&qkv[2]), &offsets(&[length]), 4, Dropout::NONE)
+                .unwrap();
+        assert_close("packed attention", &values(&part(&packed)), &values(&single), 1e-7);
+        start += length as usize;
+    }
+}
+
+#[test]
+fn wrong_shapes_are_refused() {
+    let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
+    let w = Param::new("dense.weight", &Tensor::zeros((4, 5), DType::F32, &Device::Cpu).unwrap()).unwrap();
+    assert!(ops::linear(&x, &w, None).unwrap_err().to_string().contains("dense.weight"));
+    assert!(ops::attention(&x, &x, &x, &offsets(&[2]), 2, Dropout::NONE).is_err());
+    assert!(ops::attention(&x, &x, &x, &offsets(&[3]), 3, Dropout::NONE).is_err());
+    let table = Param::new("table", &Tensor::zeros((4, 5), DType::F32, &Device::Cpu).unwrap()).unwrap();
+    let context = Context::inference();
+    let outside = ops::embedding_sum(&context, &[(&table, Arc::new(vec![4]))]).unwrap_err().to_string();
+    assert!(outside.contains("id 4 is outside table `table` of 4 rows"), "{outside}");
+}
+
+#[test]
+fn same_seed_same_bits() {
+    let mut rng = Rng::new(8);
+    let x = random(&mut rng, &[300, 64]).to_dtype(DType::F32).unwrap();
+    let g = Param::new("g", &Tensor::ones(64, DType::F32, &Device::Cpu).unwrap()).unwrap();
+    let once = || {
+        let context = Context::training(DType::F32, Rng::new(3)).unwrap();
+        g.clear_gradient();
+        let root = Var::from_tensor(&x).unwrap();
+        let y = ops::residual_layer_norm(root.as_tensor(), &x, context.dropout(0.1), &g, &g, 1e-12).unwrap();
+        y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        values(&g.gradient_tensor().unwrap().unwrap())
+    };
+    assert_eq!(once(), once());
+}
