@@ -27,11 +27,7 @@ struct Words {
 
 impl Words {
     fn new() -> Self {
-        Self {
-            limit: None,
-            calls: AtomicUsize::new(0),
-            version: 1,
-        }
+        Self { limit: None, calls: AtomicUsize::new(0), version: 1 }
     }
 }
 
@@ -50,11 +46,7 @@ impl Preprocess for Words {
             let full_length = ids.len() as u32;
             ids.truncate(self.limit.unwrap_or(usize::MAX));
             let prompt_length = if prompt.is_empty() { 0 } else { 1 + prompt.len() as u32 };
-            Tokens {
-                ids,
-                prompt_length,
-                full_length,
-            }
+            Tokens { ids, prompt_length, full_length }
         });
         Ok(tokens.collect())
     }
@@ -77,10 +69,7 @@ impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("cache")).unwrap();
-        Self {
-            dir,
-            words: Words::new(),
-        }
+        Self { dir, words: Words::new() }
     }
 
     fn with(name: &str, content: impl AsRef<[u8]>) -> Self {
@@ -128,12 +117,7 @@ fn batch() -> RecordBatch {
     let answers: DictionaryArray<Int32Type> = ANSWERS.into_iter().collect();
     let scores: ArrayRef = Arc::new(Float64Array::from(SCORES.to_vec()));
     let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
-    let columns = [
-        ("id", ids),
-        ("question", questions),
-        ("answer", Arc::new(answers) as ArrayRef),
-        ("score", scores),
-    ];
+    let columns = [("id", ids), ("question", questions), ("answer", Arc::new(answers) as ArrayRef), ("score", scores)];
     RecordBatch::try_from_iter(columns).unwrap()
 }
 
@@ -175,15 +159,7 @@ fn write_all_formats(place: &Place) -> Vec<&'static str> {
     let mut writer = arrow_ipc::writer::StreamWriter::try_new(file, &batch.schema()).unwrap();
     writer.write(&batch).unwrap();
     writer.finish().unwrap();
-    vec![
-        "a.jsonl",
-        "a.json",
-        "a.csv",
-        "a.tsv",
-        "a.parquet",
-        "a.feather",
-        "a.arrow",
-    ]
+    vec!["a.jsonl", "a.json", "a.csv", "a.tsv", "a.parquet", "a.feather", "a.arrow"]
 }
 
 #[test]
@@ -320,10 +296,7 @@ fn bad_rows_are_skipped_and_counted_by_reason() {
     assert_eq!(store.locate(1), "`bad.jsonl` line 14");
     assert_eq!(store.labels(&[0, 1]), Some(Labels::Float(vec![1.0, 0.5])));
     let lines = report.lines(store.files()).join("\n");
-    assert!(
-        lines.contains("left out: 2 rows (bad label), first `bad.jsonl` line 6, column `label`: NaN"),
-        "{lines}"
-    );
+    assert!(lines.contains("left out: 2 rows (bad label), first `bad.jsonl` line 6, column `label`: NaN"), "{lines}");
     // None usable at all is an error even so.
     place.write("none.jsonl", "{\"q\": \"\"}\n{\"q\": \"\"}\n");
     spec.paths = vec!["none.jsonl".into()];
@@ -391,10 +364,7 @@ fn missing_and_empty_inputs() {
     assert_eq!(refused("empty.jsonl").0, "no rows in `empty.jsonl`");
     assert!(refused("broken.parquet").0.starts_with("cannot read `broken.parquet` as Parquet: "));
     assert!(refused("old.feather").1.contains("Feather 2"));
-    assert_eq!(
-        refused("numbers.jsonl"),
-        ("`numbers.jsonl` has no text column".into(), "it has `a` (numbers)".into())
-    );
+    assert_eq!(refused("numbers.jsonl"), ("`numbers.jsonl` has no text column".into(), "it has `a` (numbers)".into()));
 }
 
 #[test]
@@ -414,10 +384,7 @@ fn labels_become_what_the_loss_takes() {
     assert_eq!(labels(rows(&["1", "2"]), LabelKind::Any).unwrap(), Some(Labels::Int(vec![1, 2])));
     assert_eq!(labels(rows(&["1", "2.0"]), LabelKind::Any).unwrap(), Some(Labels::Float(vec![1.0, 2.0])));
     assert_eq!(labels(rows(&["1"]), LabelKind::None).unwrap(), None);
-    let matrix = Labels::Matrix {
-        width: 2,
-        data: vec![1.0, 2.0, 3.0, 4.0],
-    };
+    let matrix = Labels::Matrix { width: 2, data: vec![1.0, 2.0, 3.0, 4.0] };
     assert_eq!(labels(rows(&["[1, 2]", "[3, 4]"]), LabelKind::Matrix).unwrap(), Some(matrix));
     let error = |content: String, needs| labels(content, needs).unwrap_err().to_string();
     assert_eq!(
@@ -489,12 +456,7 @@ fn prompts_change_tokens_and_text_ids_but_not_what_samplers_compare() {
     let (ids, raw) = (store.text_ids(0), store.raw_text_ids(0));
     assert_ne!(ids[0], ids[1]);
     assert_eq!((raw[0], raw[1], ids[1]), (raw[1], ids[1], store.text_ids(1)[1]));
-    let settings = SamplerSettings {
-        batch_size: 2,
-        drop_last: false,
-        shuffle: true,
-        seed: 1,
-    };
+    let settings = SamplerSettings { batch_size: 2, drop_last: false, shuffle: true, seed: 1 };
     let sampler = BatchSampler::NoDuplicates.build(Arc::new(store), settings).unwrap();
     assert_eq!(sampler.batches_per_epoch(0), 2);
 }
