@@ -27,7 +27,7 @@ impl Encode for Numbers {
         if self.similarity.is_empty() { "cosine" } else { self.similarity }
     }
 
-    fn prompt(&self, name: &str) -> Option<String> {
+    fn named_prompt(&self, name: &str) -> Option<String> {
         self.prompts.get(name).map(|prompt| (*prompt).to_owned())
     }
 }
@@ -194,7 +194,7 @@ fn settings_are_checked_before_data() {
         ("EmbeddingSimilarityEvaluator", json!({"main_similarity": "cosin"}), "setting `main_similarity`"),
         ("EmbeddingSimilarityEvaluator", json!({"precision": "int8"}), "has no setting `precision`"),
     ] {
-        let error = find(name).unwrap().check(settings.as_object().unwrap()).unwrap_err();
+        let error = find(name).unwrap().settings(settings.as_object().unwrap()).unwrap_err();
         assert!(error.to_string().contains(part), "{error}");
         assert!(error.to_string().contains(name), "{error}");
         assert_eq!(error.kind(), Kind::Usage);
@@ -202,7 +202,11 @@ fn settings_are_checked_before_data() {
     let error = find("InformationRetrieval").map(|entry| entry.data).unwrap_err();
     assert_eq!(error.hint(), Some("did you mean `InformationRetrievalEvaluator`?"));
     for entry in EVALUATORS {
-        entry.check((entry.defaults)().as_object().unwrap()).unwrap();
+        let defaults = (entry.defaults)();
+        assert_eq!(json!(entry.settings(&Map::new()).unwrap()), defaults);
+        let named = Map::from_iter([("name".to_owned(), json!("dev"))]);
+        let (primary, keys) = (entry.primary_key(&named, "dot").unwrap(), entry.keys(&named, "dot").unwrap());
+        assert!(keys.contains(&primary) && keys.iter().all(|key| key.starts_with("dev_")), "{keys:?}");
         assert!((entry.schema)().get("properties").is_some());
     }
 }
