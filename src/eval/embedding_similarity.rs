@@ -128,10 +128,7 @@ impl Evaluator for EmbeddingSimilarityEvaluator {
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
         let similarities = self.settings.similarities(model.similarity_fn_name())?;
-        let options = EncodeOptions {
-            truncate_dim: self.settings.truncate_dim,
-            ..Default::default()
-        };
+        let options = EncodeOptions { truncate_dim: self.settings.truncate_dim, ..Default::default() };
         let encode = |sentences: &[String]| {
             let texts: Vec<&str> = sentences.iter().map(String::as_str).collect();
             shared::encode(model, &texts, &options)

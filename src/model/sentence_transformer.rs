@@ -340,6 +340,10 @@ impl Encode for SentenceTransformer {
         Ok(if options.normalize { embeddings.normalized() } else { embeddings })
     }
 
+    fn named_prompt(&self, name: &str) -> Option<String> {
+        self.description.prompts.get(name).cloned()
+    }
+
     fn similarity_fn_name(&self) -> &str {
         self.description.similarity_fn_name.as_deref().unwrap_or("cosine")
     }

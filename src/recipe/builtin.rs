@@ -27,15 +27,12 @@ impl Registry for Builtin {
 
     fn loss_settings(&self, plan: &LossPlan) -> Result<Map<String, Value>> {
         // The wrapper, too, is checked now; its settings stay apart in the plan.
-        loss::build(&plan.name, &plan.table())?;
-        Ok(match loss::build(&plan.name, &plan.settings)?.config() {
-            Value::Object(settings) => settings,
-            _ => plan.settings.clone(),
-        })
+        loss::settings(&plan.name, &plan.table())?;
+        loss::settings(&plan.name, &plan.settings)
     }
 
     fn evaluator_settings(&self, plan: &EvaluatorPlan) -> Result<Map<String, Value>> {
-        eval::find(&plan.kind)?.check(&plan.table())?;
+        eval::find(&plan.kind)?.settings(&plan.table())?;
         Ok(plan.settings.clone())
     }
 }

@@ -28,7 +28,7 @@ const LOSS: &str = "loss";
 pub fn build_evaluator(plan: &EvaluatorPlan) -> Result<Box<dyn Evaluator>> {
     let entry = eval::find(&plan.kind)?;
     let settings = plan.table();
-    entry.check(&settings)?;
+    entry.settings(&settings)?;
     let data = read(entry.data, plan).map_err(|e| e.within(format!("`{}`", plan.kind)))?;
     entry.build(&settings, data)
 }

@@ -89,7 +89,7 @@ pub fn load_model(plan: &Plan, checkpoint: Option<&Path>) -> Result<SentenceTran
 
 /// The tokenised store of a data set.
 fn open_store(plan: &DatasetPlan, loss: &dyn Loss, model: &SentenceTransformer, key: &str) -> Result<Store> {
-    let card = loss.card();
+    let card = loss.base_card();
     let spec = DatasetSpec {
         name: Some(plan.name.clone()),
         paths: plan.path.iter().map(|p| p.to_string_lossy().into_owned()).collect(),
