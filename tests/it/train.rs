@@ -135,3 +135,212 @@ fn minilm_follows_the_reference() {
         follow(case, model.to_str().unwrap(), data.to_str().unwrap(), 1e-3);
     }
 }
+
+/// A small run with dropout, epochs that do not divide evenly, evaluations and checkpoints.
+const SMALL: &str = r#"
+run_name = "small"
+seed = 3
+[model]
+base = "tests/fixtures/tiny-bert"
+[train_dataset]
+path = "tests/golden/curves_pairs.jsonl"
+columns = ["anchor", "positive"]
+limit = 100
+[loss]
+name = "MultipleNegativesRankingLoss"
+[[evaluator]]
+type = "InformationRetrievalEvaluator"
+name = "dev"
+path = "tests/golden/curves_pairs.jsonl"
+columns = ["anchor", "positive"]
+limit = 40
+[args]
+num_train_epochs = 2.5
+per_device_train_batch_size = 8
+gradient_accumulation_steps = 2
+learning_rate = 2e-3
+weight_decay = 0.01
+warmup_steps = 0.1
+batch_sampler = "no_duplicates"
+logging_steps = 1
+eval_steps = 4
+save_steps = 4
+load_best_model_at_end = true
+metric_for_best_model = "eval_dev_cosine_ndcg@10"
+"#;
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_resumed_run_has_the_same_bits() {
+    let plan = plan(SMALL, &[]);
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, stopped) = (dir.path().join("whole"), dir.path().join("stopped"));
+    let mut logs = Vec::new();
+    let outcome = train::run(&plan, &whole, &Options::default(), &mut |event: &Event<'_>| match event {
+        Event::Log(line) => logs.push(*line),
+        // what a process killed after this checkpoint would have left
+        Event::Checkpoint { step: 8, .. } => copy_dir(&whole.join("checkpoints"), &stopped.join("checkpoints")),
+        _ => {}
+    })
+    .unwrap();
+    assert!(outcome.steps > 12, "{}", outcome.steps);
+    let mut rest = Vec::new();
+    let resumed =
+        train::run(&plan, &stopped, &Options { resume: true, ..Options::default() }, &mut |event: &Event<'_>| {
+            if let Event::Log(line) = event {
+                rest.push(*line);
+            }
+        })
+        .unwrap();
+    assert_eq!(rest.first().map(|l| l.step), Some(9), "it continued, and did not start over");
+    for (a, b) in logs[8..].iter().zip(&rest) {
+        assert_eq!((a.step, a.loss, a.learning_rate, a.grad_norm), (b.step, b.loss, b.learning_rate, b.grad_norm));
+        assert_eq!(a.epoch, b.epoch);
+    }
+    assert_eq!(resumed.final_metrics, outcome.final_metrics);
+    assert_eq!(resumed.baseline_metrics, outcome.baseline_metrics);
+    let weights = |dir: &Path| std::fs::read(dir.join("model/model.safetensors")).unwrap();
+    assert!(weights(&whole) == weights(&stopped), "the weights differ");
+    let last = train_checkpoint(&whole);
+    assert_eq!(std::fs::read(last.join("optimizer.safetensors")).unwrap(), {
+        std::fs::read(train_checkpoint(&stopped).join("optimizer.safetensors")).unwrap()
+    });
+}
+
+fn train_checkpoint(run_dir: &Path) -> std::path::PathBuf {
+    let mut all: Vec<_> = std::fs::read_dir(run_dir.join("checkpoints")).unwrap().map(|e| e.unwrap().path()).collect();
+    all.sort_by_key(|p| p.to_string_lossy().rsplit('-').next().unwrap().parse::<u64>().unwrap());
+    all.pop().unwrap()
+}
+
+#[test]
+fn the_best_checkpoint_is_kept_and_loaded() {
+    let dir = tempfile::tempdir().unwrap();
+    // far too high a rate from the middle on: the end is worse than the best
+    let sets = ["args.learning_rate=0.02", "args.save_total_limit=2", "args.lr_scheduler_type=\"constant\""];
+    let plan = plan(SMALL, &sets);
+    let mut evaluations = Vec::new();
+    let outcome =
+        train::run(&plan, dir.path(), &Options { keep_base: true, ..Options::default() }, &mut |e: &Event<'_>| {
+            if let Event::Evaluation { step, metrics, .. } = e {
+                evaluations.push((*step, metrics.get("dev_cosine_ndcg@10").unwrap()));
+            }
+        })
+        .unwrap();
+    assert_eq!(evaluations[0].0, 0, "the baseline comes first");
+    assert_eq!(outcome.baseline, Some(evaluations[0].1));
+    let best = evaluations[1..].iter().fold((0, f64::MIN), |best, e| if e.1 > best.1 { *e } else { best });
+    assert_eq!(outcome.best_step, Some(best.0));
+    assert_eq!(outcome.score, Some(best.1));
+    assert_eq!(outcome.metric.as_deref(), Some("eval_dev_cosine_ndcg@10"));
+    let kept = std::fs::read_dir(dir.path().join("checkpoints")).unwrap().count();
+    assert!(kept <= 2, "{kept} checkpoints");
+    let checkpoint = dir.path().join(format!("checkpoints/checkpoint-{}", best.0));
+    let read = |path: &Path| std::fs::read(path.join("model.safetensors")).unwrap();
+    assert!(read(&checkpoint) == read(&outcome.model_dir), "the saved model is the best checkpoint's");
+    let base = SentenceTransformer::load(outcome.base_model_dir.as_deref().unwrap()).unwrap();
+    let before = SentenceTransformer::load(&project("tests/fixtures/tiny-bert")).unwrap();
+    let options = EncodeOptions::default();
+    assert_eq!(base.encode(&["a text"], &options).unwrap(), before.encode(&["a text"], &options).unwrap());
+}
+
+#[test]
+fn patience_ends_a_run_early() {
+    let dir = tempfile::tempdir().unwrap();
+    let sets = ["args.learning_rate=1e-12", "args.eval_steps=2", "args.save_steps=2", "args.early_stopping_patience=3"];
+    let (outcome, _) = run(&plan(SMALL, &sets), dir.path(), Options::default());
+    let outcome = outcome.unwrap();
+    assert!(outcome.stopped_early);
+    // the first evaluation sets the mark, three more do not beat it
+    assert_eq!(outcome.steps, 8);
+}
+
+#[test]
+fn a_wrong_metric_is_refused_before_any_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(SMALL, &["args.metric_for_best_model=\"eval_dev_cosine_ndcg@7\""]);
+    let (outcome, logs) = run(&plan, dir.path(), Options::default());
+    let error = outcome.unwrap_err();
+    assert!(error.to_string().contains("eval_dev_cosine_ndcg@7"), "{error}");
+    assert!(error.hint().unwrap().contains("did you mean `eval_dev_cosine_ndcg@1"), "{:?}", error.hint());
+    assert!(logs.is_empty());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[test]
+fn an_exploding_run_stops_and_names_its_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let sets = ["args.learning_rate=1e30", "args.max_grad_norm=0.0", "args.lr_scheduler_type=\"constant\""];
+    let (outcome, _) = run(&plan(SMALL, &sets), dir.path(), Options::default());
+    let error = outcome.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("step ") && text.contains("curves_pairs.jsonl` line "), "{text}");
+    assert!(error.hint().unwrap().contains("learning_rate"));
+    assert!(!dir.path().join("model").exists());
+}
+
+#[test]
+fn evaluation_data_gives_a_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = SMALL.split("[[evaluator]]").next().unwrap().to_owned()
+        + r#"
+        [eval_dataset]
+        path = "tests/golden/curves_pairs.jsonl"
+        columns = ["anchor", "positive"]
+        limit = 32
+        [args]
+        max_steps = 6
+        per_device_train_batch_size = 8
+        learning_rate = 2e-3
+        "#;
+    let (outcome, _) = run(&plan(&text, &[]), dir.path(), Options::default());
+    let outcome = outcome.unwrap();
+    assert_eq!(outcome.metric.as_deref(), Some("eval_loss"));
+    assert!(!outcome.greater_is_better);
+    assert!(outcome.score.unwrap() < outcome.baseline.unwrap(), "{:?} {:?}", outcome.score, outcome.baseline);
+}
+
+#[test]
+fn a_smoke_test_measures_and_writes_nothing() {
+    let plan = plan(SMALL, &[]);
+    let report = train::smoke_test(&plan, &mut |_: &Event<'_>| {}).unwrap();
+    assert_eq!(report.losses.len(), 2);
+    assert!(report.losses.iter().all(|l| l.is_finite() && *l > 0.0));
+    assert_eq!(report.gradient_coverage.trainable, 37);
+    assert_eq!(report.gradient_coverage.with_gradient, 37, "{:?}", report.gradient_coverage.without_gradient);
+    assert_eq!(report.train_rows, 100);
+    assert!(report.estimated_seconds > 0.0 && report.estimated_peak_memory_bytes > 1 << 20);
+    assert!(report.metrics.contains(&"eval_dev_cosine_ndcg@10".to_owned()));
+    assert_eq!(report.evaluations, 6, "before training, at 4, 8, 12, 16 and at the end");
+}
+
+#[test]
+fn a_static_embedding_is_trained_from_scratch() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = SMALL
+        .replace(
+            "base = \"tests/fixtures/tiny-bert\"",
+            "[model.static_embedding]\nembedding_dim = 32\ntokenizer = \"tests/fixtures/tiny-bert\"",
+        )
+        .replace(
+            "name = \"MultipleNegativesRankingLoss\"",
+            "name = \"MultipleNegativesRankingLoss\"\n[loss.matryoshka]\ndims = [32, 8]",
+        );
+    let (outcome, _) = run(&plan(&text, &["args.learning_rate=0.05"]), dir.path(), Options::default());
+    let outcome = outcome.unwrap();
+    assert!(outcome.score.unwrap() > outcome.baseline.unwrap() + 0.02, "{:?} {:?}", outcome.score, outcome.baseline);
+    let model = SentenceTransformer::load(&outcome.model_dir).unwrap();
+    assert_eq!(model.dimension(), 32);
+}
