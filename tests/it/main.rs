@@ -1,7 +1,11 @@
 //! One binary for all integration tests; a file a promise.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
+mod cli;
+mod layers;
+mod mcp;
 mod model;
 mod ops;
 mod optim;
+mod runs;
 mod support;
