@@ -5,8 +5,11 @@
 //! verb; the command line and the MCP server are thin fronts over it.
 
 pub mod cli;
+pub mod data;
 pub mod error;
+pub mod eval;
 pub mod flow;
+pub mod loss;
 pub mod mcp;
 pub mod model;
 pub mod ops;
@@ -14,6 +17,7 @@ pub mod optim;
 pub mod recipe;
 pub mod render;
 pub mod runs;
+pub mod scoring;
 pub mod train;
 pub mod util;
 pub mod verbs;

@@ -1,1 +1,15 @@
-//! (to be filled)
+//! What are the rows, and in which order does training see them? Files, column roles, the tokenised store, samplers.
+
+pub mod beir;
+pub mod columns;
+pub mod probe;
+pub mod report;
+pub mod sampler;
+pub mod source;
+pub mod store;
+pub mod texts;
+
+pub use columns::{DatasetSpec, OnBadRow};
+pub use report::DataReport;
+pub use sampler::{BatchSampler, EpochPlan, Sampler, SamplerSettings, TextIds};
+pub use store::Store;

@@ -1,1 +1,231 @@
-//! (to be filled)
+//! How good is a model? Evaluators: from anything that encodes to named numbers.
+//!
+//! An evaluator is a file of its own and one line in [`EVALUATORS`]. It gets its texts in memory and opens no files;
+//! [`DataKind`] says what to read for it. Names, keys and values are those of sentence-transformers' evaluators:
+//! `<name>_<metric>`, or just `<metric>` without a name; the trainer puts `eval_` in front ([`trainer_key`]).
+//!
+//! # NaN
+//! A metric without a value, as the correlation with a model that gives every pair the same score, is NaN and not an
+//! error: a run goes on, and the report shows that there is nothing to show. A NaN is never better than anything and
+//! every number is better than it; [`improves`] says so for choosing checkpoints. Embeddings with NaN or infinite
+//! values are an error instead, since a ranking of them would be an accident. JSON has no NaN: it is written `null`.
+
+pub mod embedding_similarity;
+pub mod information_retrieval;
+pub mod metrics;
+pub mod shared;
+pub mod triplet;
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::flow::{Card, Encode, Metrics};
+use crate::util::registry::{self, Named, Settings};
+
+/// Measures a model on data it holds.
+pub trait Evaluator: Send + Sync {
+    /// Its catalogue entry.
+    fn card(&self) -> &'static Card;
+
+    /// The name given to this one, which is the prefix of its metrics; may be empty.
+    fn name(&self) -> &str;
+
+    /// Encodes and measures.
+    ///
+    /// # Errors
+    /// When the model cannot encode, its embeddings are not finite, or its similarity function is unknown.
+    fn evaluate(&self, model: &dyn Encode) -> Result<Metrics>;
+
+    /// The key of the metric that stands for the whole, for a model with that similarity function.
+    fn primary_key(&self, similarity_fn_name: &str) -> String;
+
+    /// All keys [`evaluate`](Self::evaluate) will give, in their order, known before any run; empty for a similarity
+    /// function that cannot be evaluated.
+    fn keys(&self, similarity_fn_name: &str) -> Vec<String>;
+
+    /// Its settings, defaults filled in, for the plan and the model card.
+    fn config(&self) -> Value;
+}
+
+/// What an evaluator reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataKind {
+    /// Queries, a corpus and which of it is relevant to each query.
+    Retrieval,
+    /// Pairs of sentences with a score.
+    ScoredPairs,
+    /// Anchors with a positive and a negative.
+    Triplets,
+}
+
+impl std::fmt::Display for DataKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Retrieval => "queries, corpus and relevance judgements",
+            Self::ScoredPairs => "sentence pairs with scores",
+            Self::Triplets => "(anchor, positive, negative) triplets",
+        })
+    }
+}
+
+/// Data already read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EvaluationData {
+    /// For [`DataKind::Retrieval`]: ids with texts, and the ids of the relevant documents by query id.
+    Retrieval {
+        queries: Vec<(String, String)>,
+        corpus: Vec<(String, String)>,
+        relevant: HashMap<String, HashSet<String>>,
+    },
+    /// For [`DataKind::ScoredPairs`]: three columns of equal length.
+    ScoredPairs {
+        sentences1: Vec<String>,
+        sentences2: Vec<String>,
+        scores: Vec<f64>,
+    },
+    /// For [`DataKind::Triplets`]: three columns of equal length.
+    Triplets {
+        anchors: Vec<String>,
+        positives: Vec<String>,
+        negatives: Vec<String>,
+    },
+}
+
+impl EvaluationData {
+    /// Which kind it is.
+    #[must_use]
+    pub fn kind(&self) -> DataKind {
+        match self {
+            Self::Retrieval { .. } => DataKind::Retrieval,
+            Self::ScoredPairs { .. } => DataKind::ScoredPairs,
+            Self::Triplets { .. } => DataKind::Triplets,
+        }
+    }
+}
+
+/// An evaluator that is made of settings and data.
+pub trait FromData: Evaluator + Sized + 'static {
+    /// What a recipe may set.
+    type Settings: Settings;
+    /// The catalogue entry.
+    const CARD: &'static Card;
+    /// What it reads.
+    const DATA: DataKind;
+
+    /// The evaluator; `None` when `data` is of another kind than [`Self::DATA`].
+    fn from_data(settings: Self::Settings, data: EvaluationData) -> Option<Result<Self>>;
+}
+
+type Build = fn(&Map<String, Value>, EvaluationData) -> Result<Box<dyn Evaluator>>;
+
+/// What the registry keeps of an evaluator.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// Its catalogue entry.
+    pub card: &'static Card,
+    /// What to read for it.
+    pub data: DataKind,
+    /// Its settings, defaults filled in.
+    pub defaults: fn() -> Value,
+    /// The JSON schema of its settings.
+    pub schema: fn() -> schemars::Schema,
+    check: fn(&Map<String, Value>) -> Result<()>,
+    build: Build,
+}
+
+impl Entry {
+    /// The entry of the evaluator `T`.
+    #[must_use]
+    pub const fn new<T: FromData>(card: &'static Card) -> Self {
+        Self {
+            card,
+            data: T::DATA,
+            defaults: || T::Settings::default().to_json(),
+            schema: || schemars::schema_for!(T::Settings),
+            check: |settings| registry::read_settings::<T::Settings>(T::CARD.name, settings).map(drop),
+            build: |settings, data| {
+                let settings = registry::read_settings(T::CARD.name, settings)?;
+                let kind = data.kind();
+                match T::from_data(settings, data) {
+                    Some(evaluator) => Ok(Box::new(evaluator.map_err(|e| e.within(format!("`{}`", T::CARD.name)))?)),
+                    None => Err(Error::data(format!("`{}` reads {}, got {kind}", T::CARD.name, T::DATA))),
+                }
+            },
+        }
+    }
+
+    /// Checks settings before any data is read.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the evaluator and the key.
+    pub fn check(&self, settings: &Map<String, Value>) -> Result<()> {
+        (self.check)(settings)
+    }
+
+    /// The evaluator with settings and data.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for the settings, [`Error::Data`] for the data.
+    pub fn build(&self, settings: &Map<String, Value>, data: EvaluationData) -> Result<Box<dyn Evaluator>> {
+        (self.build)(settings, data)
+    }
+}
+
+impl Named for Entry {
+    fn name(&self) -> &'static str {
+        self.card.name
+    }
+}
+
+crate::registry! {
+    /// Every evaluator, one line each.
+    pub static EVALUATORS: [Entry] = {
+        information_retrieval::InformationRetrievalEvaluator,
+        embedding_similarity::EmbeddingSimilarityEvaluator,
+        triplet::TripletEvaluator,
+    }
+}
+
+/// The entry of the evaluator called `name`: its card, what to read for it, and its builder.
+///
+/// # Errors
+/// [`Error::Usage`] with the nearest name as hint.
+pub fn find(name: &str) -> Result<&'static Entry> {
+    registry::find(EVALUATORS, "evaluator", name)
+}
+
+/// The evaluator called `name` with settings (its table in the recipe without `type` and where its data lies) and data.
+///
+/// # Errors
+/// As [`find`] and [`Entry::build`].
+pub fn build(name: &str, settings: &Map<String, Value>, data: EvaluationData) -> Result<Box<dyn Evaluator>> {
+    find(name)?.build(settings, data)
+}
+
+/// The cards of all evaluators.
+pub fn cards() -> impl Iterator<Item = &'static Card> + Clone {
+    EVALUATORS.iter().map(|entry| entry.card)
+}
+
+/// A metric's key as the trainer logs it and `metric_for_best_model` names it: with `eval_` in front, once.
+#[must_use]
+pub fn trainer_key(key: &str) -> String {
+    if key.starts_with("eval_") {
+        key.to_owned()
+    } else {
+        format!("eval_{key}")
+    }
+}
+
+/// Whether `score` is better than the best so far, larger being better.
+///
+/// NaN improves on nothing; anything else improves on NaN and on nothing at all.
+#[must_use]
+pub fn improves(score: f64, best: Option<f64>) -> bool {
+    !score.is_nan() && best.is_none_or(|best| best.is_nan() || score > best)
+}
+
+#[cfg(test)]
+mod tests;

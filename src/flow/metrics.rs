@@ -1,11 +1,14 @@
 //! What an evaluator returns: named numbers, one of them primary.
 
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Metrics in the order the evaluator makes them, keys with the evaluator's name as prefix.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
-    /// Name and value, in order.
+    /// Name and value, in order; a JSON object, NaN as `null`.
+    #[serde(serialize_with = "to_map", deserialize_with = "from_map")]
     pub values: Vec<(String, f64)>,
     /// The key of the metric that stands for the whole.
     pub primary: String,
@@ -27,5 +30,50 @@ impl Metrics {
     /// Appends a metric.
     pub fn push(&mut self, key: impl Into<String>, value: f64) {
         self.values.push((key.into(), value));
+    }
+}
+
+fn to_map<S: Serializer>(values: &[(String, f64)], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(values.len()))?;
+    for (key, value) in values {
+        map.serialize_entry(key, &value.is_finite().then_some(value))?;
+    }
+    map.end()
+}
+
+fn from_map<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, f64)>, D::Error> {
+    struct Pairs;
+    impl<'de> Visitor<'de> for Pairs {
+        type Value = Vec<(String, f64)>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object of numbers")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut pairs = Vec::new();
+            while let Some((key, value)) = map.next_entry::<String, Option<f64>>()? {
+                pairs.push((key, value.unwrap_or(f64::NAN)));
+            }
+            Ok(pairs)
+        }
+    }
+    deserializer.deserialize_map(Pairs)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_and_nan_survive_json() {
+        let mut metrics = Metrics::default();
+        metrics.push("b", 0.5);
+        metrics.push("a", f64::NAN);
+        metrics.primary = "b".to_owned();
+        let text = serde_json::to_string(&metrics).unwrap();
+        assert_eq!(text, r#"{"values":{"b":0.5,"a":null},"primary":"b"}"#);
+        let back: Metrics = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.primary_value(), Some(0.5));
+        assert!(back.get("a").unwrap().is_nan());
     }
 }

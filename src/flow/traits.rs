@@ -51,12 +51,23 @@ pub trait Encode {
 
     /// The model's similarity function by sentence-transformers' name: `cosine`, `dot`, `euclidean`, `manhattan`.
     fn similarity_fn_name(&self) -> &str;
+
+    /// The prompt the model's configuration holds under `name` (`query`, `document`, ...), if it holds one.
+    fn prompt(&self, name: &str) -> Option<String> {
+        let _ = name;
+        None
+    }
 }
 
 /// A loss: a differentiable function of embeddings and labels, nothing else.
 pub trait Loss: Send + Sync {
     /// Its catalogue entry.
     fn card(&self) -> &'static Card;
+
+    /// The catalogue entry of the loss that reads columns and labels: a wrapper answers with what it wraps.
+    fn base_card(&self) -> &'static Card {
+        self.card()
+    }
 
     /// The scalar loss of a batch, differentiable with respect to every embedding.
     ///

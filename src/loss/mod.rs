@@ -1,1 +1,124 @@
-//! (to be filled)
+//! What is minimised? Losses: functions of embeddings and labels, and nothing else.
+//!
+//! A loss is a file of its own and one line in [`LOSSES`]; a wrapper, which computes another loss on changed
+//! embeddings, one line in [`WRAPPERS`](wrap::WRAPPERS). The struct is its own configuration: what a recipe writes
+//! under `[loss]` is read into it, checked, and it computes. [`build`] makes either from a name and settings.
+
+pub mod cosent;
+pub mod cosine_similarity;
+pub mod inputs;
+pub mod multiple_negatives_ranking;
+pub mod triplet;
+pub mod wrap;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::flow::{Card, Loss};
+use crate::util::registry::{self, Named, Settings};
+use wrap::WRAPPERS;
+
+type Build = fn(&Map<String, Value>) -> Result<Box<dyn Loss>>;
+
+/// What the registry keeps of a loss.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// Its catalogue entry.
+    pub card: &'static Card,
+    /// Its settings, defaults filled in.
+    pub defaults: fn() -> Value,
+    /// The JSON schema of its settings.
+    pub schema: fn() -> schemars::Schema,
+    build: Build,
+}
+
+impl Entry {
+    /// The entry of the loss `T`.
+    #[must_use]
+    pub const fn new<T: Loss + Settings + 'static>(card: &'static Card) -> Self {
+        Self {
+            card,
+            defaults: || T::default().to_json(),
+            schema: || schemars::schema_for!(T),
+            build: |settings| {
+                let loss: T = registry::read_settings(T::default().card().name, settings)?;
+                Ok(Box::new(loss))
+            },
+        }
+    }
+}
+
+impl Named for Entry {
+    fn name(&self) -> &'static str {
+        self.card.name
+    }
+}
+
+crate::registry! {
+    /// Every loss, one line each.
+    pub static LOSSES: [Entry] = {
+        multiple_negatives_ranking::MultipleNegativesRankingLoss,
+        cosent::CoSENTLoss,
+        cosine_similarity::CosineSimilarityLoss,
+        triplet::TripletLoss,
+    }
+}
+
+/// The names [`build`] knows: losses, then wrappers.
+pub fn names() -> impl Iterator<Item = &'static str> + Clone {
+    cards().map(|card| card.name)
+}
+
+/// The cards of all losses, then those of the wrappers.
+pub fn cards() -> impl Iterator<Item = &'static Card> + Clone {
+    LOSSES.iter().map(|entry| entry.card).chain(WRAPPERS.iter().map(|wrapper| wrapper.card))
+}
+
+/// The loss called `name` with `settings`: its table in the recipe without `name`.
+///
+/// A table under a wrapper's key (`matryoshka`) wraps the loss. The reference's order is understood too:
+/// `name = "MatryoshkaLoss"` with the wrapped loss as `loss = { name = "...", ... }` or just its name.
+///
+/// # Errors
+/// [`Error::Usage`] naming the loss and the key: unknown loss, unknown key, wrong value.
+pub fn build(name: &str, settings: &Map<String, Value>) -> Result<Box<dyn Loss>> {
+    if let Some(wrapper) = WRAPPERS.iter().find(|wrapper| wrapper.name() == name) {
+        let mut own = settings.clone();
+        let inner = match own.shift_remove("loss") {
+            Some(Value::String(inner)) => build(&inner, &Map::new())?,
+            Some(Value::Object(mut inner)) => match inner.shift_remove("name") {
+                Some(Value::String(name)) => build(&name, &inner)?,
+                _ => return Err(no_inner(name)),
+            },
+            _ => return Err(no_inner(name)),
+        };
+        return wrapper.wrap(inner, &own);
+    }
+    let mut own = settings.clone();
+    let mut around = Vec::new();
+    for wrapper in WRAPPERS {
+        match own.shift_remove(wrapper.key) {
+            None => {}
+            Some(Value::Object(table)) => around.push((wrapper, table)),
+            Some(_) => {
+                return Err(Error::usage(format!("`{name}` setting `{}`: not a table", wrapper.key))
+                    .with_hint(format!("write it as a table of its own, `[loss.{}]`", wrapper.key)));
+            }
+        }
+    }
+    let entry = LOSSES.iter().find(|entry| entry.name() == name);
+    let entry = entry.ok_or_else(|| registry::unknown(names(), "loss", name))?;
+    let mut loss = (entry.build)(&own)?;
+    for (wrapper, table) in around {
+        loss = wrapper.wrap(loss, &table)?;
+    }
+    Ok(loss)
+}
+
+fn no_inner(name: &str) -> Error {
+    Error::usage(format!("`{name}` needs the loss it wraps"))
+        .with_hint("name it: `loss = { name = \"MultipleNegativesRankingLoss\" }`")
+}
+
+#[cfg(test)]
+mod tests;

@@ -172,6 +172,8 @@ impl<'de> Deserialize<'de> for Every {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn every(number: f64) -> Every {

@@ -77,7 +77,9 @@ impl Steps {
     pub fn batches_in(&self, step: u64) -> u64 {
         let (_, place) = self.place(step);
         let begun = place * self.gradient_accumulation_steps;
-        self.gradient_accumulation_steps.min(self.batches_per_epoch.saturating_sub(begun)).max(1)
+        self.gradient_accumulation_steps
+            .min(self.batches_per_epoch.saturating_sub(begun))
+            .max(1)
     }
 
     /// Epochs done after `step` steps, as the Trainer logs it.
@@ -220,6 +222,8 @@ impl Cadence {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn steps(batches: u64, accumulation: u64, epochs: f64, max: Option<u64>) -> Steps {

@@ -28,6 +28,8 @@ const RENAMED: &[(&str, &str)] = &[
     ("dev_dataset", "eval_dataset"),
     ("evaluators", "evaluator"),
     ("loss_name", "loss.name"),
+    ("matryoshka_dims", "loss.matryoshka.dims"),
+    ("matryoshka_weights", "loss.matryoshka.weights"),
     ("file", "path"),
     ("data_files", "path"),
     ("hub_repo_id", "hub.hub_model_id"),

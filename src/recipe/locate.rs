@@ -197,6 +197,8 @@ fn syntax_error(file: &str, text: &str, message: &str, span: Option<Range<usize>
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     const TEXT: &str =

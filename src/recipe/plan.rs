@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::schema::{OnBadRow, PoolingMode, SimilarityFunction};
@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::flow::ModelType;
 use crate::optim::interval::{Every, Interval};
 use crate::optim::schedule::SchedulerType;
+use crate::optim::steps::{Cadence, Steps};
 use crate::util::files;
 
 /// A resolved recipe. All paths are absolute.
@@ -145,6 +146,19 @@ pub struct LossPlan {
     pub matryoshka: Option<MatryoshkaPlan>,
 }
 
+impl LossPlan {
+    /// Its settings with the wrapper's table among them, as the loss's builder takes them.
+    #[must_use]
+    pub fn table(&self) -> Map<String, Value> {
+        let mut table = self.settings.clone();
+        if let Some(m) = &self.matryoshka {
+            let wrapper = json!({ "dims": m.dims, "weights": m.weights, "n_dims_per_step": m.n_dims_per_step });
+            table.insert("matryoshka".to_owned(), wrapper);
+        }
+        table
+    }
+}
+
 /// Prefixes of the embedding that are trained as well.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -168,8 +182,26 @@ pub struct EvaluatorPlan {
     pub name: String,
     /// The file or directory it reads.
     pub path: PathBuf,
+    /// The columns with its texts; empty for the names it expects.
+    pub columns: Vec<String>,
+    /// The column with its labels; `None` for the name it expects.
+    pub label: Option<String>,
+    /// Only so many rows; `None` for all.
+    pub limit: Option<u64>,
     /// Its own settings.
     pub settings: Map<String, Value>,
+}
+
+impl EvaluatorPlan {
+    /// Its settings with its name among them, as the evaluator's builder takes them.
+    #[must_use]
+    pub fn table(&self) -> Map<String, Value> {
+        let mut table = self.settings.clone();
+        if !self.name.is_empty() {
+            table.insert("name".to_owned(), self.name.clone().into());
+        }
+        table
+    }
 }
 
 /// How to train, by the names of `TrainingArguments`.
@@ -213,6 +245,42 @@ pub struct ArgsPlan {
     /// Besides the run's own files; may be empty.
     pub report_to: Vec<String>,
     pub num_threads: usize,
+}
+
+impl ArgsPlan {
+    /// How long the run is.
+    ///
+    /// # Errors
+    /// When there is no batch.
+    pub fn steps(&self, batches_per_epoch: u64) -> Result<Steps> {
+        Steps::new(
+            batches_per_epoch,
+            self.gradient_accumulation_steps,
+            self.num_train_epochs,
+            self.max_steps,
+        )
+    }
+
+    /// At which steps something is due.
+    ///
+    /// # Errors
+    /// When the intervals do not fit the length of the run.
+    pub fn cadence(&self, steps: Steps) -> Result<Cadence> {
+        Cadence::new(
+            steps,
+            self.logging_steps,
+            self.eval,
+            self.save,
+            self.load_best_model_at_end,
+        )
+    }
+
+    /// The learning rate of optimizer step `step`, counted from 0, of `total`.
+    #[must_use]
+    pub fn learning_rate_at(&self, step: u64, total: u64) -> f64 {
+        let warmup = self.warmup_steps.resolve(total);
+        self.learning_rate * self.lr_scheduler_type.factor(step, total, warmup)
+    }
 }
 
 /// When to give up.

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer, StrDeserializer};
-use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
@@ -85,7 +85,7 @@ impl TryFrom<Value> for LossConfig {
             Value::Object(table) => table,
             _ => return Err("expected the name of a loss or a table".to_owned()),
         };
-        let name = take_string(&mut settings, "name")?.ok_or("`name` is missing")?;
+        let name = take::<String>(&mut settings, "name")?.ok_or("`name` is missing")?;
         let matryoshka = settings
             .shift_remove("matryoshka")
             .map(serde_json::from_value)
@@ -136,6 +136,12 @@ pub struct EvaluatorConfig {
     pub name: Option<String>,
     /// The file or directory it reads.
     pub path: Option<String>,
+    /// The columns with its texts, in its order.
+    pub columns: Option<Vec<String>>,
+    /// The column with its labels or scores.
+    pub label: Option<String>,
+    /// Only the first rows.
+    pub limit: Option<u64>,
     /// Everything else in the table: the evaluator's own settings.
     pub settings: Map<String, Value>,
 }
@@ -145,9 +151,12 @@ impl TryFrom<Map<String, Value>> for EvaluatorConfig {
 
     fn try_from(mut settings: Map<String, Value>) -> Result<Self, String> {
         Ok(Self {
-            kind: take_string(&mut settings, "type")?.ok_or("`type` is missing")?,
-            name: take_string(&mut settings, "name")?,
-            path: take_string(&mut settings, "path")?,
+            kind: take::<String>(&mut settings, "type")?.ok_or("`type` is missing")?,
+            name: take(&mut settings, "name")?,
+            path: take(&mut settings, "path")?,
+            columns: take(&mut settings, "columns")?,
+            label: take(&mut settings, "label")?,
+            limit: take(&mut settings, "limit")?,
             settings,
         })
     }
@@ -174,6 +183,20 @@ impl JsonSchema for EvaluatorConfig {
                 "path": {
                     "type": "string",
                     "description": "The file or directory it reads, relative to the recipe or to the current directory."
+                },
+                "columns": {
+                    "type": "array",
+                    "items": { "type": "string" },
+                    "description": "The columns with its texts, in its order. Default: the reference's names, as `sentence1`, `sentence2`."
+                },
+                "label": {
+                    "type": "string",
+                    "description": "The column with its labels or scores. Default: `label`, `labels`, `score` or `scores`."
+                },
+                "limit": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "description": "Only the first rows. Default: all."
                 }
             },
             "required": ["type"],
@@ -182,10 +205,7 @@ impl JsonSchema for EvaluatorConfig {
     }
 }
 
-fn take_string(table: &mut Map<String, Value>, key: &str) -> Result<Option<String>, String> {
-    match table.shift_remove(key) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(format!("`{key}` must be a string")),
-    }
+fn take<T: DeserializeOwned>(table: &mut Map<String, Value>, key: &str) -> Result<Option<T>, String> {
+    let taken = table.shift_remove(key).map(serde_json::from_value).transpose();
+    taken.map_err(|e| format!("`{key}`: {e}"))
 }

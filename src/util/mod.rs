@@ -5,5 +5,6 @@ pub mod files;
 pub mod interrupt;
 pub mod memory;
 pub mod progress;
+pub mod registry;
 pub mod seed;
 pub mod suggest;

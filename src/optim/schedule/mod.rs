@@ -82,6 +82,8 @@ fn climb(step: u64, warmup: u64) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

@@ -161,7 +161,10 @@ impl Resolver<'_> {
             (None, true) => IntervalStrategy::Epoch,
             (None, false) => IntervalStrategy::No,
         };
-        let strategy = self.or("args.eval_strategy", args.eval_strategy, default);
+        let strategy = args.eval_strategy.unwrap_or(default);
+        if args.eval_strategy.is_none() && args.eval_steps.is_none() {
+            self.defaulted.push("args.eval_strategy".to_owned());
+        }
         if strategy != IntervalStrategy::No && !measurable {
             let key = if args.eval_strategy.is_some() {
                 "args.eval_strategy"
@@ -180,7 +183,10 @@ impl Resolver<'_> {
             (None, true) => strategy,
             (None, false) => IntervalStrategy::Epoch,
         };
-        let strategy = self.or("args.save_strategy", args.save_strategy, default);
+        let strategy = args.save_strategy.unwrap_or(default);
+        if args.save_strategy.is_none() && args.save_steps.is_none() {
+            self.defaulted.push("args.save_strategy".to_owned());
+        }
         let same = match eval {
             Every::Steps(interval) => interval,
             Every::No | Every::Epoch => Interval::Fraction(0.1),

@@ -206,11 +206,10 @@ impl Resolver<'_> {
             );
         }
         let n_dims_per_step = self.or(&at("n_dims_per_step"), config.n_dims_per_step, -1);
-        let most = i64::try_from(dims.len()).unwrap_or(i64::MAX);
-        if n_dims_per_step != -1 && !(1..=most).contains(&n_dims_per_step) {
+        if n_dims_per_step == 0 || n_dims_per_step < -1 {
             self.problem(
                 at("n_dims_per_step"),
-                format!("must be -1 or from 1 to {most}, found {n_dims_per_step}"),
+                format!("must be -1, or 1 or more, found {n_dims_per_step}"),
                 "-1 trains all widths in each step",
             );
         }
@@ -245,8 +244,18 @@ impl Resolver<'_> {
                 kind: config.kind.clone(),
                 name: self.or(&format!("{key}.name"), config.name.clone(), String::new()),
                 path,
+                columns: config.columns.clone().unwrap_or_default(),
+                label: config.label.clone(),
+                limit: config.limit,
                 settings: config.settings.clone(),
             };
+            if plan.limit == Some(0) {
+                self.problem(
+                    format!("{key}.limit"),
+                    "must be 1 or more, found 0",
+                    "leave it out for all rows",
+                );
+            }
             if self.known(&format!("{key}.type"), "evaluator", &plan.kind, &registry.evaluators()) {
                 plan.settings = self.settings(&key, &config.settings, registry.evaluator_settings(&plan));
             }

@@ -118,7 +118,11 @@ impl Resolver<'_> {
             // what has no value has no place in a file
             Ok(settings) => settings.into_iter().filter(|(_, v)| !v.is_null()).collect(),
             Err(error) => {
-                let problem = Problem::new(key, error.to_string());
+                // the setting that is meant, where the message names one: its line says more than the table's
+                let message = error.to_string();
+                let named = given.keys().find(|name| message.contains(&format!("`{name}`")));
+                let key = named.map_or_else(|| key.to_owned(), |name| format!("{key}.{name}"));
+                let problem = Problem::new(key, message);
                 self.problems.push(match error.hint() {
                     Some(hint) => problem.with_hint(hint),
                     None => problem,

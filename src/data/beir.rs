@@ -1,0 +1,177 @@
+//! Retrieval data in the BEIR layout: a corpus, queries, and which document answers which query.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use super::columns::OnBadRow;
+use super::report::BadRows;
+use super::source::files::missing;
+use super::source::{Cells, DataFile, Files, Format, Place, Problem, Reason, Rows, Value};
+use crate::error::{Error, Result};
+
+/// A retrieval data set in the BEIR layout.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Beir {
+    /// Id and text (title, a space, text; trimmed), in file order.
+    pub corpus: Vec<(String, String)>,
+    /// Id and text of the queries that have a relevant document, in file order.
+    pub queries: Vec<(String, String)>,
+    /// `[queries]`: the relevant documents' ids (score above 0), in file order, those missing in the corpus included.
+    pub relevant: Vec<Vec<String>>,
+    /// Queries left out because nothing is relevant to them.
+    pub queries_without_relevant: usize,
+    /// Different document ids judged relevant that the corpus does not have.
+    pub missing_documents: usize,
+    /// Different query ids judged that `queries.jsonl` does not have.
+    pub missing_queries: usize,
+}
+
+/// Reads `corpus.jsonl`, `queries.jsonl` and `qrels/{split}.tsv` (with a header line) of a directory.
+///
+/// # Errors
+/// When a file is missing, a row cannot be used, an id occurs twice, or no query is left.
+pub fn read_beir(dir: &Path, split: &str) -> Result<Beir> {
+    if !dir.is_dir() {
+        return Err(missing(&dir.display().to_string(), dir)
+            .with_hint("the directory has to hold `corpus.jsonl`, `queries.jsonl` and `qrels/test.tsv`"));
+    }
+    let corpus = read_documents(&dir.join("corpus.jsonl"), true)?;
+    let all_queries = read_documents(&dir.join("queries.jsonl"), false)?;
+    let path = dir.join("qrels").join(format!("{split}.tsv"));
+    let judged = read_qrels(&path)?;
+
+    let known: HashSet<&str> = corpus.iter().map(|d| d.0.as_str()).collect();
+    let asked: HashSet<&str> = all_queries.iter().map(|q| q.0.as_str()).collect();
+    let mut relevant: HashMap<&str, Vec<String>> = HashMap::new();
+    let (mut missing_documents, mut missing_queries) = (HashSet::new(), HashSet::new());
+    for (query, document, score) in &judged {
+        if !asked.contains(query.as_str()) {
+            missing_queries.insert(query.as_str());
+        } else if *score > 0.0 {
+            if !known.contains(document.as_str()) {
+                missing_documents.insert(document.as_str());
+            }
+            let list = relevant.entry(query).or_default();
+            if !list.contains(document) {
+                list.push(document.clone());
+            }
+        }
+    }
+    let mut beir = Beir {
+        missing_documents: missing_documents.len(),
+        missing_queries: missing_queries.len(),
+        ..Beir::default()
+    };
+    for (id, text) in &all_queries {
+        match relevant.remove(id.as_str()) {
+            Some(documents) => {
+                beir.queries.push((id.clone(), text.clone()));
+                beir.relevant.push(documents);
+            }
+            None => beir.queries_without_relevant += 1,
+        }
+    }
+    if beir.queries.is_empty() {
+        return Err(Error::data(format!(
+            "no query of `{}` has a relevant document in `{}`",
+            dir.display(),
+            path.display()
+        ))
+        .with_hint("the ids in `query-id` must be those of `queries.jsonl`, and scores above 0"));
+    }
+    beir.corpus = corpus;
+    Ok(beir)
+}
+
+fn one_file(path: &Path, format: Format) -> Result<Files> {
+    let shown = path.display().to_string();
+    if !path.is_file() {
+        return Err(missing(&shown, path));
+    }
+    let file = DataFile {
+        path: path.to_path_buf(),
+        shown: shown.clone(),
+        format,
+    };
+    Ok(Files::from_iter([file]))
+}
+
+/// The cells of every row of a file, through `use_row`; rows it refuses are an error that names them.
+fn each_row<T>(files: &Files, use_row: impl Fn(&Cells) -> Result<T, Problem>) -> Result<Vec<(Place, T)>> {
+    let mut rows = Rows::new(files, None);
+    let (mut used, mut read) = (Vec::new(), 0);
+    let mut bad = BadRows::new(OnBadRow::Refuse);
+    while let Some((place, cells)) = rows.next_row()? {
+        read += 1;
+        match cells.and_then(|cells| use_row(&cells)) {
+            Ok(row) => used.push((place, row)),
+            Err(problem) => bad.add(place, &problem),
+        }
+    }
+    // Nothing here can be skipped, so the way out is another than for training data.
+    bad.finish(files, read).map_err(|e| e.with_hint("correct the file"))?;
+    Ok(used)
+}
+
+fn get<'a>(cells: &'a Cells, names: &[&str]) -> Option<&'a Value> {
+    names.iter().find_map(|name| cells.iter().find(|c| c.0.as_ref() == *name)).map(|c| &c.1)
+}
+
+fn id_of(cells: &Cells, names: &[&str]) -> Result<String, Problem> {
+    let name = names.first().copied().unwrap_or_default();
+    match get(cells, names) {
+        Some(Value::Text(id)) if !id.is_empty() => Ok(id.clone()),
+        Some(Value::Text(_)) => Err(Problem::cell(Reason::EmptyText, name, "empty id")),
+        Some(Value::Integer(id)) => Ok(id.to_string()),
+        Some(other) => Err(Problem::cell(Reason::WrongType, name, format!("{} instead of an id", other.kind()))),
+        None => Err(Problem::cell(Reason::MissingColumn, name, "missing")),
+    }
+}
+
+fn read_documents(path: &Path, titled: bool) -> Result<Vec<(String, String)>> {
+    let files = one_file(path, Format::JsonLines)?;
+    let rows = each_row(&files, |cells| {
+        let id = id_of(cells, &["_id", "id"])?;
+        let part = |name: &str| match get(cells, &[name]) {
+            Some(Value::Text(text)) => Ok(Some(text.as_str())),
+            Some(Value::Null) | None => Ok(None),
+            Some(other) => Err(Problem::cell(Reason::WrongType, name, format!("{} instead of text", other.kind()))),
+        };
+        let title = if titled { part("title")?.unwrap_or_default() } else { "" };
+        let Some(text) = part("text")? else {
+            return Err(Problem::cell(Reason::MissingColumn, "text", "missing"));
+        };
+        let text = if titled {
+            format!("{title} {text}").trim().to_owned()
+        } else {
+            text.to_owned()
+        };
+        Ok((id, text))
+    })?;
+    if rows.is_empty() {
+        return Err(Error::data(format!("no rows in `{}`", path.display())));
+    }
+    let mut seen = HashSet::new();
+    if let Some((place, (id, _))) = rows.iter().find(|(_, (id, _))| !seen.insert(id.as_str())) {
+        return Err(Error::data(format!("{}: the id `{id}` occurs a second time", files.locate(*place))));
+    }
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
+}
+
+/// Query id, document id, score.
+fn read_qrels(path: &Path) -> Result<Vec<(String, String, f64)>> {
+    let files = one_file(path, Format::Tsv)?;
+    let rows = each_row(&files, |cells| {
+        let score = match get(cells, &["score", "relevance"]) {
+            Some(Value::Text(text)) => text.trim().parse::<f64>().ok().filter(|x| x.is_finite()).ok_or_else(|| {
+                Problem::cell(Reason::WrongType, "score", format!("`{}` is not a number", text.trim()))
+            })?,
+            _ => return Err(Problem::cell(Reason::MissingColumn, "score", "missing")),
+        };
+        Ok((id_of(cells, &["query-id", "query_id"])?, id_of(cells, &["corpus-id", "corpus_id"])?, score))
+    })
+    .map_err(|e| {
+        e.with_hint("the file has to begin with the header `query-id`, `corpus-id`, `score`, separated by tabs")
+    })?;
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
+}

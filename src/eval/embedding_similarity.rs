@@ -1,0 +1,187 @@
+//! EmbeddingSimilarityEvaluator: do similarities order pairs as people do?
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::metrics::correlation::{pearson, spearman};
+use super::shared::{self, prefixed};
+use super::{DataKind, EvaluationData, Evaluator, FromData};
+use crate::error::{Error, Result};
+use crate::flow::{Card, Encode, EncodeOptions, LabelKind, Metrics};
+use crate::scoring::{Similarity, blocks};
+use crate::util::registry::Settings;
+
+/// The catalogue entry.
+pub const CARD: Card = Card {
+    inputs: &["(sentence1, sentence2) pairs"],
+    columns: (2, 2),
+    labels: LabelKind::Float,
+    gotchas: &[
+        "Correlations need labels that differ: with equal labels, or a model that scores all pairs alike, they are NaN.",
+        "Spearman is the primary metric; it looks at the order only, so any label range will do.",
+    ],
+    paper: "https://arxiv.org/abs/1908.10084",
+    ..Card::new("EmbeddingSimilarityEvaluator", "Correlation of similarities with scores given by people (STS).")
+};
+
+/// What a recipe may set of an [`EmbeddingSimilarityEvaluator`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmbeddingSimilaritySettings {
+    /// The prefix of the metrics' keys.
+    pub name: String,
+    /// The similarity functions to evaluate; the model's when left out.
+    pub similarity_fn_names: Option<Vec<Similarity>>,
+    /// The one whose Spearman correlation is the primary metric; the best of all when left out and there are several.
+    pub main_similarity: Option<Similarity>,
+    /// Keep only the first values of each embedding.
+    pub truncate_dim: Option<usize>,
+}
+
+impl Settings for EmbeddingSimilaritySettings {
+    fn validate(&self) -> Result<()> {
+        shared::check_truncate_dim(self.truncate_dim)?;
+        let named = self.similarity_fn_names.as_deref();
+        shared::check_main(("similarity_fn_names", named), ("main_similarity", self.main_similarity))
+    }
+}
+
+/// Pearson and Spearman correlation between the similarity of two sentences and the score people gave the pair.
+///
+/// Keys: `pearson_<similarity>` and `spearman_<similarity>`; with several similarity functions also `pearson_max` and
+/// `spearman_max`, the best of those that are numbers. Primary: Spearman.
+///
+/// Source: `evaluation/embedding_similarity.py` of sentence-transformers.
+#[derive(Debug, Clone)]
+pub struct EmbeddingSimilarityEvaluator {
+    settings: EmbeddingSimilaritySettings,
+    sentences1: Vec<String>,
+    sentences2: Vec<String>,
+    scores: Vec<f64>,
+}
+
+impl EmbeddingSimilarityEvaluator {
+    /// An evaluator of three columns.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for the settings; [`Error::Data`] when the columns differ in length, have fewer than two rows,
+    /// or a score is not finite.
+    pub fn new(
+        sentences1: Vec<String>,
+        sentences2: Vec<String>,
+        scores: Vec<f64>,
+        settings: EmbeddingSimilaritySettings,
+    ) -> Result<Self> {
+        settings.validate()?;
+        shared::check_columns(&[
+            ("sentence1", sentences1.len()),
+            ("sentence2", sentences2.len()),
+            ("score", scores.len()),
+        ])?;
+        if scores.len() < 2 {
+            return Err(Error::data("a correlation needs at least 2 pairs, got 1"));
+        }
+        if let Some(row) = scores.iter().position(|score| !score.is_finite()) {
+            return Err(Error::data(format!("row {}: `score` is not a finite number", row + 1)));
+        }
+        Ok(Self {
+            settings,
+            sentences1,
+            sentences2,
+            scores,
+        })
+    }
+
+    fn similarities(&self, model: &str) -> Result<Vec<Similarity>> {
+        let named = self.settings.similarity_fn_names.as_deref();
+        shared::similarities(named, self.settings.main_similarity, model)
+    }
+}
+
+impl Evaluator for EmbeddingSimilarityEvaluator {
+    fn card(&self) -> &'static Card {
+        &CARD
+    }
+
+    fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
+        let similarities = self.similarities(model.similarity_fn_name())?;
+        let options = EncodeOptions {
+            truncate_dim: self.settings.truncate_dim,
+            ..Default::default()
+        };
+        let encode = |sentences: &[String]| {
+            let texts: Vec<&str> = sentences.iter().map(String::as_str).collect();
+            shared::encode(model, &texts, &options)
+        };
+        let (first, second) = (encode(&self.sentences1)?, encode(&self.sentences2)?);
+
+        let name = self.name();
+        let mut metrics = Metrics {
+            primary: self.primary_key(model.similarity_fn_name()),
+            ..Default::default()
+        };
+        let mut best = [f64::NAN; 2];
+        for similarity in &similarities {
+            let scores: Vec<f64> = blocks::pairwise(*similarity, &first, &second).into_iter().map(f64::from).collect();
+            let values = [
+                ("pearson", pearson(&self.scores, &scores)),
+                ("spearman", spearman(&self.scores, &scores)),
+            ];
+            for ((metric, value), best) in values.into_iter().zip(&mut best) {
+                metrics.push(prefixed(name, &format!("{metric}_{similarity}")), value);
+                // `max` prefers the number to NaN.
+                *best = best.max(value);
+            }
+        }
+        if similarities.len() > 1 {
+            metrics.push(prefixed(name, "pearson_max"), best[0]);
+            metrics.push(prefixed(name, "spearman_max"), best[1]);
+        }
+        Ok(metrics)
+    }
+
+    fn primary_key(&self, similarity_fn_name: &str) -> String {
+        let key = match (self.settings.main_similarity, self.similarities(similarity_fn_name).as_deref()) {
+            (Some(main), _) => format!("spearman_{main}"),
+            (None, Ok([one])) => format!("spearman_{one}"),
+            (None, Ok(_)) => "spearman_max".to_owned(),
+            (None, Err(_)) => format!("spearman_{similarity_fn_name}"),
+        };
+        prefixed(self.name(), &key)
+    }
+
+    fn keys(&self, similarity_fn_name: &str) -> Vec<String> {
+        let similarities = self.similarities(similarity_fn_name).unwrap_or_default();
+        let mut names: Vec<&str> = similarities.iter().map(|s| s.name()).collect();
+        if names.len() > 1 {
+            names.push("max");
+        }
+        let keys = names.iter().flat_map(|n| [format!("pearson_{n}"), format!("spearman_{n}")]);
+        keys.map(|key| prefixed(self.name(), &key)).collect()
+    }
+
+    fn config(&self) -> serde_json::Value {
+        self.settings.to_json()
+    }
+}
+
+impl FromData for EmbeddingSimilarityEvaluator {
+    type Settings = EmbeddingSimilaritySettings;
+    const CARD: &'static Card = &CARD;
+    const DATA: DataKind = DataKind::ScoredPairs;
+
+    fn from_data(settings: Self::Settings, data: EvaluationData) -> Option<Result<Self>> {
+        match data {
+            EvaluationData::ScoredPairs {
+                sentences1,
+                sentences2,
+                scores,
+            } => Some(Self::new(sentences1, sentences2, scores, settings)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Which numbers are made of rankings and scores? Pure functions, without models or names.
+
+pub mod correlation;
+pub mod ranking;

@@ -1,0 +1,120 @@
+//! What evaluators share: which similarities to use, prompts, encoding, the name in front of keys.
+
+use crate::error::{Error, Result};
+use crate::flow::{Embeddings, Encode, EncodeOptions};
+use crate::scoring::Similarity;
+
+/// `key` with the evaluator's name in front, if it has one.
+#[must_use]
+pub fn prefixed(name: &str, key: &str) -> String {
+    if name.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{name}_{key}")
+    }
+}
+
+/// Each item once, in the order they came.
+#[must_use]
+pub fn unique<T: Copy + PartialEq>(items: &[T]) -> Vec<T> {
+    let mut seen = Vec::with_capacity(items.len());
+    for item in items {
+        if !seen.contains(item) {
+            seen.push(*item);
+        }
+    }
+    seen
+}
+
+/// The similarity functions to evaluate: those named, else the main one, else the model's.
+///
+/// # Errors
+/// [`Error::Usage`] when it is the model's and has a name evaluators of single vectors do not know.
+pub fn similarities(named: Option<&[Similarity]>, main: Option<Similarity>, model: &str) -> Result<Vec<Similarity>> {
+    match (named.filter(|named| !named.is_empty()), main) {
+        (Some(named), _) => Ok(unique(named)),
+        (None, Some(main)) => Ok(vec![main]),
+        (None, None) => Ok(vec![model.parse().map_err(|e: Error| e.within("the model's `similarity_fn_name`"))?]),
+    }
+}
+
+/// Refuses a main similarity that is not among those named, whose metric would never be made.
+///
+/// # Errors
+/// [`Error::Usage`] naming both keys.
+pub fn check_main(named: (&str, Option<&[Similarity]>), main: (&str, Option<Similarity>)) -> Result<()> {
+    match (named.1.filter(|named| !named.is_empty()), main.1) {
+        (Some(list), Some(function)) if !list.contains(&function) => {
+            Err(Error::usage(format!("`{}` is `{function}`, which is not among `{}`", main.0, named.0))
+                .with_hint(format!("add it to `{}`, or leave `{}` out", named.0, named.0)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a `truncate_dim` of 0.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub fn check_truncate_dim(truncate_dim: Option<usize>) -> Result<()> {
+    match truncate_dim {
+        Some(0) => Err(Error::usage("`truncate_dim` must be at least 1, got 0")),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses columns of different lengths and empty ones.
+///
+/// # Errors
+/// [`Error::Data`] with the lengths.
+pub fn check_columns(columns: &[(&str, usize)]) -> Result<()> {
+    let lengths: Vec<String> = columns.iter().map(|(name, len)| format!("{len} `{name}`")).collect();
+    let first = columns.first().map_or(0, |(_, len)| *len);
+    if first == 0 || columns.iter().any(|(_, len)| *len != first) {
+        return Err(Error::data(format!("columns must be equally long and not empty: {}", lengths.join(", "))));
+    }
+    Ok(())
+}
+
+/// What is put in front of texts of a role: the prompt as given, the model's prompt of the given name, or the model's
+/// first prompt for the role; without any, what the model puts there by default.
+///
+/// # Errors
+/// [`Error::Usage`] when the model has no prompt of that name.
+pub fn prompt(model: &dyn Encode, given: Option<&str>, name: Option<&str>, roles: &[&str]) -> Result<Option<String>> {
+    match (given, name) {
+        (Some(given), _) => Ok(Some(given.to_owned())),
+        (None, Some(name)) => match model.prompt(name) {
+            Some(prompt) => Ok(Some(prompt)),
+            None => Err(Error::usage(format!("the model has no prompt `{name}`"))
+                .with_hint("give the text itself as a prompt instead of a prompt's name")),
+        },
+        (None, None) => Ok(roles.iter().find_map(|role| model.prompt(role))),
+    }
+}
+
+/// The roles under which a model may hold its prompt for queries.
+pub const QUERY_ROLES: [&str; 1] = ["query"];
+/// The roles under which a model may hold its prompt for documents, first come first served.
+pub const DOCUMENT_ROLES: [&str; 3] = ["document", "passage", "corpus"];
+
+/// Encodes and checks what came: one row a text, all values finite.
+///
+/// # Errors
+/// The model's, or [`Error::Model`] naming the first text whose embedding is not finite.
+pub fn encode(model: &dyn Encode, texts: &[&str], options: &EncodeOptions) -> Result<Embeddings> {
+    let embeddings = model.encode(texts, options)?;
+    if embeddings.rows() != texts.len() {
+        return Err(Error::Internal(format!("{} texts gave {} embeddings", texts.len(), embeddings.rows())));
+    }
+    let dim = embeddings.dim().max(1);
+    if let Some(place) = embeddings.data().iter().position(|value| !value.is_finite()) {
+        let text = texts.get(place / dim).copied().unwrap_or_default();
+        let start: String = text.chars().take(60).collect();
+        return Err(Error::model(format!("the model's embedding of `{start}` has values that are not finite"))
+            .with_hint(
+                "training has diverged, or the weights are damaged: lower `learning_rate`, set `max_grad_norm`",
+            ));
+    }
+    Ok(embeddings)
+}

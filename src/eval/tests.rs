@@ -1,0 +1,270 @@
+#![allow(clippy::unwrap_used)]
+
+use std::cell::RefCell;
+
+use serde_json::json;
+
+use super::*;
+use crate::error::Kind;
+use crate::flow::{Embeddings, EncodeOptions};
+
+/// Texts are their own embeddings, numbers with blanks between; remembers the prompts it was given.
+#[derive(Default)]
+struct Numbers {
+    similarity: &'static str,
+    prompts: HashMap<&'static str, &'static str>,
+    calls: RefCell<Vec<(usize, Option<String>)>>,
+}
+
+impl Encode for Numbers {
+    fn encode(&self, texts: &[&str], options: &EncodeOptions) -> Result<Embeddings> {
+        self.calls.borrow_mut().push((texts.len(), options.prompt.clone()));
+        let rows: Vec<Vec<f32>> = texts.iter().map(|t| t.split(' ').map(|x| x.parse().unwrap()).collect()).collect();
+        Ok(Embeddings::new(rows[0].len(), rows.concat()).truncated(options.truncate_dim.unwrap_or(0)))
+    }
+
+    fn similarity_fn_name(&self) -> &str {
+        if self.similarity.is_empty() {
+            "cosine"
+        } else {
+            self.similarity
+        }
+    }
+
+    fn prompt(&self, name: &str) -> Option<String> {
+        self.prompts.get(name).map(|prompt| (*prompt).to_owned())
+    }
+}
+
+fn texts(list: &[&str]) -> Vec<String> {
+    list.iter().map(|t| (*t).to_owned()).collect()
+}
+
+fn ids(list: &[(&str, &str)]) -> Vec<(String, String)> {
+    list.iter().map(|(id, text)| ((*id).to_owned(), (*text).to_owned())).collect()
+}
+
+fn retrieval() -> EvaluationData {
+    EvaluationData::Retrieval {
+        queries: ids(&[("q1", "1 0"), ("q2", "0 1"), ("q3", "1 1")]),
+        corpus: ids(&[("d", "1 0"), ("b", "2 0"), ("c", "0 1"), ("a", "-1 0")]),
+        relevant: HashMap::from([
+            ("q1".to_owned(), HashSet::from(["d".to_owned()])),
+            ("q2".to_owned(), HashSet::from(["c".to_owned(), "gone".to_owned()])),
+        ]),
+    }
+}
+
+fn made(name: &str, settings: Value, data: EvaluationData) -> Result<Box<dyn Evaluator>> {
+    build(name, settings.as_object().unwrap(), data)
+}
+
+fn message(result: Result<Box<dyn Evaluator>>) -> String {
+    result.map(|evaluator| evaluator.config()).unwrap_err().to_string()
+}
+
+#[test]
+fn retrieval_breaks_ties_by_id() {
+    let evaluator =
+        made("InformationRetrievalEvaluator", json!({"name": "dev", "corpus_chunk_size": 1}), retrieval()).unwrap();
+    let model = Numbers::default();
+    let metrics = evaluator.evaluate(&model).unwrap();
+    // `b` and `d` have cosine 1 with the first query; the relevant `d` comes second.
+    assert_eq!(metrics.get("dev_cosine_accuracy@1"), Some(0.5));
+    assert_eq!(metrics.get("dev_cosine_mrr@10"), Some(0.75));
+    assert_eq!(metrics.get("dev_cosine_recall@10"), Some(0.75));
+    assert_eq!(metrics.primary, "dev_cosine_ndcg@10");
+    // Queries at once, then the corpus by chunks.
+    assert_eq!(model.calls.borrow().iter().map(|call| call.0).collect::<Vec<_>>(), [2, 1, 1, 1, 1]);
+    let dot = Numbers {
+        similarity: "dot",
+        ..Default::default()
+    };
+    assert_eq!(evaluator.evaluate(&dot).unwrap().primary, "dev_dot_ndcg@10");
+}
+
+#[test]
+fn the_best_score_function_of_the_first_evaluation_stays_primary() {
+    let settings = json!({"score_functions": ["dot", "cos_sim"]});
+    let evaluator = made("InformationRetrievalEvaluator", settings, retrieval()).unwrap();
+    assert_eq!(evaluator.primary_key("cosine"), "cosine_ndcg@10");
+    let metrics = evaluator.evaluate(&Numbers::default()).unwrap();
+    assert!(metrics.get("dot_ndcg@10") <= metrics.get("cosine_ndcg@10"));
+    assert_eq!(metrics.primary, "cosine_ndcg@10");
+    assert_eq!(metrics.values[0].0, "dot_accuracy@1");
+}
+
+#[test]
+fn prompts_are_the_ones_for_the_role() {
+    let model = || Numbers {
+        prompts: HashMap::from([("query", "q: "), ("passage", "p: "), ("other", "o: ")]),
+        ..Default::default()
+    };
+    let prompts = |settings: Value| {
+        let model = model();
+        made("InformationRetrievalEvaluator", settings, retrieval()).unwrap().evaluate(&model).unwrap();
+        let calls = model.calls.borrow();
+        calls.iter().map(|call| call.1.clone().unwrap_or_default()).collect::<Vec<_>>()
+    };
+    assert_eq!(prompts(json!({})), ["q: ", "p: "]);
+    assert_eq!(prompts(json!({"query_prompt": "", "corpus_prompt_name": "other"})), ["", "o: "]);
+    let evaluator = made("InformationRetrievalEvaluator", json!({"query_prompt_name": "nope"}), retrieval()).unwrap();
+    assert!(evaluator.evaluate(&model()).unwrap_err().to_string().contains("no prompt `nope`"));
+
+    let triplets = EvaluationData::Triplets {
+        anchors: texts(&["1 0", "0 1"]),
+        positives: texts(&["1 0", "1 0"]),
+        negatives: texts(&["0 1", "1 0"]),
+    };
+    let model = model();
+    let metrics = made("TripletEvaluator", json!({}), triplets).unwrap().evaluate(&model).unwrap();
+    assert_eq!(metrics.values, [("cosine_accuracy".to_owned(), 0.5)]);
+    let calls: Vec<_> = model.calls.borrow().iter().map(|call| call.1.clone().unwrap()).collect();
+    assert_eq!(calls, ["q: ", "p: ", "p: "]);
+}
+
+fn pairs(scores: &[f64]) -> EvaluationData {
+    EvaluationData::ScoredPairs {
+        sentences1: texts(&["1 0", "1 0", "1 0"]),
+        sentences2: texts(&["1 0", "1 1", "0 1"]),
+        scores: scores.to_vec(),
+    }
+}
+
+#[test]
+fn correlations_without_variance_are_nan_and_improve_on_nothing() {
+    let evaluate = |scores: &[f64]| {
+        let settings = json!({"name": "sts", "similarity_fn_names": ["cosine", "dot"]});
+        made("EmbeddingSimilarityEvaluator", settings, pairs(scores))
+            .unwrap()
+            .evaluate(&Numbers::default())
+            .unwrap()
+    };
+    let metrics = evaluate(&[5.0, 3.0, 0.0]);
+    assert!((metrics.get("sts_spearman_cosine").unwrap() - 1.0).abs() < 1e-12);
+    assert_eq!(metrics.primary, "sts_spearman_max");
+    let nan = evaluate(&[3.0, 3.0, 3.0]).primary_value().unwrap();
+    assert!(nan.is_nan());
+    assert!(!improves(nan, None) && !improves(nan, Some(0.1)) && !improves(nan, Some(nan)));
+    assert!(improves(-0.5, None) && improves(-0.5, Some(nan)) && improves(0.2, Some(0.1)));
+    assert!(!improves(0.1, Some(0.1)));
+}
+
+#[test]
+fn embeddings_that_are_not_finite_are_refused() {
+    let data = EvaluationData::ScoredPairs {
+        sentences1: texts(&["1 0", "NaN 0"]),
+        sentences2: texts(&["1 0", "1 1"]),
+        scores: vec![0.0, 1.0],
+    };
+    let error = made("EmbeddingSimilarityEvaluator", json!({}), data)
+        .unwrap()
+        .evaluate(&Numbers::default())
+        .unwrap_err();
+    assert_eq!(error.to_string(), "the model's embedding of `NaN 0` has values that are not finite");
+    assert_eq!(error.kind(), Kind::Failed);
+}
+
+#[test]
+fn margins_are_a_number_or_a_table() {
+    let triplets = || EvaluationData::Triplets {
+        anchors: texts(&["1 0"]),
+        positives: texts(&["1 0"]),
+        negatives: texts(&["1 1"]),
+    };
+    let accuracy = |margin: Value| {
+        let settings = json!({"similarity_fn_names": ["cosine", "euclidean"], "margin": margin});
+        let evaluator = made("TripletEvaluator", settings, triplets()).unwrap();
+        assert_eq!(evaluator.keys("dot"), ["cosine_accuracy", "euclidean_accuracy", "max_accuracy"]);
+        evaluator.evaluate(&Numbers::default()).unwrap().values.iter().map(|v| v.1).collect::<Vec<_>>()
+    };
+    // Cosines 1 and 0.707, distances 0 and 1.
+    assert_eq!(accuracy(json!(null)), [1.0, 1.0, 1.0]);
+    assert_eq!(accuracy(json!(0.5)), [0.0, 1.0, 1.0]);
+    assert_eq!(accuracy(json!(1)), [0.0, 0.0, 0.0]);
+    assert_eq!(accuracy(json!({"euclidean": 2})), [1.0, 0.0, 1.0]);
+    let wrong = message(made("TripletEvaluator", json!({"margin": {"cosin": 1}}), triplets()));
+    assert!(wrong.starts_with("`TripletEvaluator` setting `margin`: unknown variant `cosin`"), "{wrong}");
+    let wrong = message(made("TripletEvaluator", json!({"margin": "wide"}), triplets()));
+    assert!(wrong.contains("a number, or a table of numbers"), "{wrong}");
+}
+
+#[test]
+fn settings_are_checked_before_data() {
+    for (name, settings, part) in [
+        ("InformationRetrievalEvaluator", json!({"ndcg_at_k": []}), "`ndcg_at_k` must not be empty"),
+        (
+            "InformationRetrievalEvaluator",
+            json!({"map_at_k": [0]}),
+            "`map_at_k` must hold numbers of at least 1",
+        ),
+        (
+            "InformationRetrievalEvaluator",
+            json!({"corpus_chunk_size": 0}),
+            "`corpus_chunk_size` must be at least 1",
+        ),
+        ("InformationRetrievalEvaluator", json!({"truncate_dim": 0}), "`truncate_dim` must be at least 1"),
+        ("InformationRetrievalEvaluator", json!({"mrr_at": [10]}), "has no setting `mrr_at`"),
+        (
+            "InformationRetrievalEvaluator",
+            json!({"score_functions": ["dot"], "main_score_function": "cosine"}),
+            "`main_score_function` is `cosine`, which is not among `score_functions`",
+        ),
+        (
+            "InformationRetrievalEvaluator",
+            json!({"query_prompt": "a", "query_prompt_name": "b"}),
+            "exclude each other",
+        ),
+        ("EmbeddingSimilarityEvaluator", json!({"main_similarity": "cosin"}), "setting `main_similarity`"),
+        ("EmbeddingSimilarityEvaluator", json!({"precision": "int8"}), "has no setting `precision`"),
+    ] {
+        let error = find(name).unwrap().check(settings.as_object().unwrap()).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+        assert!(error.to_string().contains(name), "{error}");
+        assert_eq!(error.kind(), Kind::Usage);
+    }
+    let error = find("InformationRetrieval").map(|entry| entry.data).unwrap_err();
+    assert_eq!(error.hint(), Some("did you mean `InformationRetrievalEvaluator`?"));
+    for entry in EVALUATORS {
+        entry.check((entry.defaults)().as_object().unwrap()).unwrap();
+        assert!((entry.schema)().get("properties").is_some());
+    }
+}
+
+#[test]
+fn data_is_checked() {
+    let ir = |queries: &[(&str, &str)], corpus: &[(&str, &str)], relevant: &[(&str, &str)]| {
+        let relevant = relevant.iter().map(|(q, d)| ((*q).to_owned(), HashSet::from([(*d).to_owned()]))).collect();
+        let data = EvaluationData::Retrieval {
+            queries: ids(queries),
+            corpus: ids(corpus),
+            relevant,
+        };
+        message(made("InformationRetrievalEvaluator", json!({}), data))
+    };
+    let (q, d) = ([("q", "1")], [("d", "1")]);
+    assert!(ir(&q, &d, &[("other", "d")]).ends_with("none of the 1 queries has a relevant document"));
+    assert!(ir(&q, &d, &[("q", "x")]).ends_with("none of the relevant documents is among the 1 of the corpus"));
+    assert!(ir(&q, &[], &[("q", "d")]).contains("among the 0 of the corpus"));
+    assert!(ir(&[("q", "1"), ("q", "2")], &d, &[("q", "d")]).ends_with("query id `q` occurs twice"));
+    assert!(ir(&q, &[("d", "1"), ("d", "2")], &[("q", "d")]).contains("document id `d` occurs twice"));
+
+    let wrong = message(made("EmbeddingSimilarityEvaluator", json!({}), pairs(&[1.0])));
+    assert!(wrong.ends_with("3 `sentence1`, 3 `sentence2`, 1 `score`"), "{wrong}");
+    let wrong = message(made("EmbeddingSimilarityEvaluator", json!({}), pairs(&[1.0, f64::NAN, 0.0])));
+    assert!(wrong.contains("row 2: `score` is not a finite number"), "{wrong}");
+    let wrong = message(made("TripletEvaluator", json!({}), retrieval()));
+    assert!(wrong.contains("reads (anchor, positive, negative) triplets, got queries, corpus"), "{wrong}");
+}
+
+#[test]
+fn a_similarity_for_tokens_is_refused() {
+    let evaluator = made("EmbeddingSimilarityEvaluator", json!({}), pairs(&[1.0, 2.0, 3.0])).unwrap();
+    let model = Numbers {
+        similarity: "maxsim",
+        ..Default::default()
+    };
+    assert!(evaluator.keys("maxsim").is_empty());
+    let error = evaluator.evaluate(&model).unwrap_err();
+    assert_eq!(error.to_string(), "the model's `similarity_fn_name`: unknown similarity function `maxsim`");
+}

@@ -1,0 +1,175 @@
+//! Checkpoints: a folder with the model, the optimizer and where the run was, there whole or not at all.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+
+use super::best::Tracker;
+use super::prepare::Prepared;
+use crate::error::{Error, Result};
+use crate::flow::Metrics;
+use crate::model::SentenceTransformer;
+use crate::optim::AdamW;
+use crate::util::files;
+
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "trainer_state.json";
+const PREFIX: &str = "checkpoint-";
+
+/// Where a run is; with the model and the optimizer all that the next step depends on.
+///
+/// Random numbers are functions of seed, step and epoch, and so is the order of the rows: the counters are their state.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct State {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// The epoch the next batch is from, counted from 0.
+    pub epoch: u64,
+    /// The next batch of that epoch.
+    pub batch: u64,
+    /// Optimizer steps of the whole run.
+    pub total_steps: u64,
+    /// What was trained on; a hash of contents.
+    pub data: String,
+    /// Metrics before training.
+    pub baseline: Option<Metrics>,
+    /// Metrics of the last evaluation.
+    pub last_metrics: Option<Metrics>,
+    /// The best evaluation.
+    pub tracker: Tracker,
+    /// Losses since the last log line: their sum, and how many.
+    pub loss_sum: f64,
+    pub loss_count: u64,
+    /// Mean loss of the last log line.
+    pub last_loss: f64,
+    /// Rows trained on so far.
+    pub rows: u64,
+    /// Seconds of training before this process' part.
+    pub seconds: f64,
+    /// What needed attention so far.
+    pub warnings: Vec<String>,
+}
+
+/// The folder of the checkpoints of a run.
+pub fn folder(run_dir: &Path) -> PathBuf {
+    run_dir.join("checkpoints")
+}
+
+/// The folder of one checkpoint.
+pub fn path(run_dir: &Path, step: u64) -> PathBuf {
+    folder(run_dir).join(format!("{PREFIX}{step}"))
+}
+
+/// Every complete checkpoint, by step.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub fn list(run_dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let folder = folder(run_dir);
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let mut found: Vec<(u64, PathBuf)> = files::list(&folder)?
+        .into_iter()
+        .filter_map(|path| {
+            let step = path.file_name()?.to_str()?.strip_prefix(PREFIX)?.parse().ok()?;
+            path.join(STATE).exists().then_some((step, path))
+        })
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
+/// Writes a checkpoint, then removes the oldest beyond `limit`, the best one spared.
+///
+/// # Errors
+/// When it cannot be written; earlier checkpoints are untouched.
+pub fn save(
+    run_dir: &Path,
+    model: &SentenceTransformer,
+    optimizer: &mut AdamW,
+    state: &State,
+    limit: Option<usize>,
+) -> Result<PathBuf> {
+    optimizer.flush()?;
+    let target = path(run_dir, state.step);
+    files::create_dir(&folder(run_dir))?;
+    let temporary = files::temporary_name(&target);
+    files::remove_dir(&temporary)?;
+    let write = || -> Result<()> {
+        files::create_dir(&temporary)?;
+        model.save_into(&temporary)?;
+        let tensors = optimizer.state()?;
+        let views: Vec<(&str, &candle_core::Tensor)> = tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
+        safetensors::serialize_to_file(views, None, &temporary.join(OPTIMIZER)).map_err(|e| match e {
+            safetensors::SafeTensorError::IoError(source) => Error::io("write", temporary.join(OPTIMIZER))(source),
+            other => Error::Internal(format!("cannot serialise the optimizer: {other}")),
+        })?;
+        let text = serde_json::to_string_pretty(state)
+            .map_err(|e| Error::Internal(format!("cannot serialise the trainer state: {e}")))?;
+        files::write_atomic(&temporary.join(STATE), text.as_bytes())?;
+        files::publish_dir(&temporary, &target)
+    };
+    if let Err(error) = write() {
+        let _ = files::remove_dir(&temporary);
+        return Err(error);
+    }
+    prune(run_dir, state, limit)?;
+    Ok(target)
+}
+
+fn prune(run_dir: &Path, state: &State, limit: Option<usize>) -> Result<()> {
+    let Some(limit) = limit else { return Ok(()) };
+    let best = state.tracker.best.as_ref().map(|b| b.step);
+    let all = list(run_dir)?;
+    let mut kept = all.len();
+    for (step, path) in all {
+        if kept <= limit.max(1) {
+            break;
+        }
+        // As the Trainer: the best one stays, and so does the newest, which a resumed run needs.
+        if Some(step) != best && step != state.step {
+            files::remove_dir(&path)?;
+            kept -= 1;
+        }
+    }
+    Ok(())
+}
+
+/// Reads where the run of a checkpoint was.
+///
+/// # Errors
+/// When the file is missing or damaged.
+pub fn read_state(checkpoint: &Path) -> Result<State> {
+    let file = checkpoint.join(STATE);
+    serde_json::from_str(&files::read_text(&file)?).map_err(|e| {
+        Error::data(format!("`{}` is damaged: {e}", file.display()))
+            .with_hint("remove that checkpoint's folder to resume from the one before")
+    })
+}
+
+/// Gives the optimizer its state back, and checks that the checkpoint belongs to what was prepared.
+///
+/// # Errors
+/// When it does not, or its files are damaged.
+pub fn restore(checkpoint: &Path, state: &State, prepared: &Prepared, optimizer: &mut AdamW) -> Result<()> {
+    let refuse = |what: &str| {
+        Err(Error::data(format!("`{}`: {what}", checkpoint.display()))
+            .with_hint("start a new run instead of resuming; the checkpoint's model can be its `model.base`"))
+    };
+    if state.data != prepared.store.fingerprint() {
+        return refuse("the training data are not what they were when it was written");
+    }
+    if state.total_steps != prepared.steps.total {
+        return refuse(&format!(
+            "the run had {} steps when it was written, now it would have {}",
+            state.total_steps, prepared.steps.total
+        ));
+    }
+    let file = checkpoint.join(OPTIMIZER);
+    let tensors: HashMap<String, candle_core::Tensor> = candle_core::safetensors::load(&file, &Device::Cpu)
+        .map_err(|e| Error::data(format!("`{}` is damaged: {e}", file.display())))?;
+    optimizer.load_state(&tensors)
+}

@@ -1,0 +1,95 @@
+//! What must hold for training to be worth going on.
+
+use std::sync::Arc;
+
+use candle_core::WithDType;
+
+use super::Coverage;
+use crate::data::Store;
+use crate::error::{Error, Result};
+use crate::flow::Batch;
+use crate::ops::Param;
+use crate::ops::param::Gradient;
+
+/// Looks at every trainable parameter's gradient after a backward pass.
+///
+/// # Errors
+/// When a gradient is not f32.
+pub fn coverage(params: &[Arc<Param>]) -> Result<Coverage> {
+    let mut coverage = Coverage::default();
+    for param in params.iter().filter(|p| p.trainable()) {
+        coverage.trainable += 1;
+        let gradient = param.gradient();
+        let values = match &*gradient {
+            Gradient::None => &[][..],
+            Gradient::Dense(data) => f32::cpu_storage_as_slice(data)?,
+            Gradient::Rows(rows) => f32::cpu_storage_as_slice(&rows.data)?,
+        };
+        if values.iter().any(|v| !v.is_finite()) {
+            coverage.not_finite.push(param.name().to_owned());
+        } else if values.iter().all(|v| *v == 0.0) {
+            coverage.without_gradient.push(param.name().to_owned());
+        } else {
+            coverage.with_gradient += 1;
+        }
+    }
+    Ok(coverage)
+}
+
+/// Some names, and how many more.
+pub fn some(names: &[String]) -> String {
+    let shown = names.iter().take(5).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(5) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// The first step's check: a gradient that is not finite is an error, tensors without one are a warning.
+///
+/// # Errors
+/// When a gradient is NaN or infinite.
+pub fn first_step(coverage: &Coverage, loss: f64) -> Result<Option<String>> {
+    if !coverage.not_finite.is_empty() {
+        return Err(Error::train(format!(
+            "the first batch (loss {loss}) gives a gradient that is not finite in {}",
+            some(&coverage.not_finite)
+        ))
+        .with_hint("the base model's weights may hold NaN; try another base or look at the first rows of the data"));
+    }
+    if coverage.with_gradient == 0 {
+        return Ok(Some(format!(
+            "no tensor gets a gradient from the first batch (loss {loss}): the loss may already be at its least, \
+             or its labels may be all equal"
+        )));
+    }
+    if !coverage.without_gradient.is_empty() {
+        return Ok(Some(format!(
+            "{} of {} trainable tensors get no gradient from the first batch: {}",
+            coverage.without_gradient.len(),
+            coverage.trainable,
+            some(&coverage.without_gradient)
+        )));
+    }
+    Ok(None)
+}
+
+/// Stops at a loss or gradient norm that is no number, naming the rows.
+///
+/// # Errors
+/// When `loss` or `norm` is NaN or infinite.
+pub fn finite(step: u64, loss: f64, norm: f64, batches: &[Batch], store: &Store) -> Result<()> {
+    if loss.is_finite() && norm.is_finite() {
+        return Ok(());
+    }
+    let rows: Vec<String> =
+        batches.iter().flat_map(|b| &b.row_ids).take(4).map(|row| store.locate(*row as u32)).collect();
+    let total: usize = batches.iter().map(|b| b.rows).sum();
+    Err(Error::train(format!(
+        "step {step}: the loss is {loss} and the gradient norm {norm}; the batch has {total} rows, the first are {}",
+        rows.join(", ")
+    ))
+    .with_hint(
+        "the last checkpoint is untouched; lower `args.learning_rate`, check those rows, or set `args.max_grad_norm`",
+    ))
+}

@@ -1,0 +1,304 @@
+//! From a plan to everything the loop needs: model, data, loss, evaluators, sampler, number of steps.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::evaluation::{EvalSet, Evaluation, build_evaluator};
+use super::events::{Event, Listener};
+use super::memory::Estimate;
+use crate::data::sampler::{BatchSampler, Sampler, SamplerSettings};
+use crate::data::{DatasetSpec, OnBadRow, Store};
+use crate::error::{Error, Result};
+use crate::eval::trainer_key;
+use crate::flow::{Encode, Loss, ModelType};
+use crate::model::{ModelOptions, SentenceTransformer, StaticOptions};
+use crate::optim::steps::{Cadence, Steps};
+use crate::recipe::Plan;
+use crate::recipe::plan::{DatasetPlan, Location, LossPlan, ModelSource};
+use crate::util::progress::Progress;
+use crate::util::seed::Rng;
+use crate::util::{memory, suggest};
+
+/// Batches of the first epoch that are looked at for the largest.
+const BATCHES_LOOKED_AT: usize = 200;
+
+/// Everything a run works with.
+pub struct Prepared {
+    pub model: SentenceTransformer,
+    pub store: Arc<Store>,
+    pub loss: Box<dyn Loss>,
+    pub evaluation: Evaluation,
+    pub sampler: Box<dyn Sampler>,
+    pub steps: Steps,
+    pub cadence: Cadence,
+    pub warmup: u64,
+    /// The metric that decides, without `eval_`.
+    pub metric: Option<String>,
+    pub greater_is_better: bool,
+    pub estimate: Estimate,
+    pub warnings: Vec<String>,
+}
+
+/// The directory of a model that is local, or a clear refusal.
+fn locate(location: &Location, key: &str) -> Result<PathBuf> {
+    match location {
+        Location::Path(path) => Ok(path.clone()),
+        Location::Hub(id) => crate::hub::fetch(id).map_err(|e| e.within(format!("`{key}`"))),
+    }
+}
+
+/// The options of a plan's model.
+fn options(plan: &Plan) -> ModelOptions {
+    ModelOptions {
+        max_seq_length: plan.model.max_seq_length,
+        pooling_mode: plan.model.pooling_mode.iter().map(|m| (*m).into()).collect(),
+        normalize: plan.model.normalize,
+        dropout: plan.model.dropout,
+        prompts: plan.model.prompts.clone().unwrap_or_default(),
+        default_prompt_name: plan.model.default_prompt_name.clone(),
+        similarity_fn_name: plan.model.similarity_fn_name.map(|s| s.name().to_owned()),
+    }
+}
+
+/// The model a plan starts from, or the one in a checkpoint.
+///
+/// # Errors
+/// When it is not there, broken, or of a type that cannot be trained.
+pub fn load_model(plan: &Plan, checkpoint: Option<&Path>) -> Result<SentenceTransformer> {
+    if plan.model_type != ModelType::SentenceTransformer {
+        return Err(Error::usage(format!("`model_type` is {}", plan.model_type))
+            .with_hint("only SentenceTransformer models can be trained so far"));
+    }
+    if let Some(directory) = checkpoint {
+        return SentenceTransformer::load_with(directory, &options(plan));
+    }
+    match &plan.model.source {
+        ModelSource::Base(location) => {
+            SentenceTransformer::load_with(&locate(location, "model.base")?, &options(plan))
+        }
+        ModelSource::StaticEmbedding {
+            embedding_dim,
+            tokenizer,
+        } => {
+            let from = StaticOptions {
+                tokenizer: locate(tokenizer, "model.static_embedding.tokenizer")?,
+                embedding_dim: *embedding_dim,
+            };
+            SentenceTransformer::new_static(&from, &options(plan), Rng::new(plan.seed))
+        }
+        ModelSource::Config { .. } => Err(Error::usage("`model.config`: a new network cannot be made yet")
+            .with_hint("start from `model.base`, or from scratch with `model.static_embedding`")),
+    }
+}
+
+/// The loss a plan describes.
+fn build_loss(plan: &LossPlan) -> Result<Box<dyn Loss>> {
+    let mut settings = plan.settings.clone();
+    if let Some(matryoshka) = &plan.matryoshka {
+        let table = serde_json::json!({
+            "matryoshka_dims": matryoshka.dims,
+            "matryoshka_weights": matryoshka.weights,
+            "n_dims_per_step": matryoshka.n_dims_per_step,
+        });
+        settings.insert("matryoshka".to_owned(), table);
+    }
+    crate::loss::build(&plan.name, &settings)
+}
+
+/// The tokenised store of a data set.
+fn open_store(plan: &DatasetPlan, loss: &dyn Loss, model: &SentenceTransformer, key: &str) -> Result<Store> {
+    let card = loss.card();
+    let spec = DatasetSpec {
+        name: Some(plan.name.clone()),
+        paths: plan.path.iter().map(|p| p.to_string_lossy().into_owned()).collect(),
+        columns: (!plan.columns.is_empty()).then(|| plan.columns.clone()),
+        label: plan.label.clone(),
+        limit: plan.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        on_bad_row: match plan.on_bad_row {
+            crate::recipe::schema::OnBadRow::Refuse => OnBadRow::Refuse,
+            crate::recipe::schema::OnBadRow::Skip => OnBadRow::Skip,
+        },
+        prompts: plan.prompts.clone(),
+        needs: card.labels,
+    };
+    let progress = Progress::new("tokenising", 0);
+    let store = Store::open_or_build(&spec, Path::new(""), model.tokenizer().as_ref(), &progress);
+    progress.finish();
+    let store = store?;
+    let (least, most) = card.columns;
+    let columns = store.columns().len();
+    if columns < least || columns > most {
+        let wanted = if most == usize::MAX { format!("{least} or more") } else { format!("{least} to {most}") };
+        return Err(Error::data(format!(
+            "`{key}`: {columns} input columns ({}), {} takes {wanted}",
+            store.columns().join(", "),
+            card.name
+        ))
+        .with_hint(format!("name the columns it should use with `columns`; {} takes {}", card.name, card.inputs.join(" or "))));
+    }
+    Ok(store)
+}
+
+impl Prepared {
+    /// Reads and checks everything, before any time is spent on training.
+    ///
+    /// # Errors
+    /// When anything a plan names is missing, broken, or does not fit the rest.
+    pub fn new(plan: &Plan, checkpoint: Option<&Path>, listener: &mut dyn Listener) -> Result<Self> {
+        set_threads(plan.args.num_threads);
+        if plan.args.bf16 {
+            return Err(Error::usage("`args.bf16`: there is no bf16 kernel yet")
+                .with_hint("leave it out: training runs in f32"));
+        }
+        let [train] = plan.train_dataset.as_slice() else {
+            return Err(Error::usage(format!("{} training data sets are given", plan.train_dataset.len())).with_hint(
+                "training on several data sets at once is not built yet; files with the same columns can be listed \
+                 together: `path = [\"a.jsonl\", \"b.jsonl\"]`",
+            ));
+        };
+        let model = load_model(plan, checkpoint)?;
+        let mut warnings = Vec::new();
+        let loss = build_loss(&train.loss)?;
+        warnings.extend(loss.check_dim(model.dimension())?);
+        let store = Arc::new(open_store(train, loss.as_ref(), &model, "train_dataset")?);
+        describe(&store, listener);
+        let evaluation = evaluation(plan, &model, listener)?;
+        let similarity = model.similarity_fn_name().to_owned();
+        let metric = choose_metric(plan, &evaluation, &similarity)?;
+        let settings = SamplerSettings {
+            batch_size: plan.args.per_device_train_batch_size,
+            drop_last: plan.args.dataloader_drop_last,
+            shuffle: plan.args.shuffle,
+            seed: plan.seed,
+        };
+        let kind: BatchSampler = serde_json::from_value(plan.args.batch_sampler.clone().into())
+            .map_err(|_| Error::usage(format!("`args.batch_sampler`: there is no `{}`", plan.args.batch_sampler)))?;
+        let sampler = kind.build(Arc::clone(&store) as _, settings)?;
+        let steps = count_steps(plan, sampler.as_ref())?;
+        let cadence = Cadence::new(
+            steps,
+            plan.args.logging_steps,
+            plan.args.eval,
+            plan.args.save,
+            plan.args.load_best_model_at_end,
+        )?;
+        let (tokens, rows) = largest_batch(&store, sampler.as_ref())?;
+        let estimate = Estimate::new(&model.params(), model.activation_floats(), tokens, rows, model.dimension());
+        if let Some(available) = memory::available()
+            && estimate.peak() > available
+        {
+            warnings.push(format!(
+                "about {} of memory will be needed, {} are free: lower `args.per_device_train_batch_size` \
+                 (and raise `args.gradient_accumulation_steps`) or `model.max_seq_length`",
+                memory::human(estimate.peak()),
+                memory::human(available)
+            ));
+        }
+        Ok(Self {
+            warmup: plan.args.warmup_steps.resolve(steps.total),
+            greater_is_better: plan.args.greater_is_better && metric.as_deref().is_none_or(|m| !m.ends_with("loss"))
+                || plan.args.metric_for_best_model.is_some() && plan.args.greater_is_better,
+            model,
+            store,
+            loss,
+            evaluation,
+            sampler,
+            steps,
+            cadence,
+            metric,
+            estimate,
+            warnings,
+        })
+    }
+}
+
+/// Threads for everything, once a process; 0 for one a core.
+fn set_threads(threads: usize) {
+    // A second run in the same process keeps the first one's threads.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+}
+
+fn describe(store: &Store, listener: &mut dyn Listener) {
+    for line in store.report().show(store.files()).lines() {
+        listener.event(&Event::Message(line));
+    }
+}
+
+fn evaluation(plan: &Plan, model: &SentenceTransformer, listener: &mut dyn Listener) -> Result<Evaluation> {
+    let mut evaluation = Evaluation {
+        batch_size: plan.args.per_device_eval_batch_size,
+        ..Evaluation::default()
+    };
+    for (i, set) in plan.eval_dataset.iter().enumerate() {
+        let loss = build_loss(&set.loss)?;
+        loss.check_dim(model.dimension())?;
+        let store = open_store(set, loss.as_ref(), model, &format!("eval_dataset.{i}"))?;
+        describe(&store, listener);
+        evaluation.sets.push(EvalSet { store, loss });
+    }
+    for evaluator in &plan.evaluator {
+        let mut settings = evaluator.settings.clone();
+        if !evaluator.name.is_empty() {
+            settings.insert("name".to_owned(), evaluator.name.clone().into());
+        }
+        evaluation.evaluators.push(build_evaluator(&evaluator.kind, &evaluator.path, &settings)?);
+    }
+    Ok(evaluation)
+}
+
+/// The deciding metric, checked against what the evaluators will give.
+fn choose_metric(plan: &Plan, evaluation: &Evaluation, similarity: &str) -> Result<Option<String>> {
+    let keys = evaluation.keys(similarity);
+    let Some(wanted) = &plan.args.metric_for_best_model else {
+        return Ok(evaluation.primary(similarity));
+    };
+    match keys.iter().find(|key| trainer_key(key) == trainer_key(wanted)) {
+        Some(key) => Ok(Some(key.clone())),
+        None => {
+            let legal: Vec<String> = keys.iter().map(|key| trainer_key(key)).collect();
+            let near = suggest::nearest(wanted, legal.iter().map(String::as_str));
+            let list = legal.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");
+            Err(Error::usage(format!("`args.metric_for_best_model`: there will be no metric `{wanted}`")).with_hint(
+                match (near, legal.is_empty()) {
+                    (_, true) => "add an `[[evaluator]]` or an `[eval_dataset]`".to_owned(),
+                    (Some(near), _) => format!("did you mean `{near}`? This run has {list}"),
+                    (None, _) => format!("this run has {list}"),
+                },
+            ))
+        }
+    }
+}
+
+/// The length of the run. A sampler's epochs can differ by a few batches, so each is counted.
+fn count_steps(plan: &Plan, sampler: &dyn Sampler) -> Result<Steps> {
+    let args = &plan.args;
+    let first = sampler.batches_per_epoch(0) as u64;
+    let mut steps = Steps::new(first, args.gradient_accumulation_steps, args.num_train_epochs, args.max_steps)?;
+    if args.max_steps.is_some() {
+        return Ok(steps);
+    }
+    let per_epoch = |epoch: u64| (sampler.batches_per_epoch(epoch) as u64).div_ceil(args.gradient_accumulation_steps.max(1));
+    let whole = args.num_train_epochs.floor() as u64;
+    let mut total: u64 = (0..whole).map(per_epoch).sum();
+    let part = args.num_train_epochs.fract();
+    if part > 0.0 {
+        total += (per_epoch(whole) as f64 * part).ceil() as u64;
+    }
+    steps.total = total.max(1);
+    Ok(steps)
+}
+
+/// Tokens and rows of the largest of the first batches.
+fn largest_batch(store: &Store, sampler: &dyn Sampler) -> Result<(usize, usize)> {
+    let plan = sampler.epoch(0);
+    let (mut tokens, mut rows) = (0, 0);
+    for batch in plan.from(0).take(BATCHES_LOOKED_AT) {
+        let mut sum = 0;
+        for row in batch {
+            sum += store.row_tokens(*row)?;
+        }
+        tokens = tokens.max(sum);
+        rows = rows.max(batch.len());
+    }
+    Ok((tokens, rows * store.columns().len()))
+}

@@ -1,0 +1,386 @@
+//! The loop.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::checkpoint::{self, State};
+use super::events::{Event, Listener, TrainLog};
+use super::prepare::{Prepared, load_model};
+use super::step::forward_backward;
+use super::timings::Timings;
+use super::{Options, Outcome, guard};
+use crate::data::sampler::EpochPlan;
+use crate::error::{Error, Result};
+use crate::eval::trainer_key;
+use crate::flow::{Batch, Encode, Metrics};
+use crate::optim::steps::Due;
+use crate::optim::{AdamW, AdamWConfig, clip_coefficient, gradient_norm};
+use crate::ops::Param;
+use crate::recipe::Plan;
+use crate::util::seed::Rng;
+use crate::util::{clock, files, interrupt, memory};
+
+/// Keeps the dropouts' numbers apart from those that others draw from the same seed.
+const DROPOUT_STREAM: u64 = 0xD209;
+
+/// Trains as planned. Checkpoints go to `<run_dir>/checkpoints`, the model to `<run_dir>/model`.
+///
+/// # Errors
+/// When preparation fails (nothing is written then), when training cannot go on (the last checkpoint stays), and
+/// [`Error::Cancelled`] when the process was asked to stop (a checkpoint is written first).
+pub fn run(plan: &Plan, run_dir: &Path, options: &Options, listener: &mut dyn Listener) -> Result<Outcome> {
+    let started = Instant::now();
+    listener.event(&Event::Phase("data"));
+    let resume = if options.resume { checkpoint::list(run_dir)?.pop() } else { None };
+    let checkpoint = resume.map(|(_, path)| path);
+    let mut timings = Timings::default();
+    let prepared = timings.time("data", || Prepared::new(plan, checkpoint.as_deref(), listener))?;
+    let params: Vec<Arc<Param>> = prepared.model.params();
+    let optimizer = AdamW::new(
+        &params,
+        AdamWConfig {
+            beta1: plan.args.adam_beta1,
+            beta2: plan.args.adam_beta2,
+            epsilon: plan.args.adam_epsilon,
+            weight_decay: plan.args.weight_decay,
+        },
+    );
+    let mut trainer = Trainer {
+        plan,
+        run_dir,
+        params,
+        optimizer,
+        state: State {
+            total_steps: prepared.steps.total,
+            data: prepared.store.fingerprint().to_owned(),
+            ..State::default()
+        },
+        prepared,
+        timings,
+        started,
+        logged_at: started,
+        logged_rows: 0,
+        first_step: None,
+        epoch_plan: None,
+        stopped_early: false,
+    };
+    trainer.begin(checkpoint.as_deref(), options, listener)?;
+    trainer.train(listener)?;
+    trainer.finish(options, listener)
+}
+
+struct Trainer<'a> {
+    plan: &'a Plan,
+    run_dir: &'a Path,
+    prepared: Prepared,
+    params: Vec<Arc<Param>>,
+    optimizer: AdamW,
+    state: State,
+    timings: Timings,
+    started: Instant,
+    logged_at: Instant,
+    logged_rows: u64,
+    first_step: Option<f64>,
+    /// The batches of an epoch, kept until the next.
+    epoch_plan: Option<(u64, Arc<EpochPlan>)>,
+    stopped_early: bool,
+}
+
+impl Trainer<'_> {
+    fn warn(&mut self, text: String, listener: &mut dyn Listener) {
+        listener.event(&Event::Warning(&text));
+        self.state.warnings.push(text);
+    }
+
+    /// Restores a checkpoint, or measures the model before training.
+    fn begin(&mut self, checkpoint: Option<&Path>, options: &Options, listener: &mut dyn Listener) -> Result<()> {
+        let steps = self.prepared.steps;
+        listener.event(&Event::Message(&format!(
+            "{} rows, {} batches an epoch, {} optimizer steps ({} warmup), at most about {} of memory, {} kernels",
+            self.prepared.store.len(),
+            steps.batches_per_epoch,
+            steps.total,
+            self.prepared.warmup,
+            memory::human(self.prepared.estimate.peak()),
+            crate::ops::simd_level(),
+        )));
+        if let Some(checkpoint) = checkpoint {
+            let state = checkpoint::read_state(checkpoint)?;
+            checkpoint::restore(checkpoint, &state, &self.prepared, &mut self.optimizer)?;
+            listener.event(&Event::Message(&format!("continuing after step {} of {}", state.step, state.total_steps)));
+            self.state = state;
+            return Ok(());
+        }
+        for warning in std::mem::take(&mut self.prepared.warnings) {
+            self.warn(warning, listener);
+        }
+        if options.keep_base {
+            self.prepared.model.save(&self.run_dir.join("base"))?;
+        }
+        if !self.prepared.evaluation.is_empty() {
+            listener.event(&Event::Phase("baseline"));
+            let keys = self.prepared.evaluation.keys(self.prepared.model.similarity_fn_name());
+            let keys: Vec<String> = keys.iter().map(|k| trainer_key(k)).collect();
+            listener.event(&Event::Message(&format!("metrics of this run: {}", keys.join(", "))));
+            let metrics = self.evaluate(listener)?;
+            self.state.baseline = Some(metrics);
+        }
+        Ok(())
+    }
+
+    fn train(&mut self, listener: &mut dyn Listener) -> Result<()> {
+        listener.event(&Event::Phase("train"));
+        self.logged_at = Instant::now();
+        self.logged_rows = self.state.rows;
+        while self.state.step < self.state.total_steps && !self.stopped_early {
+            let epoch_ended = self.step(listener)?;
+            let due = self.prepared.cadence.due(self.state.step, epoch_ended);
+            self.after_step(due, listener)?;
+            if interrupt::requested() && self.state.step < self.state.total_steps && !self.stopped_early {
+                let path = if due.save { checkpoint::path(self.run_dir, self.state.step) } else { self.save(listener)? };
+                return Err(Error::cancelled(format!(
+                    "stopped after step {} of {}; everything is in `{}`",
+                    self.state.step,
+                    self.state.total_steps,
+                    path.display()
+                ))
+                .with_hint("continue with `tallow run --resume`"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The next batch and whether it is the last of its epoch.
+    fn next_batch(&mut self) -> Result<(Batch, bool)> {
+        loop {
+            let epoch = self.state.epoch;
+            let plan = match &self.epoch_plan {
+                Some((number, plan)) if *number == epoch => Arc::clone(plan),
+                _ => {
+                    let plan = self.prepared.sampler.epoch(epoch);
+                    self.epoch_plan = Some((epoch, Arc::clone(&plan)));
+                    plan
+                }
+            };
+            if let Some(rows) = plan.batch(self.state.batch as usize) {
+                let batch = self.prepared.store.batch(rows)?;
+                let last = self.state.batch as usize + 1 >= plan.len();
+                self.state.batch += 1;
+                if last {
+                    self.state.epoch += 1;
+                    self.state.batch = 0;
+                }
+                return Ok((batch, last));
+            }
+            if plan.is_empty() {
+                return Err(Error::Internal(format!("epoch {epoch} has no batch")));
+            }
+            self.state.epoch += 1;
+            self.state.batch = 0;
+        }
+    }
+
+    /// One optimizer step over one or several batches; tells whether it ended an epoch.
+    fn step(&mut self, listener: &mut dyn Listener) -> Result<bool> {
+        let step = self.state.step;
+        let rng = Rng::new(self.plan.seed).fork(DROPOUT_STREAM).fork(step);
+        let mut batches = Vec::new();
+        let mut loss_sum = 0.0;
+        let mut epoch_ended = false;
+        for micro in 0..self.plan.args.gradient_accumulation_steps.max(1) {
+            let start = Instant::now();
+            let (batch, last) = self.next_batch()?;
+            self.timings.add("data", start.elapsed().as_secs_f64());
+            self.timings.time("optimizer", || {
+                self.optimizer.catch_up(&self.prepared.model.rows(&batch.packed))
+            })?;
+            let loss = self.prepared.loss.as_ref();
+            loss_sum +=
+                forward_backward(&self.prepared.model, loss, &batch, rng.fork(micro), &mut self.timings)?;
+            self.state.rows += batch.rows as u64;
+            batches.push(batch);
+            epoch_ended = last;
+            if last {
+                break;
+            }
+        }
+        let parts = batches.len() as f64;
+        let loss = loss_sum / parts;
+        if self.first_step.is_none() {
+            let coverage = guard::coverage(&self.params)?;
+            if let Some(warning) = guard::first_step(&coverage, loss)?
+                && step == 0
+            {
+                self.warn(warning, listener);
+            }
+        }
+        let args = &self.plan.args;
+        let rate = args.learning_rate
+            * args.lr_scheduler_type.factor(step, self.state.total_steps, self.prepared.warmup);
+        let start = Instant::now();
+        let norm = gradient_norm(&self.params)? / parts;
+        guard::finite(step + 1, loss, norm, &batches, &self.prepared.store)?;
+        self.optimizer.step(rate, clip_coefficient(norm, args.max_grad_norm) / parts)?;
+        self.timings.add("optimizer", start.elapsed().as_secs_f64());
+        self.state.step += 1;
+        self.state.loss_sum += loss;
+        self.state.loss_count += 1;
+        if self.first_step.is_none() {
+            self.first_step = Some(self.started.elapsed().as_secs_f64() - self.timings.get("evaluation"));
+        }
+        listener.event(&Event::Step {
+            step: self.state.step,
+            total: self.state.total_steps,
+        });
+        if self.prepared.cadence.due(self.state.step, epoch_ended).log {
+            self.log(epoch_ended, rate, norm, listener);
+        }
+        Ok(epoch_ended)
+    }
+
+    /// Epochs done, fractional.
+    fn epoch(&self) -> f64 {
+        let batches = match &self.epoch_plan {
+            Some((number, plan)) if *number == self.state.epoch => plan.len(),
+            _ => self.prepared.steps.batches_per_epoch as usize,
+        };
+        self.state.epoch as f64 + self.state.batch as f64 / batches.max(1) as f64
+    }
+
+    fn log(&mut self, _epoch_ended: bool, learning_rate: f64, grad_norm: f64, listener: &mut dyn Listener) {
+        let state = &mut self.state;
+        let loss = state.loss_sum / state.loss_count.max(1) as f64;
+        (state.loss_sum, state.loss_count, state.last_loss) = (0.0, 0, loss);
+        let seconds = self.logged_at.elapsed().as_secs_f64();
+        let rows = self.state.rows - self.logged_rows;
+        let line = TrainLog {
+            step: self.state.step,
+            epoch: self.epoch(),
+            loss,
+            learning_rate,
+            grad_norm,
+            seconds: self.state.seconds + self.started.elapsed().as_secs_f64(),
+            rows_per_second: rows as f64 / seconds.max(1e-9),
+        };
+        (self.logged_at, self.logged_rows) = (Instant::now(), self.state.rows);
+        listener.event(&Event::Log(line));
+    }
+
+    fn after_step(&mut self, due: Due, listener: &mut dyn Listener) -> Result<()> {
+        let pause = Instant::now();
+        let mut best = false;
+        if due.evaluate && !self.prepared.evaluation.is_empty() {
+            listener.event(&Event::Phase("evaluate"));
+            let metrics = self.evaluate(listener)?;
+            best = self.observe(&metrics);
+            self.state.last_metrics = Some(metrics);
+        }
+        let stopping = self.plan.args.early_stopping;
+        if self.state.tracker.exhausted(stopping) {
+            self.stopped_early = true;
+            listener.event(&Event::Message(&format!(
+                "stopping early: no improvement in {} evaluations",
+                self.state.tracker.waited
+            )));
+        }
+        // The best model is to be loaded at the end, so it has to be on disk.
+        if due.save || (best && self.plan.args.load_best_model_at_end) {
+            self.save(listener)?;
+        }
+        if due.evaluate && self.state.step < self.state.total_steps && !self.stopped_early {
+            listener.event(&Event::Phase("train"));
+        }
+        // Evaluations and checkpoints do not count as training speed.
+        self.logged_at += pause.elapsed();
+        Ok(())
+    }
+
+    fn observe(&mut self, metrics: &Metrics) -> bool {
+        let Some(key) = self.prepared.metric.as_deref() else { return false };
+        let Some(value) = metrics.get(key) else { return false };
+        let (greater, stopping) = (self.prepared.greater_is_better, self.plan.args.early_stopping);
+        self.state.tracker.observe(self.state.step, value, metrics, greater, stopping)
+    }
+
+    fn evaluate(&mut self, listener: &mut dyn Listener) -> Result<Metrics> {
+        self.optimizer.flush()?;
+        let start = Instant::now();
+        let metrics = self.prepared.evaluation.run(&self.prepared.model)?;
+        let seconds = start.elapsed().as_secs_f64();
+        self.timings.add("evaluation", seconds);
+        listener.event(&Event::Evaluation {
+            step: self.state.step,
+            epoch: self.epoch(),
+            metrics: &metrics,
+            seconds,
+        });
+        Ok(metrics)
+    }
+
+    fn save(&mut self, listener: &mut dyn Listener) -> Result<std::path::PathBuf> {
+        let start = Instant::now();
+        let mut state = self.state.clone();
+        state.seconds += self.started.elapsed().as_secs_f64();
+        let limit = self.plan.args.save_total_limit;
+        let path = checkpoint::save(self.run_dir, &self.prepared.model, &mut self.optimizer, &state, limit)?;
+        self.timings.add("checkpoint", start.elapsed().as_secs_f64());
+        listener.event(&Event::Checkpoint {
+            step: state.step,
+            path: &path,
+        });
+        Ok(path)
+    }
+
+    /// Picks the model to keep, saves it, and sums up.
+    fn finish(mut self, options: &Options, listener: &mut dyn Listener) -> Result<Outcome> {
+        listener.event(&Event::Phase("save"));
+        self.optimizer.flush()?;
+        let model_dir = self.run_dir.join("model");
+        let mut metrics = self.state.last_metrics.clone();
+        let mut best_step = None;
+        if self.plan.args.load_best_model_at_end
+            && let Some(best) = &self.state.tracker.best
+        {
+            best_step = Some(best.step);
+            metrics = Some(best.metrics.clone());
+        }
+        match best_step.filter(|step| *step != self.state.step) {
+            Some(step) => {
+                let best = checkpoint::path(self.run_dir, step);
+                listener.event(&Event::Message(&format!("keeping the model of step {step}, the best")));
+                load_model(self.plan, Some(&best))?.save(&model_dir)?;
+            }
+            None => self.prepared.model.save(&model_dir)?,
+        }
+        let key = self.prepared.metric.clone();
+        let value = |metrics: &Option<Metrics>| metrics.as_ref().and_then(|m| m.get(key.as_deref()?));
+        let seconds = self.started.elapsed().as_secs_f64();
+        let training: f64 =
+            ["forward", "backward", "optimizer"].iter().map(|phase| self.timings.get(phase)).sum();
+        let base = self.run_dir.join("base");
+        listener.event(&Event::Message(&format!("trained {} steps in {}", self.state.step, clock::human(seconds))));
+        Ok(Outcome {
+            steps: self.state.step,
+            epochs: self.epoch(),
+            base_model_dir: (options.keep_base && base.exists()).then_some(base),
+            metric: key.as_deref().map(trainer_key),
+            greater_is_better: self.prepared.greater_is_better,
+            baseline: value(&self.state.baseline),
+            score: value(&metrics),
+            best_step,
+            baseline_metrics: self.state.baseline.clone().unwrap_or_default(),
+            final_metrics: metrics.clone().unwrap_or_default(),
+            last_loss: self.state.last_loss,
+            seconds: self.state.seconds + seconds,
+            seconds_to_first_step: self.first_step.unwrap_or_default(),
+            timings: self.timings.all().clone(),
+            rows_per_second: self.rows_here() / training.max(1e-9),
+            peak_memory_bytes: memory::peak(),
+            train_rows: self.prepared.store.len() as u64,
+            stopped_early: self.stopped_early,
+            warnings: self.state.warnings.clone(),
+            model_dir: files::absolute(&model_dir),
+        })
+    }
+}
