@@ -9,6 +9,7 @@ pub mod data;
 pub mod error;
 pub mod eval;
 pub mod flow;
+pub mod hub;
 pub mod loss;
 pub mod mcp;
 pub mod model;

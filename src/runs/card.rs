@@ -31,6 +31,8 @@ pub struct Facts {
     /// Widths the embeddings can be cut to (MatryoshkaLoss); empty otherwise.
     pub matryoshka_dims: Vec<usize>,
     pub datasets: Vec<Dataset>,
+    /// Rows of all of them.
+    pub rows: u64,
     /// The loss, wrappers first, as in `["MatryoshkaLoss", "CoSENTLoss"]`.
     pub losses: Vec<String>,
     pub loss_config: serde_json::Value,
@@ -49,7 +51,7 @@ pub struct Facts {
 pub struct Dataset {
     /// Its name in the recipe, or its file's.
     pub name: String,
-    pub rows: u64,
+    /// Empty for all the file has.
     pub columns: Vec<String>,
     pub label: Option<String>,
 }
@@ -88,6 +90,7 @@ struct Context {
     evaluations: Vec<Table>,
     verdict: Option<String>,
     verdict_metric: String,
+    rows: u64,
     datasets: Vec<DatasetRow>,
     loss_names: String,
     loss_config: String,
@@ -133,7 +136,6 @@ struct TableRow {
 #[derive(Serialize)]
 struct DatasetRow {
     name: String,
-    rows: String,
     columns: String,
     label: String,
 }
@@ -156,7 +158,7 @@ pub fn text(facts: &Facts) -> Result<String> {
 
 fn context(facts: &Facts) -> Context {
     let hub_id = facts.base.as_deref().filter(|b| is_hub_id(b));
-    let rows: u64 = facts.datasets.iter().map(|d| d.rows).sum();
+    let rows = facts.rows;
     let mut tags = vec![
         "sentence-transformers".to_owned(),
         "sentence-similarity".to_owned(),
@@ -197,6 +199,7 @@ fn context(facts: &Facts) -> Context {
         evaluations: facts.evaluations.iter().map(table).collect(),
         verdict: facts.judgement.delta.map(|_| facts.judgement.line()),
         verdict_metric: facts.judgement.metric.clone().unwrap_or_default(),
+        rows,
         datasets: facts.datasets.iter().map(dataset_row).collect(),
         loss_names: facts.losses.iter().map(|l| format!("`{l}`")).collect::<Vec<_>>().join(" over "),
         loss_config: serde_json::to_string_pretty(&facts.loss_config).unwrap_or_default(),
@@ -267,9 +270,15 @@ fn python_usage(facts: &Facts) -> String {
 fn dataset_row(dataset: &Dataset) -> DatasetRow {
     DatasetRow {
         name: escape(&dataset.name),
-        rows: dataset.rows.to_string(),
-        columns: dataset.columns.iter().map(|c| format!("`{}`", escape(c))).collect::<Vec<_>>().join(", "),
-        label: dataset.label.as_ref().map_or_else(|| "none".to_owned(), |l| format!("`{}`", escape(l))),
+        columns: if dataset.columns.is_empty() {
+            "all".to_owned()
+        } else {
+            dataset.columns.iter().map(|c| format!("`{}`", escape(c))).collect::<Vec<_>>().join(", ")
+        },
+        label: dataset
+            .label
+            .as_ref()
+            .map_or_else(|| "by its usual name, if any".to_owned(), |l| format!("`{}`", escape(l))),
     }
 }
 

@@ -42,8 +42,8 @@ pub struct Recorder<'a> {
     /// Whether this process has done a step.
     stepped: bool,
     complained: bool,
-    /// Step and seconds of the last training line, for the pace.
-    last: Option<(u64, f64)>,
+    /// The first step of this process and when it was done, for the pace.
+    first: Option<(u64, Instant)>,
     _lock: File,
 }
 
@@ -130,7 +130,7 @@ impl<'a> Recorder<'a> {
             began: false,
             stepped: false,
             complained: false,
-            last: None,
+            first: None,
             _lock: lock,
         })
     }
@@ -217,21 +217,20 @@ impl<'a> Recorder<'a> {
         }
         (self.began, self.stepped) = (true, true);
         self.progress.set(step);
-        self.update(|status| (status.step, status.total_steps) = (step, total));
+        let (first, since) = *self.first.get_or_insert((step, Instant::now()));
+        let pace = since.elapsed().as_secs_f64() / step.saturating_sub(first).max(1) as f64;
+        self.update(|status| {
+            (status.step, status.total_steps) = (step, total);
+            status.seconds_per_step = Some(pace).filter(|_| step > first);
+        });
     }
 
     fn training(&mut self, log: &TrainLog) {
         let written = self.metrics.training(log);
         self.complain(written);
-        let pace = self.last.and_then(|(step, seconds)| {
-            let steps = log.step.checked_sub(step).filter(|n| *n > 0)?;
-            Some((log.seconds - seconds) / steps as f64)
-        });
-        self.last = Some((log.step, log.seconds));
         let mut total = 0;
         self.update(|status| {
             (status.step, status.epoch) = (log.step, log.epoch);
-            status.seconds_per_step = pace.filter(|p| p.is_finite()).or(status.seconds_per_step);
             total = status.total_steps;
             remember(status, "loss", log.loss);
             remember(status, "learning_rate", log.learning_rate);

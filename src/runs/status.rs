@@ -62,7 +62,7 @@ pub struct Status {
     pub epoch: f64,
     /// Seconds since this process took up the run.
     pub seconds: f64,
-    /// What a step takes, by the last training line.
+    /// What a step takes on average, evaluations and checkpoints included.
     pub seconds_per_step: Option<f64>,
     /// The last values by name: `loss`, `learning_rate`, `eval_...`.
     pub metrics: BTreeMap<String, f64>,

@@ -30,10 +30,11 @@ fn directory() -> PathBuf {
 }
 
 /// The demo's files, by name.
-const FILES: [(&str, &[u8]); 4] = [
+const FILES: [(&str, &[u8]); 5] = [
     ("recipe.toml", include_bytes!("../../examples/demo/recipe.toml")),
     ("train.jsonl", include_bytes!("../../examples/demo/train.jsonl")),
     ("dev.jsonl", include_bytes!("../../examples/demo/dev.jsonl")),
+    ("tokenizer.json", include_bytes!("../../examples/demo/tokenizer.json")),
     ("questions.json", include_bytes!("../../examples/demo/questions.json")),
 ];
 
@@ -198,7 +199,7 @@ mod tests {
             };
             assert!(of(&train).is_disjoint(&of(&dev)), "`{field}` leaks");
         }
-        let questions: Vec<String> = serde_json::from_slice(FILES[3].1).unwrap();
+        let questions: Vec<String> = serde_json::from_slice(FILES[4].1).unwrap();
         assert_eq!(questions.len(), 3);
     }
 

@@ -2,18 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use super::smoke_test;
+use serde_json::Map;
+
 use crate::error::{Error, Result};
-use crate::flow::{Encode, EncodeOptions, Metrics};
+use crate::eval::Evaluator;
+use crate::flow::EncodeOptions;
 use crate::model::SentenceTransformer;
-use crate::recipe::{self, Plan, Registry};
+use crate::recipe::plan::EvaluatorPlan;
+use crate::recipe::{self, Builtin, Plan};
 use crate::train::events::Listener;
 use crate::train::{self, Outcome};
-use crate::util::{memory, suggest};
 
 /// Reads a recipe and resolves it; the notes say what was decided for the user.
 pub(super) fn plan(recipe: &Path, set: &[String]) -> Result<(Plan, Vec<String>)> {
-    recipe::load(recipe, set)?.resolve(&train::registry())
+    recipe::load(recipe, set)?.resolve(&Builtin)
 }
 
 /// Trains. `keep_base` also saves the model as it was before the first step.
@@ -24,47 +26,20 @@ pub(super) fn train(
     keep_base: bool,
     listener: &mut dyn Listener,
 ) -> Result<Outcome> {
-    let options = train::Options { resume, smoke: false, keep_base };
-    train::run(plan, run_dir, &options, listener)
+    train::run(plan, run_dir, &train::Options { resume, keep_base }, listener)
 }
 
-/// One step on a slice.
-pub(super) fn smoke_test(plan: &Plan, listener: &mut dyn Listener) -> Result<smoke_test::Response> {
-    let report = train::smoke_test(plan, listener)?;
-    let response = smoke_test::Response {
-        ok: false,
-        problems: Vec::new(),
-        run_name: plan.run_name.clone(),
-        losses: report.losses,
-        trainable_tensors: report.trainable,
-        tensors_with_gradient: report.with_gradient,
-        without_gradient: report.without_gradient,
-        estimated_peak_memory_bytes: report.estimated_peak_memory_bytes,
-        available_memory_bytes: memory::available(),
-        estimated_seconds: report.estimated_seconds,
-        total_steps: report.total_steps,
-        seconds_per_step: report.seconds_per_step,
-        texts: report.texts,
-        truncated_texts: report.truncated_texts,
-        warnings: report.warnings,
-        notes: Vec::new(),
-    };
-    Ok(response.judged())
-}
-
-/// Refuses an evaluator that is not known.
-pub(super) fn check_evaluator(name: &str) -> Result<()> {
-    let registry = train::registry();
-    let known = registry.evaluators();
-    if known.contains(&name) {
-        return Ok(());
-    }
-    Err(Error::usage(format!("there is no evaluator `{name}`")).with_hint(suggest::hint(name, known)))
-}
-
-/// Runs an evaluator by its class name over the data at `path`.
-pub(super) fn evaluate(model: &dyn Encode, evaluator: &str, path: &Path, name: &str) -> Result<Metrics> {
-    train::evaluate(model, evaluator, path, name)
+/// An evaluator by its class name over the data at `path`.
+pub(super) fn evaluator(kind: &str, path: &Path, name: &str) -> Result<Box<dyn Evaluator>> {
+    train::build_evaluator(&EvaluatorPlan {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        path: path.to_path_buf(),
+        columns: Vec::new(),
+        label: None,
+        limit: None,
+        settings: Map::new(),
+    })
 }
 
 /// A saved model; a run's folder is taken for the model in it.

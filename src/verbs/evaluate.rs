@@ -60,10 +60,10 @@ impl Verb for Request {
             return Err(Error::usage(format!("there is nothing at `{}`", self.path.display()))
                 .with_hint("`--path` names the evaluator's data, read relative to the current directory"));
         }
-        engine::check_evaluator(&self.evaluator)?;
+        let evaluator = engine::evaluator(&self.evaluator, &self.path, &self.name)?;
         let model = engine::load_model(&self.model)?;
         let begun = std::time::Instant::now();
-        let metrics = engine::evaluate(&model, &self.evaluator, &self.path, &self.name)?;
+        let metrics = evaluator.evaluate(&model)?;
         Ok(Response::new(self, &metrics, begun.elapsed().as_secs_f64()))
     }
 }

@@ -92,7 +92,6 @@ pub(super) fn write_card(plan: &Plan, outcome: &Outcome, judgement: &Judgement) 
 }
 
 fn facts(plan: &Plan, outcome: &Outcome, model: &SentenceTransformer, judgement: &Judgement) -> card::Facts {
-    let rows = outcome.train_rows.iter().copied().chain(std::iter::repeat(0));
     card::Facts {
         name: plan.run_name.clone(),
         model_type: plan.model_type,
@@ -102,7 +101,8 @@ fn facts(plan: &Plan, outcome: &Outcome, model: &SentenceTransformer, judgement:
         similarity: model.similarity_fn_name().to_owned(),
         prompts: model.prompts().iter().map(|(name, text)| (name.clone(), text.clone())).collect(),
         matryoshka_dims: matryoshka_dims(plan),
-        datasets: plan.train_dataset.iter().zip(rows).map(|(dataset, rows)| described(dataset, rows)).collect(),
+        datasets: plan.train_dataset.iter().map(described).collect(),
+        rows: outcome.train_rows,
         losses: losses(plan),
         loss_config: loss_config(plan),
         hyperparameters: hyperparameters(plan),
@@ -115,8 +115,8 @@ fn facts(plan: &Plan, outcome: &Outcome, model: &SentenceTransformer, judgement:
     }
 }
 
-fn described(dataset: &DatasetPlan, rows: u64) -> card::Dataset {
-    card::Dataset { name: dataset.name.clone(), rows, columns: dataset.columns.clone(), label: dataset.label.clone() }
+fn described(dataset: &DatasetPlan) -> card::Dataset {
+    card::Dataset { name: dataset.name.clone(), columns: dataset.columns.clone(), label: dataset.label.clone() }
 }
 
 fn matryoshka_dims(plan: &Plan) -> Vec<usize> {

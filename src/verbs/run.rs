@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::flow::ModelType;
 use crate::recipe::Plan;
 use crate::runs::folder::{RUNS, display};
+use crate::runs::log::LogFile;
 use crate::runs::process;
 use crate::runs::status::{self, Status};
 use crate::runs::verdict::Judgement;
@@ -218,6 +219,11 @@ fn resume(run: &str, request: &Request) -> Result<Job> {
 /// Starts the job as a process of its own and waits only until that has taken it up.
 fn start(job: &Job) -> Result<Response> {
     let dir = job.folder.dir();
+    if !job.notes.is_empty() {
+        // the new process knows the plan, not how it came about
+        let notes: Vec<String> = job.notes.iter().map(|note| format!("note: {note}")).collect();
+        LogFile::open(&job.folder.log_file(&job.plan.run_name))?.write(&notes.join("\n"))?;
+    }
     let flag = if job.resume { "--resume" } else { "--prepared" };
     let arguments: [&OsStr; 3] = [OsStr::new("run"), OsStr::new(flag), dir.as_os_str()];
     let here = std::env::current_dir().map_err(Error::io("find", "the current directory"))?;
@@ -320,7 +326,7 @@ struct Record<'a> {
 
 fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Response, crate::runs::experiments::Row)> {
     let metric = outcome.metric.as_deref();
-    let judgement = Judgement::new(metric, outcome.score, outcome.baseline, plan.args.greater_is_better);
+    let judgement = Judgement::new(metric, outcome.score, outcome.baseline, outcome.greater_is_better);
     let line = judgement.line();
     record::write_card(plan, &outcome, &judgement)?;
     let response = Response {

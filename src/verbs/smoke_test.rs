@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Answer, Reporter, Verb, engine};
 use crate::error::Result;
-use crate::train::events::Event;
+use crate::train::{self, Event, SmokeReport};
 use crate::util::{clock, memory};
 
 /// Try a recipe with one step on a small slice of its data; nothing is saved.
@@ -26,7 +26,7 @@ pub struct Request {
     pub set: Vec<String>,
 }
 
-/// What one step showed.
+/// What the steps showed.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Response {
     /// Whether the run can be started: finite losses, a gradient for every trainable tensor, enough memory.
@@ -35,30 +35,8 @@ pub struct Response {
     pub problems: Vec<String>,
     /// The run's name.
     pub run_name: String,
-    /// The losses of the steps done.
-    pub losses: Vec<f64>,
-    /// Trainable tensors.
-    pub trainable_tensors: usize,
-    /// Those that got a finite gradient that is not zero.
-    pub tensors_with_gradient: usize,
-    /// The names of the others.
-    pub without_gradient: Vec<String>,
-    /// The whole run's peak memory, estimated.
-    pub estimated_peak_memory_bytes: u64,
-    /// Memory the machine has free now.
-    pub available_memory_bytes: Option<u64>,
-    /// The whole run's time, estimated.
-    pub estimated_seconds: f64,
-    /// Optimizer steps of the whole run.
-    pub total_steps: u64,
-    /// What one step took.
-    pub seconds_per_step: f64,
-    /// Texts of the slice.
-    pub texts: u64,
-    /// Those that were cut to the model's maximum length.
-    pub truncated_texts: u64,
-    /// What needs attention but stops nothing.
-    pub warnings: Vec<String>,
+    /// What was measured and estimated.
+    pub report: SmokeReport,
     /// What was decided where the recipe left it open.
     pub notes: Vec<String>,
 }
@@ -73,58 +51,66 @@ impl Verb for Request {
             Event::Warning(text) => reporter.line(&format!("warning: {text}")),
             _ => {}
         };
-        let mut response = engine::smoke_test(&plan, &mut listener)?;
-        response.notes = notes;
-        Ok(response)
+        let report = train::smoke_test(&plan, &mut listener)?;
+        let problems = problems(&report);
+        Ok(Response { ok: problems.is_empty(), problems, run_name: plan.run_name, report, notes })
     }
 }
 
-impl Response {
-    /// Finds what speaks against starting the run.
-    pub(super) fn judged(mut self) -> Self {
-        if let Some(loss) = self.losses.iter().find(|l| !l.is_finite()) {
-            self.problems.push(format!("a loss is {loss}"));
-        }
-        if !self.without_gradient.is_empty() {
-            let shown: Vec<String> = self.without_gradient.iter().take(5).map(|n| format!("`{n}`")).collect();
-            let more = self.without_gradient.len().saturating_sub(shown.len());
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            self.problems.push(format!("no gradient reaches {}{more}", shown.join(", ")));
-        }
-        if let Some(available) = self.available_memory_bytes
-            && self.estimated_peak_memory_bytes > available
-        {
-            self.problems.push(format!(
-                "the run needs about {} of memory and {} is free: lower `args.per_device_train_batch_size`",
-                memory::human(self.estimated_peak_memory_bytes),
-                memory::human(available)
-            ));
-        }
-        self.ok = self.problems.is_empty();
-        self
+/// What speaks against starting the run.
+fn problems(report: &SmokeReport) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Some(loss) = report.losses.iter().find(|l| !l.is_finite()) {
+        problems.push(format!("a loss is {loss}"));
     }
+    let coverage = &report.gradient_coverage;
+    if !coverage.without_gradient.is_empty() {
+        problems.push(format!("no gradient reaches {}", some_of(&coverage.without_gradient)));
+    }
+    if !coverage.not_finite.is_empty() {
+        problems.push(format!("the gradient is not finite in {}", some_of(&coverage.not_finite)));
+    }
+    if let Some(available) = report.available_memory_bytes
+        && report.estimated_peak_memory_bytes > available
+    {
+        problems.push(format!(
+            "the run needs about {} of memory and {} is free: lower `args.per_device_train_batch_size`",
+            memory::human(report.estimated_peak_memory_bytes),
+            memory::human(available)
+        ));
+    }
+    problems
+}
+
+fn some_of(names: &[String]) -> String {
+    let shown: Vec<String> = names.iter().take(5).map(|n| format!("`{n}`")).collect();
+    let more = names.len() - shown.len();
+    if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
 }
 
 impl Answer for Response {
     fn human(&self) -> String {
-        let losses: Vec<String> = self.losses.iter().map(|l| format!("{l:.4}")).collect();
+        let report = &self.report;
+        let coverage = &report.gradient_coverage;
+        let losses: Vec<String> = report.losses.iter().map(|l| format!("{l:.4}")).collect();
+        let free = report.available_memory_bytes.map_or_else(String::new, |b| format!(", {} free", memory::human(b)));
         let mut lines = vec![
             format!("loss       {}", losses.join(", ")),
-            format!("gradients  {} of {} trainable tensors", self.tensors_with_gradient, self.trainable_tensors),
+            format!("gradients  {} of {} trainable tensors", coverage.with_gradient, coverage.trainable),
+            format!("memory     about {} at the most{free}", memory::human(report.estimated_peak_memory_bytes)),
             format!(
-                "memory     about {} at the most{}",
-                memory::human(self.estimated_peak_memory_bytes),
-                self.available_memory_bytes.map_or_else(String::new, |b| format!(", {} free", memory::human(b)))
+                "time       about {}: {} steps of {}, {} evaluations of {}",
+                clock::human(report.estimated_seconds),
+                report.total_steps,
+                short_time(report.seconds_per_step),
+                report.evaluations,
+                short_time(report.seconds_per_evaluation)
             ),
-            format!(
-                "time       about {} for {} steps ({} each)",
-                clock::human(self.estimated_seconds),
-                self.total_steps,
-                step_time(self.seconds_per_step)
-            ),
-            format!("truncated  {} of {} texts", self.truncated_texts, self.texts),
+            format!("truncated  {} of {} texts", report.truncated_texts, report.texts),
+            format!("decides    {}", report.metric.as_deref().unwrap_or("nothing: no evaluator, no evaluation data")),
         ];
-        lines.extend(self.warnings.iter().map(|w| format!("warning    {w}")));
+        lines.extend(self.notes.iter().map(|n| format!("note       {n}")));
+        lines.extend(report.warnings.iter().map(|w| format!("warning    {w}")));
         lines.extend(self.problems.iter().map(|p| format!("problem    {p}")));
         lines.push(if self.ok { "smoke test passed".to_owned() } else { "smoke test failed".to_owned() });
         lines.join("\n")
@@ -135,49 +121,54 @@ impl Answer for Response {
     }
 }
 
-fn step_time(seconds: f64) -> String {
+fn short_time(seconds: f64) -> String {
     if seconds < 1.0 { format!("{:.0} ms", seconds * 1e3) } else { clock::human(seconds) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::Coverage;
 
-    fn response() -> Response {
-        Response {
-            ok: false,
-            problems: Vec::new(),
-            run_name: "a".into(),
+    fn report() -> SmokeReport {
+        SmokeReport {
             losses: vec![1.5],
-            trainable_tensors: 10,
-            tensors_with_gradient: 10,
-            without_gradient: Vec::new(),
-            estimated_peak_memory_bytes: 1_000_000_000,
-            available_memory_bytes: Some(2_000_000_000),
-            estimated_seconds: 61.0,
+            grad_norms: vec![1.0],
+            gradient_coverage: Coverage { trainable: 10, with_gradient: 10, ..Coverage::default() },
+            train_rows: 100,
             total_steps: 100,
             seconds_per_step: 0.6,
-            texts: 64,
+            seconds_per_evaluation: 0.2,
+            evaluations: 5,
+            estimated_seconds: 61.0,
+            estimated_peak_memory_bytes: 1_000_000_000,
+            available_memory_bytes: Some(2_000_000_000),
             truncated_texts: 3,
+            texts: 64,
+            metrics: Vec::new(),
+            metric: None,
             warnings: Vec::new(),
-            notes: Vec::new(),
         }
     }
 
     #[test]
     fn a_good_step_passes() {
-        let good = response().judged();
-        assert!(good.ok && good.exit_code() == 0);
-        assert!(good.human().contains("about 1 min 1 s for 100 steps (600 ms each)"), "{}", good.human());
+        assert!(problems(&report()).is_empty());
+        let good =
+            Response { ok: true, problems: Vec::new(), run_name: "a".into(), report: report(), notes: Vec::new() };
+        assert_eq!(good.exit_code(), 0);
+        assert!(good.human().contains("about 1 min 1 s: 100 steps of 600 ms, 5 evaluations of 200 ms"));
     }
 
     #[test]
     fn every_fault_is_a_problem() {
-        let names: Vec<String> = (0..7).map(|i| format!("layer.{i}")).collect();
-        let bad =
-            Response { losses: vec![f64::NAN], without_gradient: names, available_memory_bytes: Some(1), ..response() }
-                .judged();
-        assert_eq!((bad.ok, bad.exit_code(), bad.problems.len()), (false, 3, 3));
-        assert!(bad.human().contains("`layer.4` and 2 more"), "{}", bad.human());
+        let mut bad = report();
+        bad.losses = vec![f64::NAN];
+        bad.gradient_coverage.without_gradient = (0..7).map(|i| format!("layer.{i}")).collect();
+        bad.gradient_coverage.not_finite = vec!["bias".into()];
+        bad.available_memory_bytes = Some(1);
+        let found = problems(&bad);
+        assert_eq!(found.len(), 4, "{found:?}");
+        assert!(found[1].ends_with("`layer.4` and 2 more"), "{found:?}");
     }
 }

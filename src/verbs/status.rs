@@ -148,7 +148,7 @@ fn outcome(folder: &RunFolder) -> Option<Value> {
     serde_json::from_slice(&files::read(&folder.outcome_file()).ok()?).ok()
 }
 
-/// By the pace between the last two training lines.
+/// By the pace so far, evaluations and checkpoints included.
 fn remaining(status: &Status) -> Option<f64> {
     let per_step = status.seconds_per_step.filter(|s| s.is_finite() && *s > 0.0)?;
     let steps = status.total_steps.checked_sub(status.step)?;

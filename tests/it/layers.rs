@@ -56,6 +56,10 @@ fn imports(source: &str, root: &str) -> Vec<(usize, String)> {
         }
         let line = code[..at].matches('\n').count() + 1;
         let rest = &code[at + root.len()..];
+        // macros live at the root wherever they are written
+        if rest.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_').starts_with('!') {
+            continue;
+        }
         found.extend(heads(rest).into_iter().map(|name| (line, name)));
     }
     found

@@ -14,10 +14,10 @@ fn facts() -> Facts {
         matryoshka_dims: vec![384, 128],
         datasets: vec![Dataset {
             name: "train|1.jsonl".into(),
-            rows: 5749,
             columns: vec!["sentence1".into(), "sentence2".into()],
             label: Some("score".into()),
         }],
+        rows: 5749,
         losses: vec!["MatryoshkaLoss".into(), "CoSENTLoss".into()],
         loss_config: serde_json::json!({"scale": 20.0}),
         hyperparameters: vec![("learning_rate".into(), "2e-5".into())],
