@@ -49,11 +49,7 @@ pub enum Error {
     Train(Message),
     /// The file system said no.
     #[error("cannot {action} `{}`: {source}", path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
     /// The run was stopped from outside, its state saved.
     #[error("{0}")]
     Cancelled(Message),
@@ -104,23 +100,19 @@ impl Error {
     /// A closure for `map_err` on file operations: `.map_err(Error::io("read", path))`.
     pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
     }
 
     /// The way out, where there is one to tell.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::Usage(m) | Self::Data(m) | Self::Model(m) | Self::Train(m) | Self::Cancelled(m) => {
-                m.hint.as_deref()
-            }
+            Self::Usage(m) | Self::Data(m) | Self::Model(m) | Self::Train(m) | Self::Cancelled(m) => m.hint.as_deref(),
             Self::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::NotFound => Some("check the path; it is read relative to the current directory"),
-                std::io::ErrorKind::PermissionDenied => Some("choose a place you may write to, or change its permissions"),
+                std::io::ErrorKind::PermissionDenied => {
+                    Some("choose a place you may write to, or change its permissions")
+                }
                 std::io::ErrorKind::StorageFull => Some("free some disk space; what was complete is kept"),
                 _ => None,
             },

@@ -57,11 +57,8 @@ pub fn read_beir(dir: &Path, split: &str) -> Result<Beir> {
             }
         }
     }
-    let mut beir = Beir {
-        missing_documents: missing_documents.len(),
-        missing_queries: missing_queries.len(),
-        ..Beir::default()
-    };
+    let mut beir =
+        Beir { missing_documents: missing_documents.len(), missing_queries: missing_queries.len(), ..Beir::default() };
     for (id, text) in &all_queries {
         match relevant.remove(id.as_str()) {
             Some(documents) => {
@@ -88,11 +85,7 @@ fn one_file(path: &Path, format: Format) -> Result<Files> {
     if !path.is_file() {
         return Err(missing(&shown, path));
     }
-    let file = DataFile {
-        path: path.to_path_buf(),
-        shown: shown.clone(),
-        format,
-    };
+    let file = DataFile { path: path.to_path_buf(), shown: shown.clone(), format };
     Ok(Files::from_iter([file]))
 }
 
@@ -141,11 +134,7 @@ fn read_documents(path: &Path, titled: bool) -> Result<Vec<(String, String)>> {
         let Some(text) = part("text")? else {
             return Err(Problem::cell(Reason::MissingColumn, "text", "missing"));
         };
-        let text = if titled {
-            format!("{title} {text}").trim().to_owned()
-        } else {
-            text.to_owned()
-        };
+        let text = if titled { format!("{title} {text}").trim().to_owned() } else { text.to_owned() };
         Ok((id, text))
     })?;
     if rows.is_empty() {

@@ -118,10 +118,7 @@ impl DataReport {
         let name = self.name.as_deref().map(|n| format!("{n}: ")).unwrap_or_default();
         let cached = if self.from_cache { " (tokenised before)" } else { "" };
         let (rows, tokens) = (thousands(self.rows_used), thousands(self.total_tokens));
-        let mut lines = vec![format!(
-            "{name}{rows} rows, {tokens} tokens from {}{cached}",
-            files.describe()
-        )];
+        let mut lines = vec![format!("{name}{rows} rows, {tokens} tokens from {}{cached}", files.describe())];
         for skipped in &self.skipped {
             let first = skipped.examples.first().map(|e| format!(", first {}", e.show(files))).unwrap_or_default();
             lines.push(format!("left out: {} rows ({}){first}", thousands(skipped.rows), skipped.reason.name()));
@@ -144,11 +141,8 @@ impl DataReport {
         }
         if let Some(label) = &self.label {
             let LabelReport { column, kind, .. } = label;
-            let classes = if label.classes.is_empty() {
-                String::new()
-            } else {
-                format!(", {} different", label.classes.len())
-            };
+            let classes =
+                if label.classes.is_empty() { String::new() } else { format!(", {} different", label.classes.len()) };
             lines.push(format!(
                 "label `{column}`: {kind}, {} to {}, mean {:.3}{classes}",
                 label.min, label.max, label.mean
@@ -181,20 +175,12 @@ const NAMED: usize = 5;
 
 impl BadRows {
     pub(super) fn new(on_bad_row: OnBadRow) -> Self {
-        Self {
-            on_bad_row,
-            by_reason: BTreeMap::new(),
-            first: Vec::new(),
-            total: 0,
-        }
+        Self { on_bad_row, by_reason: BTreeMap::new(), first: Vec::new(), total: 0 }
     }
 
     pub(super) fn add(&mut self, place: Place, problem: &Problem) {
         let column = problem.column.as_ref().map(|c| format!(", column `{c}`")).unwrap_or_default();
-        let example = Example {
-            place,
-            text: format!("{column}: {}", problem.text),
-        };
+        let example = Example { place, text: format!("{column}: {}", problem.text) };
         self.total += 1;
         let (count, examples) = self.by_reason.entry(problem.reason).or_default();
         *count += 1;
@@ -223,11 +209,7 @@ impl BadRows {
             return Err(Error::data(only.clone()).with_hint(HINT.replace("them", "it")));
         }
         let (total, of) = (thousands(self.total), thousands(rows_read));
-        let more = if self.total as usize > shown.len() {
-            "\n  …"
-        } else {
-            ""
-        };
+        let more = if self.total as usize > shown.len() { "\n  …" } else { "" };
         let text =
             format!("{total} of {of} rows in {} cannot be used:\n  {}{more}", files.describe(), shown.join("\n  "));
         Err(Error::data(text).with_hint(HINT))

@@ -79,10 +79,7 @@ pub fn read_table(spec: &DatasetSpec, base_dir: &Path) -> Result<Table> {
         };
         rows_read += 1;
         let typed = files.get(place.file as usize).is_none_or(|f| f.format.is_typed());
-        match cells
-            .and_then(|cells| roles.check(cells, typed))
-            .and_then(|row| same_width(row, &mut width, &roles))
-        {
+        match cells.and_then(|cells| roles.check(cells, typed)).and_then(|row| same_width(row, &mut width, &roles)) {
             Ok(row) => {
                 places.push(place);
                 read.push(row.label);
@@ -97,20 +94,8 @@ pub fn read_table(spec: &DatasetSpec, base_dir: &Path) -> Result<Table> {
     if places.is_empty() {
         return Err(Error::data(format!("no usable rows in {}", files.describe())));
     }
-    let (labels, classes) = if roles.label.is_some() {
-        collect(read, spec.needs)
-    } else {
-        (None, Vec::new())
-    };
-    Ok(Table {
-        names: roles.inputs,
-        columns,
-        labels,
-        classes,
-        places,
-        files,
-        skipped,
-    })
+    let (labels, classes) = if roles.label.is_some() { collect(read, spec.needs) } else { (None, Vec::new()) };
+    Ok(Table { names: roles.inputs, columns, labels, classes, places, files, skipped })
 }
 
 fn same_width(
@@ -118,11 +103,7 @@ fn same_width(
     width: &mut Option<usize>,
     roles: &Roles,
 ) -> Result<super::columns::Usable, Problem> {
-    let has = if let Label::List(list) = &row.label {
-        list.len()
-    } else {
-        0
-    };
+    let has = if let Label::List(list) = &row.label { list.len() } else { 0 };
     let wanted = *width.get_or_insert(has);
     if wanted == has {
         return Ok(row);
@@ -144,11 +125,7 @@ fn collect(labels: Vec<Label>, needs: LabelKind) -> (Option<Labels>, Vec<String>
     if !classes.is_empty() {
         let number: HashMap<&str, i64> = classes.iter().enumerate().map(|(i, n)| (n.as_str(), i as i64)).collect();
         let of = |l: &Label| {
-            if let Label::Name(name) = l {
-                number.get(name.as_str()).copied()
-            } else {
-                None
-            }
+            if let Label::Name(name) = l { number.get(name.as_str()).copied() } else { None }
         };
         return (Some(Labels::Int(labels.iter().filter_map(of).collect())), classes);
     }
@@ -156,23 +133,13 @@ fn collect(labels: Vec<Label>, needs: LabelKind) -> (Option<Labels>, Vec<String>
         let width = first.len();
         let data = labels
             .iter()
-            .flat_map(|l| {
-                if let Label::List(list) = l {
-                    list.as_slice()
-                } else {
-                    &[]
-                }
-            })
+            .flat_map(|l| if let Label::List(list) = l { list.as_slice() } else { &[] })
             .map(|x| *x as f32)
             .collect();
         return (Some(Labels::Matrix { width, data }), classes);
     }
     let number = |l: &Label| {
-        if let Label::Number(x, integer) = l {
-            Some((*x, *integer))
-        } else {
-            None
-        }
+        if let Label::Number(x, integer) = l { Some((*x, *integer)) } else { None }
     };
     let numbers: Vec<(f64, bool)> = labels.iter().filter_map(number).collect();
     let integers = needs == LabelKind::Int || (needs == LabelKind::Any && numbers.iter().all(|n| n.1));

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::metrics::correlation::{pearson, spearman};
 use super::shared::{self, prefixed};
-use super::{DataKind, EvaluationData, Evaluator, FromData};
+use super::{DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData};
 use crate::error::{Error, Result};
 use crate::flow::{Card, Encode, EncodeOptions, LabelKind, Metrics};
 use crate::scoring::{Similarity, blocks};
@@ -43,6 +43,35 @@ impl Settings for EmbeddingSimilaritySettings {
         shared::check_truncate_dim(self.truncate_dim)?;
         let named = self.similarity_fn_names.as_deref();
         shared::check_main(("similarity_fn_names", named), ("main_similarity", self.main_similarity))
+    }
+}
+
+impl EmbeddingSimilaritySettings {
+    fn similarities(&self, model: &str) -> Result<Vec<Similarity>> {
+        let named = self.similarity_fn_names.as_deref();
+        shared::similarities(named, self.main_similarity, model)
+    }
+}
+
+impl EvaluatorSettings for EmbeddingSimilaritySettings {
+    fn primary_key(&self, similarity_fn_name: &str) -> String {
+        let key = match (self.main_similarity, self.similarities(similarity_fn_name).as_deref()) {
+            (Some(main), _) => format!("spearman_{main}"),
+            (None, Ok([one])) => format!("spearman_{one}"),
+            (None, Ok(_)) => "spearman_max".to_owned(),
+            (None, Err(_)) => format!("spearman_{similarity_fn_name}"),
+        };
+        prefixed(&self.name, &key)
+    }
+
+    fn keys(&self, similarity_fn_name: &str) -> Vec<String> {
+        let similarities = self.similarities(similarity_fn_name).unwrap_or_default();
+        let mut names: Vec<&str> = similarities.iter().map(|s| s.name()).collect();
+        if names.len() > 1 {
+            names.push("max");
+        }
+        let keys = names.iter().flat_map(|n| [format!("pearson_{n}"), format!("spearman_{n}")]);
+        keys.map(|key| prefixed(&self.name, &key)).collect()
     }
 }
 
@@ -84,17 +113,7 @@ impl EmbeddingSimilarityEvaluator {
         if let Some(row) = scores.iter().position(|score| !score.is_finite()) {
             return Err(Error::data(format!("row {}: `score` is not a finite number", row + 1)));
         }
-        Ok(Self {
-            settings,
-            sentences1,
-            sentences2,
-            scores,
-        })
-    }
-
-    fn similarities(&self, model: &str) -> Result<Vec<Similarity>> {
-        let named = self.settings.similarity_fn_names.as_deref();
-        shared::similarities(named, self.settings.main_similarity, model)
+        Ok(Self { settings, sentences1, sentences2, scores })
     }
 }
 
@@ -108,11 +127,8 @@ impl Evaluator for EmbeddingSimilarityEvaluator {
     }
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
-        let similarities = self.similarities(model.similarity_fn_name())?;
-        let options = EncodeOptions {
-            truncate_dim: self.settings.truncate_dim,
-            ..Default::default()
-        };
+        let similarities = self.settings.similarities(model.similarity_fn_name())?;
+        let options = EncodeOptions { truncate_dim: self.settings.truncate_dim, ..Default::default() };
         let encode = |sentences: &[String]| {
             let texts: Vec<&str> = sentences.iter().map(String::as_str).collect();
             shared::encode(model, &texts, &options)
@@ -120,17 +136,11 @@ impl Evaluator for EmbeddingSimilarityEvaluator {
         let (first, second) = (encode(&self.sentences1)?, encode(&self.sentences2)?);
 
         let name = self.name();
-        let mut metrics = Metrics {
-            primary: self.primary_key(model.similarity_fn_name()),
-            ..Default::default()
-        };
+        let mut metrics = Metrics { primary: self.primary_key(model.similarity_fn_name()), ..Default::default() };
         let mut best = [f64::NAN; 2];
         for similarity in &similarities {
             let scores: Vec<f64> = blocks::pairwise(*similarity, &first, &second).into_iter().map(f64::from).collect();
-            let values = [
-                ("pearson", pearson(&self.scores, &scores)),
-                ("spearman", spearman(&self.scores, &scores)),
-            ];
+            let values = [("pearson", pearson(&self.scores, &scores)), ("spearman", spearman(&self.scores, &scores))];
             for ((metric, value), best) in values.into_iter().zip(&mut best) {
                 metrics.push(prefixed(name, &format!("{metric}_{similarity}")), value);
                 // `max` prefers the number to NaN.
@@ -145,23 +155,11 @@ impl Evaluator for EmbeddingSimilarityEvaluator {
     }
 
     fn primary_key(&self, similarity_fn_name: &str) -> String {
-        let key = match (self.settings.main_similarity, self.similarities(similarity_fn_name).as_deref()) {
-            (Some(main), _) => format!("spearman_{main}"),
-            (None, Ok([one])) => format!("spearman_{one}"),
-            (None, Ok(_)) => "spearman_max".to_owned(),
-            (None, Err(_)) => format!("spearman_{similarity_fn_name}"),
-        };
-        prefixed(self.name(), &key)
+        self.settings.primary_key(similarity_fn_name)
     }
 
     fn keys(&self, similarity_fn_name: &str) -> Vec<String> {
-        let similarities = self.similarities(similarity_fn_name).unwrap_or_default();
-        let mut names: Vec<&str> = similarities.iter().map(|s| s.name()).collect();
-        if names.len() > 1 {
-            names.push("max");
-        }
-        let keys = names.iter().flat_map(|n| [format!("pearson_{n}"), format!("spearman_{n}")]);
-        keys.map(|key| prefixed(self.name(), &key)).collect()
+        self.settings.keys(similarity_fn_name)
     }
 
     fn config(&self) -> serde_json::Value {
@@ -176,11 +174,9 @@ impl FromData for EmbeddingSimilarityEvaluator {
 
     fn from_data(settings: Self::Settings, data: EvaluationData) -> Option<Result<Self>> {
         match data {
-            EvaluationData::ScoredPairs {
-                sentences1,
-                sentences2,
-                scores,
-            } => Some(Self::new(sentences1, sentences2, scores, settings)),
+            EvaluationData::ScoredPairs { sentences1, sentences2, scores } => {
+                Some(Self::new(sentences1, sentences2, scores, settings))
+            }
             _ => None,
         }
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::metrics::ranking;
 use super::shared::{self, DOCUMENT_ROLES, QUERY_ROLES, prefixed};
-use super::{DataKind, EvaluationData, Evaluator, FromData};
+use super::{DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData};
 use crate::error::{Error, Result};
 use crate::flow::{Card, Encode, EncodeOptions, LabelKind, Metrics};
 use crate::scoring::Similarity;
@@ -114,6 +114,36 @@ impl InformationRetrievalSettings {
         ]
         .concat()
     }
+
+    fn similarities(&self, model: &str) -> Result<Vec<Similarity>> {
+        let named = self.score_functions.as_deref();
+        shared::similarities(named, self.main_score_function, model)
+    }
+
+    fn key(&self, similarity: &str, metric: &str, k: usize) -> String {
+        prefixed(&self.name, &format!("{similarity}_{metric}@{k}"))
+    }
+
+    fn ndcg_key(&self, similarity: &str) -> String {
+        self.key(similarity, "ndcg", self.ndcg_at_k.iter().copied().max().unwrap_or_default())
+    }
+}
+
+impl EvaluatorSettings for InformationRetrievalSettings {
+    fn primary_key(&self, similarity_fn_name: &str) -> String {
+        let similarities = self.similarities(similarity_fn_name).unwrap_or_default();
+        let first = similarities.iter().map(|similarity| similarity.name()).min();
+        self.ndcg_key(self.main_score_function.map(Similarity::name).or(first).unwrap_or(similarity_fn_name))
+    }
+
+    fn keys(&self, similarity_fn_name: &str) -> Vec<String> {
+        let similarities = self.similarities(similarity_fn_name).unwrap_or_default();
+        let metrics = self.metrics();
+        similarities
+            .iter()
+            .flat_map(|similarity| metrics.iter().map(|(metric, k)| self.key(similarity.name(), metric.name(), *k)))
+            .collect()
+    }
 }
 
 impl Settings for InformationRetrievalSettings {
@@ -128,17 +158,12 @@ impl Settings for InformationRetrievalSettings {
         if self.ndcg_at_k.is_empty() {
             return Err(Error::usage("`ndcg_at_k` must not be empty: its largest number makes the primary metric"));
         }
-        for (text, name) in [
-            ("query_prompt", &self.query_prompt_name),
-            ("corpus_prompt", &self.corpus_prompt_name),
+        for (key, text, name) in [
+            ("query_prompt", &self.query_prompt, &self.query_prompt_name),
+            ("corpus_prompt", &self.corpus_prompt, &self.corpus_prompt_name),
         ] {
-            let given = if text == "query_prompt" {
-                &self.query_prompt
-            } else {
-                &self.corpus_prompt
-            };
-            if given.is_some() && name.is_some() {
-                return Err(Error::usage(format!("`{text}` and `{text}_name` exclude each other")));
+            if text.is_some() && name.is_some() {
+                return Err(Error::usage(format!("`{key}` and `{key}_name` exclude each other")));
             }
         }
         let named = self.score_functions.as_deref();
@@ -252,11 +277,7 @@ impl InformationRetrievalEvaluator {
             };
             let mut found: Vec<u32> = documents.iter().filter_map(|id| by_id.get(id.as_str()).copied()).collect();
             found.sort_unstable();
-            kept.push(Query {
-                text: text.clone(),
-                relevant: found,
-                total: documents.len(),
-            });
+            kept.push(Query { text: text.clone(), relevant: found, total: documents.len() });
         }
         if kept.is_empty() {
             return Err(Error::data(format!("none of the {} queries has a relevant document", queries.len()))
@@ -270,13 +291,7 @@ impl InformationRetrievalEvaluator {
             .with_hint("the document ids of the relevance judgements must be those of the corpus"));
         }
         let documents = corpus.into_iter().map(|(_, text)| text).collect();
-        Ok(Self {
-            settings,
-            queries: kept,
-            documents,
-            ranks,
-            best: OnceLock::new(),
-        })
+        Ok(Self { settings, queries: kept, documents, ranks, best: OnceLock::new() })
     }
 
     /// How many queries are evaluated: those with relevant documents.
@@ -297,19 +312,6 @@ impl InformationRetrievalEvaluator {
         self.queries.iter().map(|query| query.total - query.relevant.len()).sum()
     }
 
-    fn similarities(&self, model: &str) -> Result<Vec<Similarity>> {
-        let named = self.settings.score_functions.as_deref();
-        shared::similarities(named, self.settings.main_score_function, model)
-    }
-
-    fn key(&self, similarity: &str, metric: &str, k: usize) -> String {
-        prefixed(self.name(), &format!("{similarity}_{metric}@{k}"))
-    }
-
-    fn ndcg_key(&self, similarity: &str) -> String {
-        self.key(similarity, "ndcg", self.settings.ndcg_at_k.iter().copied().max().unwrap_or_default())
-    }
-
     /// The best documents of each query, by similarity function.
     fn search(&self, model: &dyn Encode, similarities: &[Similarity]) -> Result<Vec<Vec<Vec<Hit>>>> {
         let settings = &self.settings;
@@ -326,12 +328,7 @@ impl InformationRetrievalEvaluator {
         let texts: Vec<&str> = self.queries.iter().map(|query| query.text.as_str()).collect();
         let queries = shared::encode(model, &texts, &for_queries)?;
         let dim = queries.dim();
-        let k = settings
-            .cut_offs()
-            .iter()
-            .flat_map(|(_, cut_offs)| cut_offs.iter().copied())
-            .max()
-            .unwrap_or_default();
+        let k = settings.cut_offs().iter().flat_map(|(_, cut_offs)| cut_offs.iter().copied()).max().unwrap_or_default();
         let mut searches: Vec<Search> =
             similarities.iter().map(|similarity| Search::new(*similarity, queries.clone(), k)).collect();
         drop(queries);
@@ -363,7 +360,7 @@ impl Evaluator for InformationRetrievalEvaluator {
     }
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
-        let similarities = self.similarities(model.similarity_fn_name())?;
+        let similarities = self.settings.similarities(model.similarity_fn_name())?;
         let metrics = self.settings.metrics();
         let mut result = Metrics::default();
         for (similarity, hits) in similarities.iter().zip(self.search(model, &similarities)?) {
@@ -380,13 +377,14 @@ impl Evaluator for InformationRetrievalEvaluator {
             for (column, (metric, k)) in metrics.iter().enumerate() {
                 // Summed in the order of the queries, so that the number of threads does not matter.
                 let sum: f64 = values.iter().map(|row| row[column]).sum();
-                result.push(self.key(similarity.name(), metric.name(), *k), sum / values.len() as f64);
+                result.push(self.settings.key(similarity.name(), metric.name(), *k), sum / values.len() as f64);
             }
         }
         if self.settings.main_score_function.is_none() && similarities.len() > 1 {
             let mut names = similarities.clone();
             names.sort_by_key(|similarity| similarity.name());
-            let score = |similarity: &Similarity| result.get(&self.ndcg_key(similarity.name())).unwrap_or(f64::NAN);
+            let score =
+                |similarity: &Similarity| result.get(&self.settings.ndcg_key(similarity.name())).unwrap_or(f64::NAN);
             // The first by name among equals.
             let best = names.iter().copied().reduce(|best, next| if score(&next) > score(&best) { next } else { best });
             if let Some(best) = best {
@@ -398,21 +396,14 @@ impl Evaluator for InformationRetrievalEvaluator {
     }
 
     fn primary_key(&self, similarity_fn_name: &str) -> String {
-        if let Some(similarity) = self.settings.main_score_function.or(self.best.get().copied()) {
-            return self.ndcg_key(similarity.name());
+        match self.best.get() {
+            Some(best) => self.settings.ndcg_key(best.name()),
+            None => self.settings.primary_key(similarity_fn_name),
         }
-        let similarities = self.similarities(similarity_fn_name).unwrap_or_default();
-        let first = similarities.iter().map(|similarity| similarity.name()).min();
-        self.ndcg_key(first.unwrap_or(similarity_fn_name))
     }
 
     fn keys(&self, similarity_fn_name: &str) -> Vec<String> {
-        let similarities = self.similarities(similarity_fn_name).unwrap_or_default();
-        let metrics = self.settings.metrics();
-        similarities
-            .iter()
-            .flat_map(|similarity| metrics.iter().map(|(metric, k)| self.key(similarity.name(), metric.name(), *k)))
-            .collect()
+        self.settings.keys(similarity_fn_name)
     }
 
     fn config(&self) -> serde_json::Value {
@@ -427,11 +418,9 @@ impl FromData for InformationRetrievalEvaluator {
 
     fn from_data(settings: Self::Settings, data: EvaluationData) -> Option<Result<Self>> {
         match data {
-            EvaluationData::Retrieval {
-                queries,
-                corpus,
-                relevant,
-            } => Some(Self::new(queries, corpus, relevant, settings)),
+            EvaluationData::Retrieval { queries, corpus, relevant } => {
+                Some(Self::new(queries, corpus, relevant, settings))
+            }
             _ => None,
         }
     }

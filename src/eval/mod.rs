@@ -80,17 +80,9 @@ pub enum EvaluationData {
         relevant: HashMap<String, HashSet<String>>,
     },
     /// For [`DataKind::ScoredPairs`]: three columns of equal length.
-    ScoredPairs {
-        sentences1: Vec<String>,
-        sentences2: Vec<String>,
-        scores: Vec<f64>,
-    },
+    ScoredPairs { sentences1: Vec<String>, sentences2: Vec<String>, scores: Vec<f64> },
     /// For [`DataKind::Triplets`]: three columns of equal length.
-    Triplets {
-        anchors: Vec<String>,
-        positives: Vec<String>,
-        negatives: Vec<String>,
-    },
+    Triplets { anchors: Vec<String>, positives: Vec<String>, negatives: Vec<String> },
 }
 
 impl EvaluationData {
@@ -105,10 +97,19 @@ impl EvaluationData {
     }
 }
 
+/// Settings of an evaluator, from which its keys follow before there is any data.
+pub trait EvaluatorSettings: Settings {
+    /// As [`Evaluator::primary_key`].
+    fn primary_key(&self, similarity_fn_name: &str) -> String;
+
+    /// As [`Evaluator::keys`].
+    fn keys(&self, similarity_fn_name: &str) -> Vec<String>;
+}
+
 /// An evaluator that is made of settings and data.
 pub trait FromData: Evaluator + Sized + 'static {
     /// What a recipe may set.
-    type Settings: Settings;
+    type Settings: EvaluatorSettings;
     /// The catalogue entry.
     const CARD: &'static Card;
     /// What it reads.
@@ -118,7 +119,29 @@ pub trait FromData: Evaluator + Sized + 'static {
     fn from_data(settings: Self::Settings, data: EvaluationData) -> Option<Result<Self>>;
 }
 
+type Read = fn(&Map<String, Value>) -> Result<Box<dyn Keyed>>;
 type Build = fn(&Map<String, Value>, EvaluationData) -> Result<Box<dyn Evaluator>>;
+
+/// [`EvaluatorSettings`] of any type.
+trait Keyed {
+    fn json(&self) -> Value;
+    fn primary_key(&self, similarity_fn_name: &str) -> String;
+    fn keys(&self, similarity_fn_name: &str) -> Vec<String>;
+}
+
+impl<T: EvaluatorSettings> Keyed for T {
+    fn json(&self) -> Value {
+        self.to_json()
+    }
+
+    fn primary_key(&self, similarity_fn_name: &str) -> String {
+        EvaluatorSettings::primary_key(self, similarity_fn_name)
+    }
+
+    fn keys(&self, similarity_fn_name: &str) -> Vec<String> {
+        EvaluatorSettings::keys(self, similarity_fn_name)
+    }
+}
 
 /// What the registry keeps of an evaluator.
 #[derive(Debug, Clone, Copy)]
@@ -131,7 +154,7 @@ pub struct Entry {
     pub defaults: fn() -> Value,
     /// The JSON schema of its settings.
     pub schema: fn() -> schemars::Schema,
-    check: fn(&Map<String, Value>) -> Result<()>,
+    read: Read,
     build: Build,
 }
 
@@ -144,7 +167,7 @@ impl Entry {
             data: T::DATA,
             defaults: || T::Settings::default().to_json(),
             schema: || schemars::schema_for!(T::Settings),
-            check: |settings| registry::read_settings::<T::Settings>(T::CARD.name, settings).map(drop),
+            read: |settings| Ok(Box::new(registry::read_settings::<T::Settings>(T::CARD.name, settings)?)),
             build: |settings, data| {
                 let settings = registry::read_settings(T::CARD.name, settings)?;
                 let kind = data.kind();
@@ -156,12 +179,31 @@ impl Entry {
         }
     }
 
-    /// Checks settings before any data is read.
+    /// Checks settings before any data is read, and fills in the defaults.
     ///
     /// # Errors
     /// [`Error::Usage`] naming the evaluator and the key.
-    pub fn check(&self, settings: &Map<String, Value>) -> Result<()> {
-        (self.check)(settings)
+    pub fn settings(&self, settings: &Map<String, Value>) -> Result<Map<String, Value>> {
+        match (self.read)(settings)?.json() {
+            Value::Object(settings) => Ok(settings),
+            other => Err(Error::Internal(format!("settings of `{}` are {other}", self.card.name))),
+        }
+    }
+
+    /// The key of the primary metric, known from the settings alone.
+    ///
+    /// # Errors
+    /// As [`Self::settings`].
+    pub fn primary_key(&self, settings: &Map<String, Value>, similarity_fn_name: &str) -> Result<String> {
+        Ok((self.read)(settings)?.primary_key(similarity_fn_name))
+    }
+
+    /// All keys there will be, known from the settings alone.
+    ///
+    /// # Errors
+    /// As [`Self::settings`].
+    pub fn keys(&self, settings: &Map<String, Value>, similarity_fn_name: &str) -> Result<Vec<String>> {
+        Ok((self.read)(settings)?.keys(similarity_fn_name))
     }
 
     /// The evaluator with settings and data.
@@ -212,11 +254,7 @@ pub fn cards() -> impl Iterator<Item = &'static Card> + Clone {
 /// A metric's key as the trainer logs it and `metric_for_best_model` names it: with `eval_` in front, once.
 #[must_use]
 pub fn trainer_key(key: &str) -> String {
-    if key.starts_with("eval_") {
-        key.to_owned()
-    } else {
-        format!("eval_{key}")
-    }
+    if key.starts_with("eval_") { key.to_owned() } else { format!("eval_{key}") }
 }
 
 /// Whether `score` is better than the best so far, larger being better.

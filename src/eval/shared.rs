@@ -7,11 +7,7 @@ use crate::scoring::Similarity;
 /// `key` with the evaluator's name in front, if it has one.
 #[must_use]
 pub fn prefixed(name: &str, key: &str) -> String {
-    if name.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{name}_{key}")
-    }
+    if name.is_empty() { key.to_owned() } else { format!("{name}_{key}") }
 }
 
 /// Each item once, in the order they came.
@@ -84,12 +80,12 @@ pub fn check_columns(columns: &[(&str, usize)]) -> Result<()> {
 pub fn prompt(model: &dyn Encode, given: Option<&str>, name: Option<&str>, roles: &[&str]) -> Result<Option<String>> {
     match (given, name) {
         (Some(given), _) => Ok(Some(given.to_owned())),
-        (None, Some(name)) => match model.prompt(name) {
+        (None, Some(name)) => match model.named_prompt(name) {
             Some(prompt) => Ok(Some(prompt)),
             None => Err(Error::usage(format!("the model has no prompt `{name}`"))
                 .with_hint("give the text itself as a prompt instead of a prompt's name")),
         },
-        (None, None) => Ok(roles.iter().find_map(|role| model.prompt(role))),
+        (None, None) => Ok(roles.iter().find_map(|role| model.named_prompt(role))),
     }
 }
 

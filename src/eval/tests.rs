@@ -24,14 +24,10 @@ impl Encode for Numbers {
     }
 
     fn similarity_fn_name(&self) -> &str {
-        if self.similarity.is_empty() {
-            "cosine"
-        } else {
-            self.similarity
-        }
+        if self.similarity.is_empty() { "cosine" } else { self.similarity }
     }
 
-    fn prompt(&self, name: &str) -> Option<String> {
+    fn named_prompt(&self, name: &str) -> Option<String> {
         self.prompts.get(name).map(|prompt| (*prompt).to_owned())
     }
 }
@@ -76,10 +72,7 @@ fn retrieval_breaks_ties_by_id() {
     assert_eq!(metrics.primary, "dev_cosine_ndcg@10");
     // Queries at once, then the corpus by chunks.
     assert_eq!(model.calls.borrow().iter().map(|call| call.0).collect::<Vec<_>>(), [2, 1, 1, 1, 1]);
-    let dot = Numbers {
-        similarity: "dot",
-        ..Default::default()
-    };
+    let dot = Numbers { similarity: "dot", ..Default::default() };
     assert_eq!(evaluator.evaluate(&dot).unwrap().primary, "dev_dot_ndcg@10");
 }
 
@@ -135,10 +128,7 @@ fn pairs(scores: &[f64]) -> EvaluationData {
 fn correlations_without_variance_are_nan_and_improve_on_nothing() {
     let evaluate = |scores: &[f64]| {
         let settings = json!({"name": "sts", "similarity_fn_names": ["cosine", "dot"]});
-        made("EmbeddingSimilarityEvaluator", settings, pairs(scores))
-            .unwrap()
-            .evaluate(&Numbers::default())
-            .unwrap()
+        made("EmbeddingSimilarityEvaluator", settings, pairs(scores)).unwrap().evaluate(&Numbers::default()).unwrap()
     };
     let metrics = evaluate(&[5.0, 3.0, 0.0]);
     assert!((metrics.get("sts_spearman_cosine").unwrap() - 1.0).abs() < 1e-12);
@@ -157,10 +147,8 @@ fn embeddings_that_are_not_finite_are_refused() {
         sentences2: texts(&["1 0", "1 1"]),
         scores: vec![0.0, 1.0],
     };
-    let error = made("EmbeddingSimilarityEvaluator", json!({}), data)
-        .unwrap()
-        .evaluate(&Numbers::default())
-        .unwrap_err();
+    let error =
+        made("EmbeddingSimilarityEvaluator", json!({}), data).unwrap().evaluate(&Numbers::default()).unwrap_err();
     assert_eq!(error.to_string(), "the model's embedding of `NaN 0` has values that are not finite");
     assert_eq!(error.kind(), Kind::Failed);
 }
@@ -193,16 +181,8 @@ fn margins_are_a_number_or_a_table() {
 fn settings_are_checked_before_data() {
     for (name, settings, part) in [
         ("InformationRetrievalEvaluator", json!({"ndcg_at_k": []}), "`ndcg_at_k` must not be empty"),
-        (
-            "InformationRetrievalEvaluator",
-            json!({"map_at_k": [0]}),
-            "`map_at_k` must hold numbers of at least 1",
-        ),
-        (
-            "InformationRetrievalEvaluator",
-            json!({"corpus_chunk_size": 0}),
-            "`corpus_chunk_size` must be at least 1",
-        ),
+        ("InformationRetrievalEvaluator", json!({"map_at_k": [0]}), "`map_at_k` must hold numbers of at least 1"),
+        ("InformationRetrievalEvaluator", json!({"corpus_chunk_size": 0}), "`corpus_chunk_size` must be at least 1"),
         ("InformationRetrievalEvaluator", json!({"truncate_dim": 0}), "`truncate_dim` must be at least 1"),
         ("InformationRetrievalEvaluator", json!({"mrr_at": [10]}), "has no setting `mrr_at`"),
         (
@@ -210,15 +190,11 @@ fn settings_are_checked_before_data() {
             json!({"score_functions": ["dot"], "main_score_function": "cosine"}),
             "`main_score_function` is `cosine`, which is not among `score_functions`",
         ),
-        (
-            "InformationRetrievalEvaluator",
-            json!({"query_prompt": "a", "query_prompt_name": "b"}),
-            "exclude each other",
-        ),
+        ("InformationRetrievalEvaluator", json!({"query_prompt": "a", "query_prompt_name": "b"}), "exclude each other"),
         ("EmbeddingSimilarityEvaluator", json!({"main_similarity": "cosin"}), "setting `main_similarity`"),
         ("EmbeddingSimilarityEvaluator", json!({"precision": "int8"}), "has no setting `precision`"),
     ] {
-        let error = find(name).unwrap().check(settings.as_object().unwrap()).unwrap_err();
+        let error = find(name).unwrap().settings(settings.as_object().unwrap()).unwrap_err();
         assert!(error.to_string().contains(part), "{error}");
         assert!(error.to_string().contains(name), "{error}");
         assert_eq!(error.kind(), Kind::Usage);
@@ -226,7 +202,11 @@ fn settings_are_checked_before_data() {
     let error = find("InformationRetrieval").map(|entry| entry.data).unwrap_err();
     assert_eq!(error.hint(), Some("did you mean `InformationRetrievalEvaluator`?"));
     for entry in EVALUATORS {
-        entry.check((entry.defaults)().as_object().unwrap()).unwrap();
+        let defaults = (entry.defaults)();
+        assert_eq!(json!(entry.settings(&Map::new()).unwrap()), defaults);
+        let named = Map::from_iter([("name".to_owned(), json!("dev"))]);
+        let (primary, keys) = (entry.primary_key(&named, "dot").unwrap(), entry.keys(&named, "dot").unwrap());
+        assert!(keys.contains(&primary) && keys.iter().all(|key| key.starts_with("dev_")), "{keys:?}");
         assert!((entry.schema)().get("properties").is_some());
     }
 }
@@ -235,11 +215,7 @@ fn settings_are_checked_before_data() {
 fn data_is_checked() {
     let ir = |queries: &[(&str, &str)], corpus: &[(&str, &str)], relevant: &[(&str, &str)]| {
         let relevant = relevant.iter().map(|(q, d)| ((*q).to_owned(), HashSet::from([(*d).to_owned()]))).collect();
-        let data = EvaluationData::Retrieval {
-            queries: ids(queries),
-            corpus: ids(corpus),
-            relevant,
-        };
+        let data = EvaluationData::Retrieval { queries: ids(queries), corpus: ids(corpus), relevant };
         message(made("InformationRetrievalEvaluator", json!({}), data))
     };
     let (q, d) = ([("q", "1")], [("d", "1")]);
@@ -260,10 +236,7 @@ fn data_is_checked() {
 #[test]
 fn a_similarity_for_tokens_is_refused() {
     let evaluator = made("EmbeddingSimilarityEvaluator", json!({}), pairs(&[1.0, 2.0, 3.0])).unwrap();
-    let model = Numbers {
-        similarity: "maxsim",
-        ..Default::default()
-    };
+    let model = Numbers { similarity: "maxsim", ..Default::default() };
     assert!(evaluator.keys("maxsim").is_empty());
     let error = evaluator.evaluate(&model).unwrap_err();
     assert_eq!(error.to_string(), "the model's `similarity_fn_name`: unknown similarity function `maxsim`");

@@ -9,7 +9,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::shared::{self, DOCUMENT_ROLES, QUERY_ROLES, prefixed};
-use super::{DataKind, EvaluationData, Evaluator, FromData};
+use super::{DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData};
 use crate::error::{Error, Result};
 use crate::flow::{Card, Encode, EncodeOptions, LabelKind, Metrics};
 use crate::scoring::{Similarity, blocks};
@@ -130,6 +130,34 @@ impl Settings for TripletSettings {
     }
 }
 
+impl TripletSettings {
+    fn similarities(&self, model: &str) -> Result<Vec<Similarity>> {
+        let named = self.similarity_fn_names.as_deref();
+        shared::similarities(named, self.main_similarity_function, model)
+    }
+}
+
+impl EvaluatorSettings for TripletSettings {
+    fn primary_key(&self, similarity_fn_name: &str) -> String {
+        let key = match (self.main_similarity_function, self.similarities(similarity_fn_name).as_deref()) {
+            (Some(main), _) => format!("{main}_accuracy"),
+            (None, Ok([one])) => format!("{one}_accuracy"),
+            (None, Ok(_)) => "max_accuracy".to_owned(),
+            (None, Err(_)) => format!("{similarity_fn_name}_accuracy"),
+        };
+        prefixed(&self.name, &key)
+    }
+
+    fn keys(&self, similarity_fn_name: &str) -> Vec<String> {
+        let similarities = self.similarities(similarity_fn_name).unwrap_or_default();
+        let mut names: Vec<&str> = similarities.iter().map(|s| s.name()).collect();
+        if names.len() > 1 {
+            names.push("max");
+        }
+        names.iter().map(|n| prefixed(&self.name, &format!("{n}_accuracy"))).collect()
+    }
+}
+
 /// The share of triplets with `sim(anchor, positive) > sim(anchor, negative) + margin`.
 ///
 /// Anchors are encoded as queries, positives and negatives as documents, each with the model's prompt for it.
@@ -161,17 +189,7 @@ impl TripletEvaluator {
             ("positive", positives.len()),
             ("negative", negatives.len()),
         ])?;
-        Ok(Self {
-            settings,
-            anchors,
-            positives,
-            negatives,
-        })
-    }
-
-    fn similarities(&self, model: &str) -> Result<Vec<Similarity>> {
-        let named = self.settings.similarity_fn_names.as_deref();
-        shared::similarities(named, self.settings.main_similarity_function, model)
+        Ok(Self { settings, anchors, positives, negatives })
     }
 }
 
@@ -185,7 +203,7 @@ impl Evaluator for TripletEvaluator {
     }
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
-        let similarities = self.similarities(model.similarity_fn_name())?;
+        let similarities = self.settings.similarities(model.similarity_fn_name())?;
         let encode = |sentences: &[String], roles: &[&str]| {
             let texts: Vec<&str> = sentences.iter().map(String::as_str).collect();
             let options = EncodeOptions {
@@ -199,10 +217,7 @@ impl Evaluator for TripletEvaluator {
         let positives = encode(&self.positives, &DOCUMENT_ROLES)?;
         let negatives = encode(&self.negatives, &DOCUMENT_ROLES)?;
 
-        let mut metrics = Metrics {
-            primary: self.primary_key(model.similarity_fn_name()),
-            ..Default::default()
-        };
+        let mut metrics = Metrics { primary: self.primary_key(model.similarity_fn_name()), ..Default::default() };
         let mut best = 0.0f64;
         for similarity in &similarities {
             let margin = self.settings.margin.as_ref().map_or(0.0, |m| m.of(*similarity)) as f32;
@@ -220,22 +235,11 @@ impl Evaluator for TripletEvaluator {
     }
 
     fn primary_key(&self, similarity_fn_name: &str) -> String {
-        let key = match (self.settings.main_similarity_function, self.similarities(similarity_fn_name).as_deref()) {
-            (Some(main), _) => format!("{main}_accuracy"),
-            (None, Ok([one])) => format!("{one}_accuracy"),
-            (None, Ok(_)) => "max_accuracy".to_owned(),
-            (None, Err(_)) => format!("{similarity_fn_name}_accuracy"),
-        };
-        prefixed(self.name(), &key)
+        self.settings.primary_key(similarity_fn_name)
     }
 
     fn keys(&self, similarity_fn_name: &str) -> Vec<String> {
-        let similarities = self.similarities(similarity_fn_name).unwrap_or_default();
-        let mut names: Vec<&str> = similarities.iter().map(|s| s.name()).collect();
-        if names.len() > 1 {
-            names.push("max");
-        }
-        names.iter().map(|n| prefixed(self.name(), &format!("{n}_accuracy"))).collect()
+        self.settings.keys(similarity_fn_name)
     }
 
     fn config(&self) -> serde_json::Value {
@@ -250,11 +254,9 @@ impl FromData for TripletEvaluator {
 
     fn from_data(settings: Self::Settings, data: EvaluationData) -> Option<Result<Self>> {
         match data {
-            EvaluationData::Triplets {
-                anchors,
-                positives,
-                negatives,
-            } => Some(Self::new(anchors, positives, negatives, settings)),
+            EvaluationData::Triplets { anchors, positives, negatives } => {
+                Some(Self::new(anchors, positives, negatives, settings))
+            }
             _ => None,
         }
     }

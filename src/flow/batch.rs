@@ -26,11 +26,7 @@ impl PackedBatch {
             offsets.push(ids.len() as u32);
             prompt_lengths.push(prompt_length);
         }
-        Self {
-            ids: Arc::new(ids),
-            offsets: Arc::new(offsets),
-            prompt_lengths: Arc::new(prompt_lengths),
-        }
+        Self { ids: Arc::new(ids), offsets: Arc::new(offsets), prompt_lengths: Arc::new(prompt_lengths) }
     }
 
     /// Packs what a tokenizer returned.

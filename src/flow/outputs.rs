@@ -19,20 +19,12 @@ impl Outputs {
     /// Outputs without text ids, for tests and small uses.
     #[must_use]
     pub fn new(embeddings: Vec<Tensor>) -> Self {
-        Self {
-            embeddings,
-            text_ids: Vec::new(),
-            rng: Rng::new(0),
-        }
+        Self { embeddings, text_ids: Vec::new(), rng: Rng::new(0) }
     }
 
     /// The same batch seen through other embeddings (truncated, a layer's).
     #[must_use]
     pub fn with_embeddings(&self, embeddings: Vec<Tensor>) -> Self {
-        Self {
-            embeddings,
-            text_ids: self.text_ids.clone(),
-            rng: self.rng,
-        }
+        Self { embeddings, text_ids: self.text_ids.clone(), rng: self.rng }
     }
 }

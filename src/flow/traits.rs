@@ -53,7 +53,7 @@ pub trait Encode {
     fn similarity_fn_name(&self) -> &str;
 
     /// The prompt the model's configuration holds under `name` (`query`, `document`, ...), if it holds one.
-    fn prompt(&self, name: &str) -> Option<String> {
+    fn named_prompt(&self, name: &str) -> Option<String> {
         let _ = name;
         None
     }

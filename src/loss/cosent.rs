@@ -65,10 +65,7 @@ pub struct CoSENTLoss {
 
 impl Default for CoSENTLoss {
     fn default() -> Self {
-        Self {
-            scale: 20.0,
-            similarity_fct: Similarity::Cosine,
-        }
+        Self { scale: 20.0, similarity_fct: Similarity::Cosine }
     }
 }
 
@@ -116,10 +113,7 @@ mod tests {
         let b = Tensor::new(&[[1.0f64, 0.0], [0.0, 1.0]], &device).unwrap();
         let outputs = Outputs::new(vec![a, b]);
         let value = |labels: Vec<f32>| {
-            let loss = CoSENTLoss {
-                scale: 2.0,
-                ..Default::default()
-            };
+            let loss = CoSENTLoss { scale: 2.0, ..Default::default() };
             loss.compute(&outputs, Some(&Labels::Float(labels))).unwrap().to_scalar::<f64>().unwrap()
         };
         // Cosines 1 and 0: in the right order, in the wrong order, without an order.
@@ -132,10 +126,7 @@ mod tests {
     fn gradient() {
         let labels = Labels::Float(vec![0.1, 0.9, 0.4, 0.4]);
         for similarity_fct in Similarity::ALL {
-            let loss = CoSENTLoss {
-                scale: 3.0,
-                similarity_fct,
-            };
+            let loss = CoSENTLoss { scale: 3.0, similarity_fct };
             check_gradient(&loss, &random_columns(2, 4, 5, 1), Some(&labels));
         }
     }
@@ -150,10 +141,7 @@ mod tests {
             message(Some(Labels::Float(vec![1.0]))),
             "`CoSENTLoss` takes a score a row, the batch has 3 rows and 1 labels"
         );
-        let matrix = Labels::Matrix {
-            width: 2,
-            data: vec![0.0; 6],
-        };
+        let matrix = Labels::Matrix { width: 2, data: vec![0.0; 6] };
         assert_eq!(message(Some(matrix)), "`CoSENTLoss` takes a score a row, the labels are lists of 2");
         let outputs = Outputs::new(random_columns(3, 3, 4, 2));
         let error = CoSENTLoss::default().compute(&outputs, None).unwrap_err();

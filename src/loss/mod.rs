@@ -115,6 +115,32 @@ pub fn build(name: &str, settings: &Map<String, Value>) -> Result<Box<dyn Loss>>
     Ok(loss)
 }
 
+/// The settings of the loss called `name`, checked and with its defaults filled in, in the form [`build`] takes.
+///
+/// # Errors
+/// As [`build`].
+pub fn settings(name: &str, settings: &Map<String, Value>) -> Result<Map<String, Value>> {
+    let mut full = object(build(name, settings)?.config());
+    let around = WRAPPERS.iter().filter(|wrapper| wrapper.name() != name && settings.contains_key(wrapper.key));
+    let around: Vec<_> = around.collect();
+    // A wrapper's own table is taken off the outermost first.
+    let mut tables = Vec::new();
+    for wrapper in around.into_iter().rev() {
+        let inner = full.shift_remove("loss").map(object).unwrap_or_default();
+        tables.push((wrapper.key.to_owned(), Value::Object(std::mem::replace(&mut full, inner))));
+        full.shift_remove("name");
+    }
+    full.extend(tables.into_iter().rev());
+    Ok(full)
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
 fn no_inner(name: &str) -> Error {
     Error::usage(format!("`{name}` needs the loss it wraps"))
         .with_hint("name it: `loss = { name = \"MultipleNegativesRankingLoss\" }`")

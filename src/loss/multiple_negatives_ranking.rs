@@ -228,10 +228,7 @@ impl Loss for MultipleNegativesRankingLoss {
 
     fn check_dim(&self, _dim: usize) -> Result<Vec<String>> {
         if self.hardness_mode.is_some() && self.hardness_strength == 0.0 {
-            return Ok(vec![format!(
-                "`{}`: `hardness_mode` has no effect while `hardness_strength` is 0",
-                CARD.name
-            )]);
+            return Ok(vec![format!("`{}`: `hardness_mode` has no effect while `hardness_strength` is 0", CARD.name)]);
         }
         Ok(Vec::new())
     }

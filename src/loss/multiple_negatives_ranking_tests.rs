@@ -11,13 +11,7 @@ fn uniform_scores_give_the_log_of_the_candidates() {
     let same = Tensor::ones((4, 3), candle_core::DType::F64, &candle_core::Device::Cpu).unwrap();
     let outputs = Outputs::new(vec![same; 3]);
     let with = |directions: &[Direction]| {
-        value(
-            &MultipleNegativesRankingLoss {
-                directions: directions.to_vec(),
-                ..Default::default()
-            },
-            &outputs,
-        )
+        value(&MultipleNegativesRankingLoss { directions: directions.to_vec(), ..Default::default() }, &outputs)
     };
     // 8 documents; 3 other queries; 4 queries; 6 documents of other rows.
     assert!((with(&[Direction::QueryToDoc]) - 8f64.ln()).abs() < 1e-12);
@@ -35,12 +29,7 @@ fn uniform_scores_give_the_log_of_the_candidates() {
 fn gradient() {
     for similarity_fct in Similarity::ALL {
         for directions in [vec![Direction::QueryToDoc], Direction::ALL.to_vec()] {
-            let loss = MultipleNegativesRankingLoss {
-                scale: 2.0,
-                similarity_fct,
-                directions,
-                ..Default::default()
-            };
+            let loss = MultipleNegativesRankingLoss { scale: 2.0, similarity_fct, directions, ..Default::default() };
             check_gradient(&loss, &random_columns(3, 4, 5, 7), None);
         }
     }
@@ -73,10 +62,7 @@ fn hardness_makes_negatives_heavier_without_a_gradient_of_its_own() {
         with(Some(HardnessMode::AllNegatives), 5.0),
     );
     assert!(batch != plain && own != plain && all != batch && all != own);
-    let warned = MultipleNegativesRankingLoss {
-        hardness_mode: Some(HardnessMode::AllNegatives),
-        ..Default::default()
-    };
+    let warned = MultipleNegativesRankingLoss { hardness_mode: Some(HardnessMode::AllNegatives), ..Default::default() };
     assert_eq!(warned.check_dim(5).unwrap().len(), 1);
 }
 
@@ -94,11 +80,8 @@ fn by_hand(outputs: &Outputs, directions: &[Direction], leave_out: impl Fn(usize
         let mut sum = 0.0;
         for direction in directions {
             let from = usize::from(matches!(direction, Direction::DocToQuery | Direction::DocToDoc));
-            let to = if matches!(direction, Direction::QueryToDoc | Direction::DocToDoc) {
-                1..columns.len()
-            } else {
-                0..1
-            };
+            let to =
+                if matches!(direction, Direction::QueryToDoc | Direction::DocToDoc) { 1..columns.len() } else { 0..1 };
             for column in to {
                 for row in 0..rows {
                     let pair = (from, column) == (0, 1) || (from, column) == (1, 0);
@@ -122,14 +105,8 @@ fn duplicates_are_left_out_when_asked() {
     outputs.text_ids = vec![vec![1, 2, 1, 4], vec![11, 11, 13, 14], vec![21, 22, 23, 14]];
     let ids = outputs.text_ids.clone();
     for directions in [vec![Direction::QueryToDoc], Direction::ALL.to_vec()] {
-        let plain = MultipleNegativesRankingLoss {
-            directions: directions.clone(),
-            ..Default::default()
-        };
-        let masked = MultipleNegativesRankingLoss {
-            mask_duplicates: true,
-            ..plain.clone()
-        };
+        let plain = MultipleNegativesRankingLoss { directions: directions.clone(), ..Default::default() };
+        let masked = MultipleNegativesRankingLoss { mask_duplicates: true, ..plain.clone() };
         let (without, with) = (value(&plain, &outputs), value(&masked, &outputs));
         assert!((without - by_hand(&outputs, &directions, |_, _, _| false)).abs() < 1e-10);
         let expected = by_hand(&outputs, &directions, |i, column, row| {
@@ -142,10 +119,7 @@ fn duplicates_are_left_out_when_asked() {
         assert_eq!(value(&masked, &unique), without);
     }
     outputs.text_ids.clear();
-    let loss = MultipleNegativesRankingLoss {
-        mask_duplicates: true,
-        ..Default::default()
-    };
+    let loss = MultipleNegativesRankingLoss { mask_duplicates: true, ..Default::default() };
     let error = loss.compute(&outputs, None).unwrap_err();
     assert!(error.to_string().contains("`mask_duplicates` needs a text id"), "{error}");
 }
@@ -185,10 +159,7 @@ fn settings_are_checked() {
         (r#"{"scale": 0}"#, "`scale` must be a positive number, got 0"),
         (r#"{"directions": []}"#, "`directions` must contain `query_to_doc`"),
         (r#"{"directions": ["doc_to_query"]}"#, "`directions` must contain `query_to_doc`"),
-        (
-            r#"{"directions": ["query_to_document"]}"#,
-            "setting `directions`: unknown variant `query_to_document`",
-        ),
+        (r#"{"directions": ["query_to_document"]}"#, "setting `directions`: unknown variant `query_to_document`"),
         (
             r#"{"directions": ["query_to_doc", "doc_to_doc"], "partition_mode": "per_direction"}"#,
             "needs the positive pair in every direction",

@@ -95,6 +95,23 @@ fn wrappers_are_built_either_way() {
 }
 
 #[test]
+fn settings_are_filled_in() {
+    let full = |name: &str, given: Value| json!(settings(name, given.as_object().unwrap()).unwrap());
+    assert_eq!(full("CoSENTLoss", json!({"scale": 5})), json!({"scale": 5.0, "similarity_fct": "cosine"}));
+    let wrapped = full("CoSENTLoss", json!({"matryoshka": {"matryoshka_dims": [2, 4]}}));
+    let expected = json!({
+        "scale": 20.0,
+        "similarity_fct": "cosine",
+        "matryoshka": {"matryoshka_dims": [4, 2], "matryoshka_weights": [1.0, 1.0], "n_dims_per_step": -1},
+    });
+    assert_eq!(wrapped, expected);
+    assert_eq!(full("CoSENTLoss", wrapped.clone()), wrapped);
+    let theirs = full("MatryoshkaLoss", json!({"loss": "CoSENTLoss", "dims": [4]}));
+    assert_eq!(theirs["loss"]["name"], "CoSENTLoss");
+    assert_eq!(full("MatryoshkaLoss", theirs.clone()), theirs);
+}
+
+#[test]
 fn mistakes_are_named() {
     for (name, settings, message, hint) in [
         ("CosentLoss", json!({}), "unknown loss `CosentLoss`", "did you mean `CoSENTLoss`?"),

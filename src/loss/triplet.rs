@@ -92,10 +92,7 @@ pub struct TripletLoss {
 
 impl Default for TripletLoss {
     fn default() -> Self {
-        Self {
-            distance_metric: DistanceMetric::Euclidean,
-            triplet_margin: 5.0,
-        }
+        Self { distance_metric: DistanceMetric::Euclidean, triplet_margin: 5.0 }
     }
 }
 
@@ -146,53 +143,28 @@ mod tests {
         let device = candle_core::Device::Cpu;
         let row = |x: [[f64; 2]; 1]| Tensor::new(&x, &device).unwrap();
         let outputs = Outputs::new(vec![row([[0.0, 0.0]]), row([[3.0, 4.0]]), row([[0.0, 2.0]])]);
-        for (distance_metric, expected) in [
-            (DistanceMetric::Euclidean, 5.0 - 2.0 + 1.0),
-            (DistanceMetric::Manhattan, 7.0 - 2.0 + 1.0),
-        ] {
-            let loss = TripletLoss {
-                distance_metric,
-                triplet_margin: 1.0,
-            };
+        for (distance_metric, expected) in
+            [(DistanceMetric::Euclidean, 5.0 - 2.0 + 1.0), (DistanceMetric::Manhattan, 7.0 - 2.0 + 1.0)]
+        {
+            let loss = TripletLoss { distance_metric, triplet_margin: 1.0 };
             assert_eq!(loss.compute(&outputs, None).unwrap().to_scalar::<f64>().unwrap(), expected);
         }
     }
 
     #[test]
     fn gradient() {
-        for distance_metric in [
-            DistanceMetric::Cosine,
-            DistanceMetric::Euclidean,
-            DistanceMetric::Manhattan,
-        ] {
+        for distance_metric in [DistanceMetric::Cosine, DistanceMetric::Euclidean, DistanceMetric::Manhattan] {
             for triplet_margin in [0.05, 5.0] {
-                check_gradient(
-                    &TripletLoss {
-                        distance_metric,
-                        triplet_margin,
-                    },
-                    &random_columns(3, 4, 5, 3),
-                    None,
-                );
+                check_gradient(&TripletLoss { distance_metric, triplet_margin }, &random_columns(3, 4, 5, 3), None);
             }
         }
     }
 
     #[test]
     fn a_margin_out_of_reach_is_told() {
-        let loss = TripletLoss {
-            distance_metric: DistanceMetric::Cosine,
-            ..Default::default()
-        };
+        let loss = TripletLoss { distance_metric: DistanceMetric::Cosine, ..Default::default() };
         assert_eq!(loss.check_dim(8).unwrap().len(), 1);
         assert!(TripletLoss::default().check_dim(8).unwrap().is_empty());
-        assert!(
-            TripletLoss {
-                triplet_margin: -1.0,
-                ..Default::default()
-            }
-            .validate()
-            .is_err()
-        );
+        assert!(TripletLoss { triplet_margin: -1.0, ..Default::default() }.validate().is_err());
     }
 }

@@ -141,14 +141,7 @@ impl SentenceTransformer {
         hidden: usize,
     ) -> Result<Self> {
         let dimension = modules.iter().fold(0, |width, module| module.output_dimension(width));
-        let model = Self {
-            modules,
-            tokenizer: Arc::new(tokenizer),
-            description,
-            dimension,
-            layers,
-            hidden,
-        };
+        let model = Self { modules, tokenizer: Arc::new(tokenizer), description, dimension, layers, hidden };
         // One token through every module: shapes that do not fit are found now and not after an hour.
         model.forward(&PackedBatch::pack([(&[0u32][..], 0)]), &Context::inference())?;
         Ok(model)
@@ -208,6 +201,12 @@ impl SentenceTransformer {
         self.modules.iter().flat_map(|m| m.params().into_iter().map(|(_, param)| param)).collect()
     }
 
+    /// Values a token leaves behind in a training pass, for memory estimates.
+    #[must_use]
+    pub fn activation_floats(&self) -> usize {
+        self.modules.iter().map(|m| m.activation_floats()).sum()
+    }
+
     /// The rows of embedding tables that a pass over `batch` reads.
     #[must_use]
     pub fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
@@ -219,11 +218,7 @@ impl SentenceTransformer {
     /// # Errors
     /// When a sequence does not fit the network.
     pub fn forward(&self, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
-        let mut features = Features {
-            batch: batch.clone(),
-            token_embeddings: None,
-            sentence_embedding: None,
-        };
+        let mut features = Features { batch: batch.clone(), token_embeddings: None, sentence_embedding: None };
         for module in &self.modules {
             features = module.forward(features, context)?;
         }
@@ -345,6 +340,10 @@ impl Encode for SentenceTransformer {
         Ok(if options.normalize { embeddings.normalized() } else { embeddings })
     }
 
+    fn named_prompt(&self, name: &str) -> Option<String> {
+        self.description.prompts.get(name).cloned()
+    }
+
     fn similarity_fn_name(&self) -> &str {
         self.description.similarity_fn_name.as_deref().unwrap_or("cosine")
     }
@@ -352,10 +351,10 @@ impl Encode for SentenceTransformer {
 
 fn check_length(limit: usize, positions: Option<usize>) -> Result<()> {
     match positions {
-        Some(positions) if limit > positions => Err(Error::usage(format!(
-            "`model.max_seq_length` is {limit}, the model has {positions} positions"
-        ))
-        .with_hint(format!("set it to {positions} or less"))),
+        Some(positions) if limit > positions => {
+            Err(Error::usage(format!("`model.max_seq_length` is {limit}, the model has {positions} positions"))
+                .with_hint(format!("set it to {positions} or less")))
+        }
         _ if limit < 3 => Err(Error::usage(format!("`model.max_seq_length` is {limit}"))
             .with_hint("it counts special tokens, so at least 3 are needed; 128 to 512 are usual")),
         _ => Ok(()),

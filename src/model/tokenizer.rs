@@ -43,9 +43,7 @@ impl TextTokenizer {
                 .with_hint("it should be the tokenizer.json that `tokenizers` or `transformers` saved")
         })?;
         inner.with_padding(None);
-        inner
-            .with_truncation(None)
-            .map_err(|e| Error::model(format!("`{}`: {e}", file.display())))?;
+        inner.with_truncation(None).map_err(|e| Error::model(format!("`{}`: {e}", file.display())))?;
         Ok(Self {
             inner,
             source: file,
@@ -87,10 +85,8 @@ impl TextTokenizer {
         if self.source.is_file() {
             return files::copy(&self.source, &target);
         }
-        let text = self
-            .inner
-            .to_string(true)
-            .map_err(|e| Error::Internal(format!("the tokenizer cannot be written: {e}")))?;
+        let text =
+            self.inner.to_string(true).map_err(|e| Error::Internal(format!("the tokenizer cannot be written: {e}")))?;
         files::write_atomic(&target, text.as_bytes())
     }
 
@@ -147,20 +143,14 @@ impl Preprocess for TextTokenizer {
             .iter()
             .map(|encoding| {
                 let ids = self.cut(encoding);
-                Tokens {
-                    prompt_length: prompt_length.min(ids.len() as u32),
-                    full_length: encoding.len() as u32,
-                    ids,
-                }
+                Tokens { prompt_length: prompt_length.min(ids.len() as u32), full_length: encoding.len() as u32, ids }
             })
             .collect())
     }
 
     fn fingerprint(&self) -> u64 {
-        let settings = format!(
-            "{:x} {:?} {} {}",
-            self.content_hash, self.max_seq_length, self.lower_case, self.special_tokens
-        );
+        let settings =
+            format!("{:x} {:?} {} {}", self.content_hash, self.max_seq_length, self.lower_case, self.special_tokens);
         xxhash_rust::xxh3::xxh3_64(settings.as_bytes())
     }
 

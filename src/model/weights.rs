@@ -59,10 +59,7 @@ impl Weights {
                 tensors.insert(name, tensor.to_dtype(DType::F32)?);
             }
         }
-        Ok(Self {
-            file: file.display().to_string(),
-            tensors,
-        })
+        Ok(Self { file: file.display().to_string(), tensors })
     }
 
     /// Whether there is a tensor of that name.

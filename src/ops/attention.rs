@@ -40,12 +40,7 @@ pub fn attention(
     q.contiguous()?.apply_op3(
         &k.contiguous()?,
         &v.contiguous()?,
-        Attention {
-            tasks: Tasks::new(offsets, heads),
-            width,
-            head_dim: width / heads,
-            dropout,
-        },
+        Attention { tasks: Tasks::new(offsets, heads), width, head_dim: width / heads, dropout },
     )
 }
 
@@ -78,12 +73,7 @@ impl Tasks {
                 continue;
             }
             for head in 0..heads {
-                tasks.push(Task {
-                    start: w[0] as usize,
-                    length,
-                    head,
-                    first_score,
-                });
+                tasks.push(Task { start: w[0] as usize, length, head, first_score });
                 first_score = first_score.wrapping_add((length * length) as u32);
             }
         }
@@ -211,11 +201,7 @@ impl Attention {
     }
 
     fn backward<T: Real>(&self, q: &[T], k: &[T], v: &[T], d_out: &[T]) -> [Vec<T>; 3] {
-        let mut grads = [
-            kernel::zeros::<T>(q.len()),
-            kernel::zeros::<T>(q.len()),
-            kernel::zeros::<T>(q.len()),
-        ];
+        let mut grads = [kernel::zeros::<T>(q.len()), kernel::zeros::<T>(q.len()), kernel::zeros::<T>(q.len())];
         let [dq, dk, dv] = &mut grads;
         let (dq, dk, dv) = (Shared::new(dq), Shared::new(dk), Shared::new(dv));
         self.tasks.0.par_iter().for_each(|task| {

@@ -21,21 +21,13 @@ impl Context {
     /// # Errors
     /// Never in practice: it makes one scalar.
     pub fn training(dtype: DType, rng: Rng) -> Result<Self> {
-        Ok(Self {
-            root: Some(Var::zeros(1, dtype, &Device::Cpu)?),
-            rng,
-            site: Cell::new(0),
-        })
+        Ok(Self { root: Some(Var::zeros(1, dtype, &Device::Cpu)?), rng, site: Cell::new(0) })
     }
 
     /// A pass whose result is only looked at: nothing is recorded, nothing dropped.
     #[must_use]
     pub fn inference() -> Self {
-        Self {
-            root: None,
-            rng: Rng::new(0),
-            site: Cell::new(0),
-        }
+        Self { root: None, rng: Rng::new(0), site: Cell::new(0) }
     }
 
     /// Whether gradients are wanted and dropout is on.
@@ -78,11 +70,7 @@ pub struct Dropout {
 
 impl Dropout {
     /// Drops nothing.
-    pub const NONE: Self = Self {
-        key: 0,
-        threshold: 0,
-        probability: 0.0,
-    };
+    pub const NONE: Self = Self { key: 0, threshold: 0, probability: 0.0 };
 
     /// Whether it drops anything.
     #[must_use]

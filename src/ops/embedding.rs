@@ -26,7 +26,12 @@ pub fn embedding_sum(context: &Context, tables: &[(&Arc<Param>, Arc<Vec<u32>>)])
     for (table, ids) in tables {
         let (rows, other) = table_dims(table)?;
         if other != width || ids.len() != tokens {
-            bail!("embedding: `{}` is {:?} with {} ids, wanted width {width}, {tokens} ids", table.name(), table.dims(), ids.len());
+            bail!(
+                "embedding: `{}` is {:?} with {} ids, wanted width {width}, {tokens} ids",
+                table.name(),
+                table.dims(),
+                ids.len()
+            );
         }
         check_ids(table, ids, rows)?;
         kernel::check_dtype("embedding", table.dtype(), first.dtype())?;

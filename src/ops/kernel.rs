@@ -140,10 +140,7 @@ pub fn write<T: Real, R: Send>(tensor: &Tensor, f: impl FnOnce(&mut [T]) -> R + 
             Ok(())
         }
     }
-    let op = Write {
-        f: std::sync::Mutex::new((Some(f), None)),
-        element: std::marker::PhantomData,
-    };
+    let op = Write { f: std::sync::Mutex::new((Some(f), None)), element: std::marker::PhantomData };
     tensor.inplace_op1(&op)?;
     let cell = op.f.into_inner().map_err(|_| candle_core::Error::Msg("a kernel panicked".to_owned()))?;
     cell.1.ok_or_else(|| candle_core::Error::Msg("an in-place kernel did not run".to_owned()))
@@ -221,11 +218,7 @@ pub unsafe fn gemm<T: Real>(
     scale: T,
     threaded: bool,
 ) {
-    let parallelism = if threaded {
-        gemm::Parallelism::Rayon(0)
-    } else {
-        gemm::Parallelism::None
-    };
+    let parallelism = if threaded { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
     // SAFETY: the caller's promise; strides fit isize since the buffers exist.
     unsafe {
         gemm::gemm(

@@ -29,12 +29,7 @@ pub fn linear(x: &Tensor, weight: &Arc<Param>, bias: Option<&Arc<Param>>) -> Res
         bail!("linear: bias `{}` is {:?}, wanted [{out}]", bias.name(), bias.dims());
     }
     kernel::check_dtype("linear", x.dtype(), weight.dtype())?;
-    x.contiguous()?.apply_op1(Linear {
-        weight: Arc::clone(weight),
-        bias: bias.map(Arc::clone),
-        out,
-        input,
-    })
+    x.contiguous()?.apply_op1(Linear { weight: Arc::clone(weight), bias: bias.map(Arc::clone), out, input })
 }
 
 struct Linear {

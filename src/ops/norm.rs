@@ -111,21 +111,10 @@ impl LayerNorm {
     fn new(x: &Tensor, dropout: Dropout, weight: &Arc<Param>, bias: &Arc<Param>, eps: f64) -> Result<Self> {
         let (_, width) = kernel::matrix(x.dims())?;
         if weight.dims() != [width] || bias.dims() != [width] {
-            bail!(
-                "layer norm: input is {:?}, `{}` is {:?}",
-                x.dims(),
-                weight.name(),
-                weight.dims()
-            );
+            bail!("layer norm: input is {:?}, `{}` is {:?}", x.dims(), weight.name(), weight.dims());
         }
         kernel::check_dtype("layer norm", x.dtype(), weight.dtype())?;
-        Ok(Self {
-            dropout,
-            weight: Arc::clone(weight),
-            bias: Arc::clone(bias),
-            eps,
-            width,
-        })
+        Ok(Self { dropout, weight: Arc::clone(weight), bias: Arc::clone(bias), eps, width })
     }
 
     fn mask(&self) -> Option<(u32, u32, u32)> {

@@ -187,11 +187,7 @@ impl Param {
         let mut guard = self.gradient();
         match &mut *guard {
             Gradient::None => {
-                *guard = Gradient::Rows(RowGradient {
-                    rows,
-                    data: T::to_cpu_storage_owned(values),
-                    width,
-                });
+                *guard = Gradient::Rows(RowGradient { rows, data: T::to_cpu_storage_owned(values), width });
             }
             Gradient::Rows(have) => {
                 let merged = merge::<T>(have, &rows, &values, width)?;
@@ -237,11 +233,7 @@ fn merge<T: Real>(have: &RowGradient, rows: &[u32], values: &[T], width: usize) 
             }
         }
     }
-    Ok(RowGradient {
-        rows: merged_rows,
-        data: T::to_cpu_storage_owned(data),
-        width,
-    })
+    Ok(RowGradient { rows: merged_rows, data: T::to_cpu_storage_owned(data), width })
 }
 
 #[cfg(test)]

@@ -47,12 +47,7 @@ pub fn pool(x: &Tensor, offsets: &Arc<Vec<u32>>, skip: &Arc<Vec<u32>>, mode: Poo
     if !skip.is_empty() && skip.len() + 1 != offsets.len() {
         bail!("pooling: {} prompt lengths for {} sequences", skip.len(), offsets.len() - 1);
     }
-    x.contiguous()?.apply_op1(Pool {
-        offsets: Arc::clone(offsets),
-        skip: Arc::clone(skip),
-        mode,
-        width,
-    })
+    x.contiguous()?.apply_op1(Pool { offsets: Arc::clone(offsets), skip: Arc::clone(skip), mode, width })
 }
 
 struct Pool {

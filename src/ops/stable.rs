@@ -36,10 +36,7 @@ pub fn cross_entropy(x: &Tensor, targets: &[u32]) -> Result<Tensor> {
     if let Some(target) = targets.iter().find(|t| **t as usize >= classes) {
         bail!("cross-entropy: target {target} is not one of {classes} classes");
     }
-    x.contiguous()?.apply_op1(CrossEntropy {
-        targets: Arc::from(targets),
-        classes,
-    })
+    x.contiguous()?.apply_op1(CrossEntropy { targets: Arc::from(targets), classes })
 }
 
 struct LogSumExp;

@@ -26,12 +26,7 @@ pub struct AdamWConfig {
 
 impl Default for AdamWConfig {
     fn default() -> Self {
-        Self {
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 0.0,
-        }
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
     }
 }
 
@@ -114,11 +109,7 @@ impl AdamW {
             })
             .collect();
         let by_param = slots.iter().enumerate().map(|(i, s)| (address(&s.param), i)).collect();
-        Self {
-            config,
-            slots,
-            by_param,
-        }
+        Self { config, slots, by_param }
     }
 
     /// Brings the rows of tables that a forward pass is about to read up to date.
@@ -187,8 +178,7 @@ impl AdamW {
         for slot in &mut self.slots {
             let name = slot.param.name();
             let Some(m) = state.get(&format!("{name}.exp_avg")) else { continue };
-            let (Some(v), Some(step)) =
-                (state.get(&format!("{name}.exp_avg_sq")), state.get(&format!("{name}.step")))
+            let (Some(v), Some(step)) = (state.get(&format!("{name}.exp_avg_sq")), state.get(&format!("{name}.step")))
             else {
                 return Err(Error::train(format!("the optimizer state of `{name}` is incomplete")));
             };

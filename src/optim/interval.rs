@@ -183,10 +183,7 @@ mod tests {
     #[test]
     fn fractions_round_up() {
         let f = |x: f64, total| Interval::from_number(x).unwrap().resolve(total);
-        assert_eq!(
-            [f(0.1, 25), f(0.05, 125), f(0.1, 100), f(7.0, 100), f(0.0, 9)],
-            [3, 7, 10, 7, 0]
-        );
+        assert_eq!([f(0.1, 25), f(0.05, 125), f(0.1, 100), f(7.0, 100), f(0.0, 9)], [3, 7, 10, 7, 0]);
         assert_eq!(f(1.0, 100), 1);
         for bad in [-1.0, 1.5, f64::NAN, f64::INFINITY] {
             assert!(Interval::from_number(bad).is_err(), "{bad}");
@@ -205,12 +202,9 @@ mod tests {
 
     #[test]
     fn intervals_are_numbers_in_files() {
-        for (value, text) in [
-            (every(0.1), "0.1"),
-            (every(50.0), "50"),
-            (Every::No, "\"no\""),
-            (Every::Epoch, "\"epoch\""),
-        ] {
+        for (value, text) in
+            [(every(0.1), "0.1"), (every(50.0), "50"), (Every::No, "\"no\""), (Every::Epoch, "\"epoch\"")]
+        {
             assert_eq!(serde_json::to_string(&value).unwrap(), text);
             assert_eq!(serde_json::from_str::<Every>(text).unwrap(), value);
         }

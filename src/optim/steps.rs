@@ -77,9 +77,7 @@ impl Steps {
     pub fn batches_in(&self, step: u64) -> u64 {
         let (_, place) = self.place(step);
         let begun = place * self.gradient_accumulation_steps;
-        self.gradient_accumulation_steps
-            .min(self.batches_per_epoch.saturating_sub(begun))
-            .max(1)
+        self.gradient_accumulation_steps.min(self.batches_per_epoch.saturating_sub(begun)).max(1)
     }
 
     /// Epochs done after `step` steps, as the Trainer logs it.
@@ -163,41 +161,36 @@ impl Cadence {
                 .with_hint(format!("set `args.save_steps` to a multiple of {}", n.max(1))));
             }
         }
-        for (key, interval) in [
-            ("logging_steps", Resolved::Steps(log)),
-            ("eval_steps", resolved_evaluate),
-            ("save_steps", resolved_save),
-        ] {
+        for (key, interval) in
+            [("logging_steps", Resolved::Steps(log)), ("eval_steps", resolved_evaluate), ("save_steps", resolved_save)]
+        {
             if interval == Resolved::Steps(0) {
                 return Err(Error::usage(format!("`args.{key}` comes to 0 steps"))
                     .with_hint("give a number of steps from 1 on, or a fraction between 0 and 1"));
             }
         }
-        Ok(Self {
-            steps,
-            log,
-            evaluate: resolved_evaluate,
-            save: resolved_save,
-        })
+        Ok(Self { steps, log, evaluate: resolved_evaluate, save: resolved_save })
     }
 
-    /// What is due after step `step` (from 1).
+    /// What is due after step `step` (from 1) of a run whose epochs all have the same number of batches.
+    #[must_use]
+    pub fn due(&self, step: u64) -> Due {
+        self.due_at(step, self.steps.ends_epoch(step))
+    }
+
+    /// What is due after step `step` (from 1), told whether an epoch ended with it.
     ///
     /// Beyond what the Trainer does, the last step is always logged and always evaluated, whatever the strategy: a
     /// run ends with a score. It is saved as the Trainer saves it, that is unless `save` is `no`.
     #[must_use]
-    pub fn due(&self, step: u64) -> Due {
+    pub fn due_at(&self, step: u64, ends_epoch: bool) -> Due {
         let last = step >= self.steps.total;
         let on = |every: Resolved| match every {
             Resolved::No => false,
-            Resolved::Epoch => last || self.steps.ends_epoch(step),
+            Resolved::Epoch => last || ends_epoch,
             Resolved::Steps(n) => last || step.is_multiple_of(n),
         };
-        Due {
-            log: last || step.is_multiple_of(self.log),
-            evaluate: last || on(self.evaluate),
-            save: on(self.save),
-        }
+        Due { log: last || step.is_multiple_of(self.log), evaluate: last || on(self.evaluate), save: on(self.save) }
     }
 
     /// The resolved number of steps between evaluations, where they go by steps.

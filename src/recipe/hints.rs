@@ -104,51 +104,21 @@ const NO_COUNTERPART: &[&str] = &[
 
 /// Settings of the Trainer that are fixed here or live somewhere else.
 const ELSEWHERE: &[(&str, &str)] = &[
-    (
-        "optim",
-        "tallow trains with AdamW, which is what `adamw_torch` means: leave it out",
-    ),
+    ("optim", "tallow trains with AdamW, which is what `adamw_torch` means: leave it out"),
     ("logging_strategy", "logging goes by steps: set `args.logging_steps`"),
     ("logging_first_step", "set `args.logging_steps = 1` to log every step"),
-    (
-        "eval_on_start",
-        "a run always evaluates before the first step: leave it out",
-    ),
-    (
-        "data_seed",
-        "one `seed` at the top of the recipe decides all random numbers",
-    ),
-    (
-        "resume_from_checkpoint",
-        "continue a run with `tallow run RECIPE --resume`",
-    ),
-    (
-        "hub_token",
-        "a token does not belong into a file: set the environment variable `HF_TOKEN`",
-    ),
-    (
-        "use_auth_token",
-        "a token does not belong into a file: set the environment variable `HF_TOKEN`",
-    ),
-    (
-        "prompts",
-        "prompts stand in `[train_dataset.prompts]` for training and `[model.prompts]` for use",
-    ),
-    (
-        "learning_rate_mapping",
-        "one learning rate for all parameters is what there is so far: leave it out",
-    ),
-    (
-        "multi_dataset_batch_sampler",
-        "how several data sets are mixed can't be chosen yet: leave it out",
-    ),
+    ("eval_on_start", "a run always evaluates before the first step: leave it out"),
+    ("data_seed", "one `seed` at the top of the recipe decides all random numbers"),
+    ("resume_from_checkpoint", "continue a run with `tallow run RECIPE --resume`"),
+    ("hub_token", "a token does not belong into a file: set the environment variable `HF_TOKEN`"),
+    ("use_auth_token", "a token does not belong into a file: set the environment variable `HF_TOKEN`"),
+    ("prompts", "prompts stand in `[train_dataset.prompts]` for training and `[model.prompts]` for use"),
+    ("learning_rate_mapping", "one learning rate for all parameters is what there is so far: leave it out"),
+    ("multi_dataset_batch_sampler", "how several data sets are mixed can't be chosen yet: leave it out"),
     ("router_mapping", "models with a router are not built yet: leave it out"),
     ("lora", "adapters are not built yet: leave it out"),
     ("splade", "sparse encoders are not built yet: leave it out"),
-    (
-        "device",
-        "tallow computes on the CPU; `args.num_threads` says with how many threads",
-    ),
+    ("device", "tallow computes on the CPU; `args.num_threads` says with how many threads"),
 ];
 
 /// The way out for an unknown `key` in the table at `path`, whose keys are `known`.
@@ -156,18 +126,9 @@ pub(super) fn unknown(schema: &Value, path: &[String], key: &str, known: &[&str]
     if let Some((_, text)) = ELSEWHERE.iter().find(|(name, _)| *name == key) {
         return (*text).to_owned();
     }
-    let table = path
-        .iter()
-        .filter(|p| p.parse::<usize>().is_err())
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(".");
+    let table = path.iter().filter(|p| p.parse::<usize>().is_err()).cloned().collect::<Vec<_>>().join(".");
     let full = |name: &str| {
-        if table.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{table}.{name}")
-        }
+        if table.is_empty() { name.to_owned() } else { format!("{table}.{name}") }
     };
     if let Some((_, name)) = RENAMED.iter().find(|(name, _)| *name == key) {
         let last = name.rsplit('.').next().unwrap_or(name);
@@ -192,15 +153,7 @@ pub(super) fn unknown(schema: &Value, path: &[String], key: &str, known: &[&str]
     suggest::hint(key, known.iter().copied())
 }
 
-const TABLES: &[&str] = &[
-    "args",
-    "model",
-    "",
-    "hub",
-    "train_dataset",
-    "model.static_embedding",
-    "loss.matryoshka",
-];
+const TABLES: &[&str] = &["args", "model", "", "hub", "train_dataset", "model.static_embedding", "loss.matryoshka"];
 
 /// The way out for a key that must be there.
 pub(super) fn missing(key: &str) -> Option<&'static str> {

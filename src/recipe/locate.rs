@@ -24,11 +24,7 @@ impl Problem {
     /// A problem without a hint.
     #[must_use]
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            key: key.into(),
-            message: message.into(),
-            hint: None,
-        }
+        Self { key: key.into(), message: message.into(), hint: None }
     }
 
     /// Adds the way out.
@@ -57,11 +53,7 @@ impl Locations {
         let mut lines = BTreeMap::new();
         let mut path = Vec::new();
         collect(table.get_ref(), text, &mut path, &mut lines);
-        Ok(Self {
-            file: file.to_owned(),
-            lines,
-            overrides: Vec::new(),
-        })
+        Ok(Self { file: file.to_owned(), lines, overrides: Vec::new() })
     }
 
     /// Remembers what was set from outside.
@@ -76,10 +68,7 @@ impl Locations {
         for segment in key.split('.') {
             let indexed = format!("{}.{segment}", shown.join("."));
             let written = self.lines.contains_key(&indexed)
-                || self
-                    .overrides
-                    .iter()
-                    .any(|o| o.path == indexed || o.path.starts_with(&format!("{indexed}.")));
+                || self.overrides.iter().any(|o| o.path == indexed || o.path.starts_with(&format!("{indexed}.")));
             if segment == "0" && !written {
                 continue;
             }
@@ -180,19 +169,13 @@ fn collect_value(
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |i| i + 1);
-    (
-        before.matches('\n').count() + 1,
-        before[line_start..].chars().count() + 1,
-    )
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 fn syntax_error(file: &str, text: &str, message: &str, span: Option<Range<usize>>) -> Error {
     let (line, column) = position(text, span.map_or(text.len(), |s| s.start));
-    Error::usage(format!(
-        "`{file}` line {line}, column {column}: not TOML: {}",
-        message.trim().replace('\n', ", ")
-    ))
-    .with_hint("texts stand in quotes, tables begin with `[name]`, and each key is written once in its table")
+    Error::usage(format!("`{file}` line {line}, column {column}: not TOML: {}", message.trim().replace('\n', ", ")))
+        .with_hint("texts stand in quotes, tables begin with `[name]`, and each key is written once in its table")
 }
 
 #[cfg(test)]
@@ -231,32 +214,19 @@ mod tests {
     #[test]
     fn syntax_errors_have_line_and_column() {
         let error = Locations::parse("r.toml", "a = 1\nb = = 2\n").unwrap_err();
-        assert!(
-            error.to_string().starts_with("`r.toml` line 2, column 5: not TOML: "),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("`r.toml` line 2, column 5: not TOML: "), "{error}");
         let error = Locations::parse("r.toml", "a = 1\na = 2\n").unwrap_err();
         assert!(error.to_string().starts_with("`r.toml` line 2, column 1: "), "{error}");
-        assert!(
-            Locations::parse("r.toml", "[args\n")
-                .unwrap_err()
-                .to_string()
-                .contains("line 1, column")
-        );
+        assert!(Locations::parse("r.toml", "[args\n").unwrap_err().to_string().contains("line 1, column"));
     }
 
     #[test]
     fn one_problem_is_a_line_and_several_a_list() {
         let l = Locations::parse("r.toml", TEXT).unwrap();
-        let one = l
-            .error(vec![Problem::new("seed", "expected a number").with_hint("write one")])
-            .unwrap();
+        let one = l.error(vec![Problem::new("seed", "expected a number").with_hint("write one")]).unwrap();
         assert_eq!(one.to_string(), "`r.toml` line 1: `seed`: expected a number");
         assert_eq!(one.hint(), Some("write one"));
-        let many = l.error(vec![
-            Problem::new("args.z", "unknown key"),
-            Problem::new("seed", "bad").with_hint("why"),
-        ]);
+        let many = l.error(vec![Problem::new("args.z", "unknown key"), Problem::new("seed", "bad").with_hint("why")]);
         assert_eq!(
             many.unwrap().to_string(),
             "`r.toml` has 2 problems\n  line 1: `seed`: bad (why)\n  line 8: `args.z`: unknown key"

@@ -3,6 +3,7 @@
 //! [`load`] reads a file into a typed [`Recipe`] with the place of every key; [`Loaded::resolve`] turns it into a
 //! [`Plan`], in which nothing is left to be decided. The trainer sees only the plan.
 
+mod builtin;
 mod hints;
 mod locate;
 mod overrides;
@@ -21,6 +22,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::util::files;
+pub use builtin::Builtin;
 pub use locate::{Locations, Problem};
 pub use plan::Plan;
 pub use resolve::{NamesOnly, Registry};
@@ -67,17 +69,11 @@ pub fn parse(path: &Path, text: &str, sets: &[String]) -> Result<Loaded> {
     }
     // The schema has checked names and types; what is left are numbers too large for their type.
     let recipe = Recipe::deserialize(value).map_err(|e| Error::usage(format!("`{file}`: {e}")))?;
-    Ok(Loaded {
-        path: path.to_path_buf(),
-        recipe,
-        locations,
-    })
+    Ok(Loaded { path: path.to_path_buf(), recipe, locations })
 }
 
 fn report(locations: &Locations, problems: Vec<Problem>) -> Error {
-    locations
-        .error(problems)
-        .unwrap_or_else(|| Error::Internal("a recipe was refused without a reason".to_owned()))
+    locations.error(problems).unwrap_or_else(|| Error::Internal("a recipe was refused without a reason".to_owned()))
 }
 
 /// The JSON schema of recipes, with the help text of every key.

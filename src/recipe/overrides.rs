@@ -34,10 +34,7 @@ pub fn apply(recipe: &mut Value, schema: &Value, sets: &[String]) -> Result<Vec<
             let value = value(raw.trim(), &shape);
             let mut path = Vec::new();
             place(recipe, &segments, value, &mut path).map_err(|e| e.within(format!("`--set {text}`")))?;
-            Ok(Override {
-                path: path.join("."),
-                text: text.clone(),
-            })
+            Ok(Override { path: path.join("."), text: text.clone() })
         })
         .collect()
 }
@@ -112,10 +109,7 @@ fn place(target: &mut Value, segments: &[String], value: Value, path: &mut Vec<S
         }
         other => {
             let found = super::validate::kind(other);
-            Err(Error::usage(format!(
-                "`{}` is {found}, so it has no `{segment}`",
-                path.join(".")
-            )))
+            Err(Error::usage(format!("`{}` is {found}, so it has no `{segment}`", path.join("."))))
         }
     }
 }
@@ -166,18 +160,9 @@ mod tests {
             ("run_name=2024-01-02", json!({"run_name": "2024-01-02"})),
             ("run_name=\"a b\"", json!({"run_name": "a b"})),
             ("loss.scale=20.0", json!({"loss": {"scale": 20.0}})),
-            (
-                "loss.matryoshka.dims=[4, 2]",
-                json!({"loss": {"matryoshka": {"dims": [4, 2]}}}),
-            ),
-            (
-                "model.prompts.\"a.b\"=x=y",
-                json!({"model": {"prompts": {"a.b": "x=y"}}}),
-            ),
-            (
-                "evaluator.0.path=dev.jsonl",
-                json!({"evaluator": [{"path": "dev.jsonl"}]}),
-            ),
+            ("loss.matryoshka.dims=[4, 2]", json!({"loss": {"matryoshka": {"dims": [4, 2]}}})),
+            ("model.prompts.\"a.b\"=x=y", json!({"model": {"prompts": {"a.b": "x=y"}}})),
+            ("evaluator.0.path=dev.jsonl", json!({"evaluator": [{"path": "dev.jsonl"}]})),
         ] {
             assert_eq!(set(json!({}), text).unwrap().0, expected, "{text}");
         }
@@ -190,24 +175,13 @@ mod tests {
         assert_eq!(after["train_dataset"][1], json!({"path": "b", "limit": 5}));
         assert_eq!(path, "train_dataset.1.limit");
         let error = set(two.clone(), "train_dataset.limit=5").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "`--set train_dataset.limit=5`: `train_dataset` is a list of 2"
-        );
+        assert_eq!(error.to_string(), "`--set train_dataset.limit=5`: `train_dataset` is a list of 2");
         assert_eq!(error.hint(), Some("say which one, as in `train_dataset.0.limit=…`"));
-        assert!(
-            set(two, "train_dataset.4.limit=5")
-                .unwrap_err()
-                .to_string()
-                .contains("no `train_dataset.4`")
-        );
+        assert!(set(two, "train_dataset.4.limit=5").unwrap_err().to_string().contains("no `train_dataset.4`"));
         let one = json!({"train_dataset": [{"path": "a"}]});
         assert_eq!(set(one, "train_dataset.limit=5").unwrap().1, "train_dataset.0.limit");
         let table = json!({"train_dataset": {"path": "a"}});
-        assert_eq!(
-            set(table, "train_dataset.0.limit=5").unwrap().0["train_dataset"]["limit"],
-            5
-        );
+        assert_eq!(set(table, "train_dataset.0.limit=5").unwrap().0["train_dataset"]["limit"], 5);
     }
 
     #[test]

@@ -21,10 +21,7 @@ impl Bases {
     pub(super) fn new(recipe: &Path) -> Result<Self> {
         let current = std::env::current_dir().map_err(Error::io("find the current directory", "."))?;
         let recipe = current.join(recipe);
-        Ok(Self {
-            recipe: recipe.parent().map_or_else(|| current.clone(), Path::to_path_buf),
-            current,
-        })
+        Ok(Self { recipe: recipe.parent().map_or_else(|| current.clone(), Path::to_path_buf), current })
     }
 
     /// A path that need not exist, from the current directory.
@@ -42,15 +39,9 @@ impl Bases {
             return Ok(found);
         }
         let tried: Vec<String> = places.iter().map(|p| format!("`{}`", clean(p).display())).collect();
-        let what = if is_glob(text) {
-            "nothing matches"
-        } else {
-            "there is no"
-        };
-        Err(
-            Problem::new(key, format!("{what} `{text}`: looked for {}", tried.join(" and ")))
-                .with_hint("relative paths are read from the recipe's directory, then from the current one"),
-        )
+        let what = if is_glob(text) { "nothing matches" } else { "there is no" };
+        Err(Problem::new(key, format!("{what} `{text}`: looked for {}", tried.join(" and ")))
+            .with_hint("relative paths are read from the recipe's directory, then from the current one"))
     }
 
     /// A local file or directory, or an id on the Hub.
@@ -81,10 +72,7 @@ fn is_hub_id(text: &str) -> bool {
             && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
     };
     // one part with an ending is a file that was mistyped
-    let file = parts.len() == 1
-        && Path::new(text)
-            .extension()
-            .is_some_and(|e| e == "json" || e == "safetensors");
+    let file = parts.len() == 1 && Path::new(text).extension().is_some_and(|e| e == "json" || e == "safetensors");
     parts.len() <= 2 && parts.iter().all(plain) && !file
 }
 
@@ -99,10 +87,8 @@ fn existing(place: &Path) -> Option<PathBuf> {
     let text = place.to_str().filter(|t| is_glob(t))?;
     glob::glob(text).ok()?.find_map(Result::ok)?;
     // links before the first wildcard are followed, so that the glob means the same from anywhere
-    let fixed: PathBuf = place
-        .components()
-        .take_while(|c| !is_glob(&c.as_os_str().to_string_lossy()))
-        .collect::<PathBuf>();
+    let fixed: PathBuf =
+        place.components().take_while(|c| !is_glob(&c.as_os_str().to_string_lossy())).collect::<PathBuf>();
     let rest = place.strip_prefix(&fixed).ok()?;
     Some(fixed.canonicalize().unwrap_or_else(|_| clean(&fixed)).join(rest))
 }
@@ -147,55 +133,26 @@ mod tests {
             fs::create_dir(root.join(sub)).unwrap();
         }
         fs::write(root.join("recipes/both/a.jsonl"), "").unwrap();
-        let bases = Bases {
-            recipe: root.join("recipes"),
-            current: root.join("here"),
-        };
+        let bases = Bases { recipe: root.join("recipes"), current: root.join("here") };
         assert_eq!(bases.find("k", "both").unwrap(), root.join("recipes/both"));
         assert_eq!(bases.find("k", "./only").unwrap(), root.join("here/only"));
         assert_eq!(bases.find("k", "../here/only/../both").unwrap(), root.join("here/both"));
-        assert_eq!(
-            bases.find("k", "both/*.jsonl").unwrap(),
-            root.join("recipes/both/*.jsonl")
-        );
+        assert_eq!(bases.find("k", "both/*.jsonl").unwrap(), root.join("recipes/both/*.jsonl"));
         assert_eq!(bases.here("runs"), root.join("here/runs"));
         let problem = bases.find("args.x", "gone.jsonl").unwrap_err();
         for place in ["recipes/gone.jsonl", "here/gone.jsonl"] {
-            assert!(
-                problem.message.contains(&root.join(place).display().to_string()),
-                "{}",
-                problem.message
-            );
+            assert!(problem.message.contains(&root.join(place).display().to_string()), "{}", problem.message);
         }
-        assert!(
-            bases
-                .find("k", "both/*.csv")
-                .unwrap_err()
-                .message
-                .starts_with("nothing matches")
-        );
+        assert!(bases.find("k", "both/*.csv").unwrap_err().message.starts_with("nothing matches"));
         assert!(bases.find("k", " ").is_err());
     }
 
     #[test]
     fn hub_ids_are_not_paths() {
-        for id in [
-            "bert-base-uncased",
-            "sentence-transformers/all-MiniLM-L6-v2",
-            "BAAI/bge-small-en-v1.5",
-        ] {
+        for id in ["bert-base-uncased", "sentence-transformers/all-MiniLM-L6-v2", "BAAI/bge-small-en-v1.5"] {
             assert!(is_hub_id(id), "{id}");
         }
-        for path in [
-            "../models/x",
-            "./x",
-            "/abs/x",
-            "a/b/c",
-            "tokenizer.json",
-            "a//b",
-            "dir/",
-            "~/x",
-        ] {
+        for path in ["../models/x", "./x", "/abs/x", "a/b/c", "tokenizer.json", "a//b", "dir/", "~/x"] {
             assert!(!is_hub_id(path), "{path}");
         }
     }

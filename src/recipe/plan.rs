@@ -78,10 +78,7 @@ pub enum ModelSource {
     /// A new static embedding.
     StaticEmbedding { embedding_dim: usize, tokenizer: Location },
     /// A new network.
-    Config {
-        config: Map<String, Value>,
-        tokenizer: Location,
-    },
+    Config { config: Map<String, Value>, tokenizer: Location },
 }
 
 /// The model; `None` leaves a setting to the base model.
@@ -253,12 +250,7 @@ impl ArgsPlan {
     /// # Errors
     /// When there is no batch.
     pub fn steps(&self, batches_per_epoch: u64) -> Result<Steps> {
-        Steps::new(
-            batches_per_epoch,
-            self.gradient_accumulation_steps,
-            self.num_train_epochs,
-            self.max_steps,
-        )
+        Steps::new(batches_per_epoch, self.gradient_accumulation_steps, self.num_train_epochs, self.max_steps)
     }
 
     /// At which steps something is due.
@@ -266,13 +258,7 @@ impl ArgsPlan {
     /// # Errors
     /// When the intervals do not fit the length of the run.
     pub fn cadence(&self, steps: Steps) -> Result<Cadence> {
-        Cadence::new(
-            steps,
-            self.logging_steps,
-            self.eval,
-            self.save,
-            self.load_best_model_at_end,
-        )
+        Cadence::new(steps, self.logging_steps, self.eval, self.save, self.load_best_model_at_end)
     }
 
     /// The learning rate of optimizer step `step`, counted from 0, of `total`.

@@ -10,8 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use super::shape::{EvaluatorConfig, LossConfig, OneOrMany};
+pub use crate::data::OnBadRow;
 use crate::flow::ModelType;
+pub use crate::ops::PoolingMode;
 use crate::optim::schedule::SchedulerType;
+pub use crate::scoring::Similarity as SimilarityFunction;
 
 /// A recipe: everything about one training run.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -88,33 +91,6 @@ pub struct StaticEmbeddingConfig {
     pub tokenizer: String,
 }
 
-/// How token embeddings become one vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum PoolingMode {
-    #[serde(rename = "cls")]
-    Cls,
-    #[serde(rename = "max")]
-    Max,
-    #[serde(rename = "mean")]
-    Mean,
-    #[serde(rename = "mean_sqrt_len_tokens")]
-    MeanSqrtLenTokens,
-    #[serde(rename = "weightedmean")]
-    WeightedMean,
-    #[serde(rename = "lasttoken")]
-    LastToken,
-}
-
-/// How two embeddings are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SimilarityFunction {
-    Cosine,
-    Dot,
-    Euclidean,
-    Manhattan,
-}
-
 /// One data set.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -142,17 +118,6 @@ pub struct DatasetConfig {
     pub on_bad_row: Option<OnBadRow>,
     /// Put in front of every text of a column while training: column name to prompt. Default: none.
     pub prompts: Option<BTreeMap<String, String>>,
-}
-
-/// What to do with a row that can't be used: a column missing, a wrong type, an empty text, a label that is no number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnBadRow {
-    /// Stop before training and name it.
-    #[default]
-    Refuse,
-    /// Leave it out and count it.
-    Skip,
 }
 
 /// Trains prefixes of the embedding as well, so that it can be cut short afterwards (MatryoshkaLoss).

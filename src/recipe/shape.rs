@@ -77,24 +77,14 @@ impl TryFrom<Value> for LossConfig {
     fn try_from(value: Value) -> Result<Self, String> {
         let mut settings = match value {
             Value::String(name) => {
-                return Ok(Self {
-                    name,
-                    ..Self::default()
-                });
+                return Ok(Self { name, ..Self::default() });
             }
             Value::Object(table) => table,
             _ => return Err("expected the name of a loss or a table".to_owned()),
         };
         let name = take::<String>(&mut settings, "name")?.ok_or("`name` is missing")?;
-        let matryoshka = settings
-            .shift_remove("matryoshka")
-            .map(serde_json::from_value)
-            .transpose();
-        Ok(Self {
-            name,
-            matryoshka: matryoshka.map_err(|e| e.to_string())?,
-            settings,
-        })
+        let matryoshka = settings.shift_remove("matryoshka").map(serde_json::from_value).transpose();
+        Ok(Self { name, matryoshka: matryoshka.map_err(|e| e.to_string())?, settings })
     }
 }
 

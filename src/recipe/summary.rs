@@ -17,11 +17,7 @@ struct Table<'a> {
 impl Table<'_> {
     /// A line; `key` tells whether the value was a default.
     fn row(&mut self, name: &str, key: &str, value: impl std::fmt::Display) {
-        let mark = if self.defaulted.iter().any(|k| k == key) {
-            " (default)"
-        } else {
-            ""
-        };
+        let mark = if self.defaulted.iter().any(|k| k == key) { " (default)" } else { "" };
         self.rows.push((name.to_owned(), format!("{value}{mark}")));
     }
 
@@ -37,10 +33,7 @@ impl Plan {
     /// Aligned lines: what was given, and what was decided for the user, marked `(default)`.
     #[must_use]
     pub fn summary(&self) -> String {
-        let mut table = Table {
-            rows: Vec::new(),
-            defaulted: &self.defaulted,
-        };
+        let mut table = Table { rows: Vec::new(), defaulted: &self.defaulted };
         table.row("run_name", "run_name", &self.run_name);
         table.row("model_type", "model_type", self.model_type);
         table.row("seed", "seed", self.seed);
@@ -56,17 +49,9 @@ impl Plan {
             table.row("eval_dataset", "", describe(dataset));
         }
         for evaluator in &self.evaluator {
-            let name = if evaluator.name.is_empty() {
-                String::new()
-            } else {
-                format!(" `{}`", evaluator.name)
-            };
-            let text = format!(
-                "{}{name} on {}{}",
-                evaluator.kind,
-                evaluator.path.display(),
-                settings(&evaluator.settings)
-            );
+            let name = if evaluator.name.is_empty() { String::new() } else { format!(" `{}`", evaluator.name) };
+            let text =
+                format!("{}{name} on {}{}", evaluator.kind, evaluator.path.display(), settings(&evaluator.settings));
             table.row("evaluator", "", text);
         }
         self.args_rows(&mut table);
@@ -83,10 +68,9 @@ impl Plan {
         let model = &self.model;
         let source = match &model.source {
             ModelSource::Base(location) => location.to_string(),
-            ModelSource::StaticEmbedding {
-                embedding_dim,
-                tokenizer,
-            } => format!("a new static embedding of {embedding_dim} dimensions, tokenizer {tokenizer}"),
+            ModelSource::StaticEmbedding { embedding_dim, tokenizer } => {
+                format!("a new static embedding of {embedding_dim} dimensions, tokenizer {tokenizer}")
+            }
             ModelSource::Config { config, tokenizer } => {
                 let kind = config.get("model_type").and_then(Value::as_str).unwrap_or("network");
                 format!("a new {kind} from scratch, tokenizer {tokenizer}")
@@ -117,18 +101,9 @@ impl Plan {
             Some(steps) => row("max_steps", steps.to_string()),
             None => row("num_train_epochs", number(args.num_train_epochs)),
         }
-        row(
-            "per_device_train_batch_size",
-            args.per_device_train_batch_size.to_string(),
-        );
-        row(
-            "per_device_eval_batch_size",
-            args.per_device_eval_batch_size.to_string(),
-        );
-        row(
-            "gradient_accumulation_steps",
-            args.gradient_accumulation_steps.to_string(),
-        );
+        row("per_device_train_batch_size", args.per_device_train_batch_size.to_string());
+        row("per_device_eval_batch_size", args.per_device_eval_batch_size.to_string());
+        row("gradient_accumulation_steps", args.gradient_accumulation_steps.to_string());
         row("learning_rate", number(args.learning_rate));
         row("lr_scheduler_type", args.lr_scheduler_type.to_string());
         row("warmup_steps", steps(args.warmup_steps));
@@ -147,15 +122,8 @@ impl Plan {
             row("save_total_limit", limit.to_string());
         }
         row("load_best_model_at_end", args.load_best_model_at_end.to_string());
-        let metric = args
-            .metric_for_best_model
-            .as_deref()
-            .unwrap_or("the first evaluator's primary metric");
-        let better = if args.greater_is_better {
-            "more is better"
-        } else {
-            "less is better"
-        };
+        let metric = args.metric_for_best_model.as_deref().unwrap_or("the first evaluator's primary metric");
+        let better = if args.greater_is_better { "more is better" } else { "less is better" };
         if args.metric_for_best_model.is_some() || !self.evaluator.is_empty() {
             row("metric_for_best_model", format!("{metric}, {better}"));
         }
@@ -183,11 +151,7 @@ fn distinct(datasets: &[DatasetPlan]) -> Vec<&LossPlan> {
 }
 
 fn describe(dataset: &DatasetPlan) -> String {
-    let paths: Vec<String> = dataset
-        .path
-        .iter()
-        .map(|p: &std::path::PathBuf| Path::display(p).to_string())
-        .collect();
+    let paths: Vec<String> = dataset.path.iter().map(|p: &std::path::PathBuf| Path::display(p).to_string()).collect();
     let mut text = format!("`{}`: {}", dataset.name, paths.join(", "));
     if !dataset.columns.is_empty() {
         let _ = write!(text, "; columns {}", dataset.columns.join(", "));
@@ -212,11 +176,7 @@ fn loss_text(loss: &LossPlan) -> String {
 
 fn settings(settings: &Map<String, Value>) -> String {
     let parts: Vec<String> = settings.iter().map(|(key, value)| format!("{key} = {value}")).collect();
-    if parts.is_empty() {
-        String::new()
-    } else {
-        format!("; {}", parts.join(", "))
-    }
+    if parts.is_empty() { String::new() } else { format!("; {}", parts.join(", ")) }
 }
 
 fn plain<T: serde::Serialize>(value: &T) -> String {
@@ -229,11 +189,7 @@ fn plain<T: serde::Serialize>(value: &T) -> String {
 
 /// `2e-5`, `0.01`, `1.0`.
 fn number(x: f64) -> String {
-    if x != 0.0 && x.abs() < 1e-3 {
-        format!("{x:e}")
-    } else {
-        format!("{x:?}")
-    }
+    if x != 0.0 && x.abs() < 1e-3 { format!("{x:e}") } else { format!("{x:?}") }
 }
 
 fn steps(interval: Interval) -> String {

@@ -21,10 +21,7 @@ fn convert(value: toml::Value, path: &mut Vec<String>, problems: &mut Vec<Proble
         toml::Value::Integer(number) => number.into(),
         toml::Value::Float(number) => {
             if !number.is_finite() {
-                problems.push(Problem::new(
-                    path.join("."),
-                    format!("expected a finite number, found {number}"),
-                ));
+                problems.push(Problem::new(path.join("."), format!("expected a finite number, found {number}")));
             }
             number.into()
         }
@@ -119,10 +116,7 @@ impl<'a> Shape<'a> {
                 branches.push(branch);
             }
         }
-        Self {
-            root: self.root,
-            branches,
-        }
+        Self { root: self.root, branches }
     }
 
     /// Whether nothing but text fits.
@@ -132,9 +126,7 @@ impl<'a> Shape<'a> {
 
     /// Whether it is a table that names `key`.
     pub(super) fn has(&self, key: &str) -> bool {
-        self.branches
-            .iter()
-            .any(|b| b.get("properties").is_some_and(|p| p.get(key).is_some()))
+        self.branches.iter().any(|b| b.get("properties").is_some_and(|p| p.get(key).is_some()))
     }
 
     /// Whether a number fits.
@@ -148,11 +140,7 @@ fn flatten<'a>(root: &'a Value, schema: &'a Value, branches: &mut Vec<&'a Value>
         if let Some(target) = reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer)) {
             flatten(root, target, branches);
         }
-    } else if let Some(alternatives) = schema
-        .get("anyOf")
-        .or_else(|| schema.get("oneOf"))
-        .and_then(Value::as_array)
-    {
+    } else if let Some(alternatives) = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array) {
         alternatives.iter().for_each(|s| flatten(root, s, branches));
     } else if schema.get("type").and_then(Value::as_str) != Some("null") {
         branches.push(schema);
@@ -230,10 +218,7 @@ fn walk_table(
         match (known, schema.get("additionalProperties")) {
             (Some(schema), _) => walk(&Shape::of(root, schema), value, path, problems),
             (None, Some(Value::Bool(false))) => {
-                let names: Vec<&str> = properties
-                    .into_iter()
-                    .flat_map(|p| p.keys().map(String::as_str))
-                    .collect();
+                let names: Vec<&str> = properties.into_iter().flat_map(|p| p.keys().map(String::as_str)).collect();
                 let hint = hints::unknown(root, &path[..path.len() - 1], key, &names);
                 problems.push(Problem::new(path.join("."), "unknown key").with_hint(hint));
             }
@@ -270,18 +255,11 @@ fn mismatch(shape: &Shape<'_>, value: &Value, path: &[String]) -> Problem {
             }
         }
     }
-    let problem = Problem::new(
-        path.join("."),
-        format!("expected {}, found {}", kinds.join(" or "), kind(value)),
-    );
+    let problem = Problem::new(path.join("."), format!("expected {}, found {}", kinds.join(" or "), kind(value)));
     match value {
         Value::String(text) if kinds.contains(&wanted("boolean")) => {
             let word = text.to_lowercase();
-            if word == "true" || word == "false" {
-                problem.with_hint(format!("write `{word}`"))
-            } else {
-                problem
-            }
+            if word == "true" || word == "false" { problem.with_hint(format!("write `{word}`")) } else { problem }
         }
         Value::String(text) if text.parse::<f64>().is_ok() => problem.with_hint("leave out the quotes"),
         Value::String(_) if kinds.contains(&"a list") => problem.with_hint("a list is written `[\"a\", \"b\"]`"),
@@ -305,14 +283,7 @@ fn one_of(fitting: &[&Value], text: &str, path: &[String], problems: &mut Vec<Pr
 }
 
 fn range(schema: &Value, number: f64, path: &[String], problems: &mut Vec<Problem>) {
-    if let Some(least) = schema
-        .get("minimum")
-        .and_then(Value::as_f64)
-        .filter(|least| number < *least)
-    {
-        problems.push(Problem::new(
-            path.join("."),
-            format!("must be {least} or more, found {number}"),
-        ));
+    if let Some(least) = schema.get("minimum").and_then(Value::as_f64).filter(|least| number < *least) {
+        problems.push(Problem::new(path.join("."), format!("must be {least} or more, found {number}")));
     }
 }

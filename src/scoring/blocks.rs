@@ -155,12 +155,7 @@ impl Search {
     #[must_use]
     pub fn new(similarity: Similarity, queries: Embeddings, k: usize) -> Self {
         let heaps = vec![BinaryHeap::new(); queries.rows()];
-        Self {
-            similarity,
-            k,
-            queries: prepare(similarity, queries),
-            heaps,
-        }
+        Self { similarity, k, queries: prepare(similarity, queries), heaps }
     }
 
     /// Lets a chunk of documents pass; `ranks[i]` is the rank of row `i`.
@@ -193,14 +188,7 @@ impl Search {
                             let columns = documents.len() / dim;
                             for (heap, row) in best.iter_mut().zip(scores.chunks(columns.max(1))) {
                                 for (score, rank) in row.iter().zip(ranks) {
-                                    keep(
-                                        heap,
-                                        k,
-                                        Hit {
-                                            score: *score,
-                                            rank: *rank,
-                                        },
-                                    );
+                                    keep(heap, k, Hit { score: *score, rank: *rank });
                                 }
                             }
                         }
@@ -250,10 +238,7 @@ mod tests {
         (0..queries.rows())
             .map(|q| {
                 let mut hits: Vec<Hit> = (0..documents.rows())
-                    .map(|d| Hit {
-                        score: pair(similarity, queries.row(q), documents.row(d)),
-                        rank: d as u32,
-                    })
+                    .map(|d| Hit { score: pair(similarity, queries.row(q), documents.row(d)), rank: d as u32 })
                     .collect();
                 hits.sort();
                 hits.truncate(k);

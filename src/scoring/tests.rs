@@ -36,10 +36,7 @@ fn names_and_aliases() {
 fn matrices_hold_the_pairs() {
     let mut rng = crate::util::seed::Rng::new(4);
     let mut draw = |rows: usize| {
-        Tensor::from_iter((0..rows * 5).map(|_| rng.normal()), &Device::Cpu)
-            .unwrap()
-            .reshape((rows, 5))
-            .unwrap()
+        Tensor::from_iter((0..rows * 5).map(|_| rng.normal()), &Device::Cpu).unwrap().reshape((rows, 5)).unwrap()
     };
     // Both ways of making a Euclidean matrix.
     for rows in [4, 40] {
@@ -68,11 +65,7 @@ fn gradients_match_finite_differences() {
     for similarity in Similarity::ALL {
         for pairwise in [true, false] {
             let score = |x: &Tensor, y: &Tensor| {
-                let s = if pairwise {
-                    similarity.pairwise(x, y)
-                } else {
-                    similarity.matrix(x, y)
-                };
+                let s = if pairwise { similarity.pairwise(x, y) } else { similarity.matrix(x, y) };
                 s.unwrap()
             };
             let (x, y) = (var(&a), var(&b));

@@ -50,11 +50,7 @@ impl Tracker {
         }
         if better {
             self.reference = Some(value);
-            self.best = Some(Best {
-                step,
-                value,
-                metrics: metrics.clone(),
-            });
+            self.best = Some(Best { step, value, metrics: metrics.clone() });
         }
         better
     }
@@ -69,10 +65,7 @@ impl Tracker {
 mod tests {
     use super::*;
 
-    const STOP: Option<EarlyStoppingPlan> = Some(EarlyStoppingPlan {
-        patience: 2,
-        threshold: 0.0,
-    });
+    const STOP: Option<EarlyStoppingPlan> = Some(EarlyStoppingPlan { patience: 2, threshold: 0.0 });
 
     #[test]
     fn the_best_is_kept_and_patience_counts() {
@@ -102,10 +95,7 @@ mod tests {
 
     #[test]
     fn small_improvements_do_not_reset_the_count() {
-        let stop = Some(EarlyStoppingPlan {
-            patience: 2,
-            threshold: 0.1,
-        });
+        let stop = Some(EarlyStoppingPlan { patience: 2, threshold: 0.1 });
         let mut tracker = Tracker::default();
         let metrics = Metrics::default();
         tracker.observe(1, 0.5, &metrics, true, stop);

@@ -4,120 +4,92 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use candle_core::DType;
-use serde_json::{Map, Value};
 
-use crate::data::{self, DatasetSpec, Store};
+use crate::data::beir::read_beir;
+use crate::data::texts::{self, Table};
+use crate::data::{DatasetSpec, Store};
 use crate::error::{Error, Result};
 use crate::eval::{self, DataKind, EvaluationData, Evaluator};
-use crate::flow::{Encode, LabelKind, Loss, Metrics, Outputs};
+use crate::flow::{Encode, LabelKind, Labels, Loss, Metrics, Outputs};
 use crate::model::SentenceTransformer;
 use crate::ops::Context;
+use crate::recipe::plan::EvaluatorPlan;
 
 /// The key of the loss on the evaluation data, without `eval_`.
 const LOSS: &str = "loss";
 
-/// An evaluator of type `kind` over the data at `path`.
+/// An evaluator with its data.
 ///
 /// What is read depends on the evaluator: a directory in the BEIR layout or a file of (query, passage) pairs for
-/// retrieval, a file of scored pairs, a file of triplets. The setting `columns` names the columns, `label` the score.
+/// retrieval, a file of scored pairs, a file of triplets.
 ///
 /// # Errors
 /// When the type or a setting is unknown, or the data cannot be read.
-pub fn build_evaluator(kind: &str, path: &Path, settings: &Map<String, Value>) -> Result<Box<dyn Evaluator>> {
-    let entry = eval::find(kind)?;
-    let mut settings = settings.clone();
-    let columns = match settings.shift_remove("columns") {
-        None => None,
-        Some(value) => Some(serde_json::from_value::<Vec<String>>(value).map_err(|_| {
-            Error::usage(format!("`{kind}` setting `columns`: not a list of column names"))
-                .with_hint("write it as `columns = [\"sentence1\", \"sentence2\"]`")
-        })?),
-    };
-    let text = |settings: &mut Map<String, Value>, key: &str| -> Result<Option<String>> {
-        match settings.shift_remove(key) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(Error::usage(format!("`{kind}` setting `{key}`: not a string"))),
-        }
-    };
-    let label = text(&mut settings, "label")?;
-    let split = text(&mut settings, "split")?;
-    entry.check(&settings)?;
-    let data = read(entry.data, path, columns.as_deref(), label.as_deref(), split.as_deref())
-        .map_err(|e| e.within(format!("`{kind}`")))?;
+pub fn build_evaluator(plan: &EvaluatorPlan) -> Result<Box<dyn Evaluator>> {
+    let entry = eval::find(&plan.kind)?;
+    let settings = plan.table();
+    entry.settings(&settings)?;
+    let data = read(entry.data, plan).map_err(|e| e.within(format!("`{}`", plan.kind)))?;
     entry.build(&settings, data)
 }
 
-/// The settings that [`build_evaluator`] takes itself, beside the evaluator's own.
-pub const DATA_SETTINGS: [&str; 3] = ["columns", "label", "split"];
-
-fn read(
-    kind: DataKind,
-    path: &Path,
-    columns: Option<&[String]>,
-    label: Option<&str>,
-    split: Option<&str>,
-) -> Result<EvaluationData> {
-    let table = |defaults: &[&str], needs: LabelKind| -> Result<data::Table> {
-        let mut spec = DatasetSpec::new(vec![path.to_string_lossy().into_owned()], needs);
-        spec.label = label.map(str::to_owned);
-        spec.columns = Some(match columns {
-            Some(columns) => columns.to_vec(),
-            None => defaults.iter().map(|c| (*c).to_owned()).collect(),
+fn read(kind: DataKind, plan: &EvaluatorPlan) -> Result<EvaluationData> {
+    let table = |defaults: &[&str], needs: LabelKind| -> Result<Table> {
+        let mut spec = DatasetSpec::new(vec![plan.path.to_string_lossy().into_owned()], needs);
+        spec.label.clone_from(&plan.label);
+        spec.limit = plan.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        spec.columns = Some(if plan.columns.is_empty() {
+            defaults.iter().map(|c| (*c).to_owned()).collect()
+        } else {
+            plan.columns.clone()
         });
-        let table = data::read_table(&spec, Path::new(""))?;
+        let table = texts::read_table(&spec, Path::new(""))?;
         if table.columns.len() != defaults.len() {
             return Err(Error::usage(format!(
-                "`columns` names {} columns, {} are wanted",
+                "`columns` names {} columns, {} are wanted: {}",
                 table.columns.len(),
-                defaults.len()
+                defaults.len(),
+                defaults.join(", ")
             )));
         }
         Ok(table)
     };
     match kind {
-        DataKind::Retrieval if path.is_dir() => {
-            let beir = data::read_beir(path, split.unwrap_or("test"))?;
+        DataKind::Retrieval if plan.path.is_dir() => {
+            let beir = read_beir(&plan.path, "test")?;
             let relevant = beir
                 .queries
                 .iter()
                 .zip(beir.relevant)
                 .map(|((id, _), documents)| (id.clone(), documents.into_iter().collect()))
                 .collect();
-            Ok(EvaluationData::Retrieval {
-                queries: beir.queries,
-                corpus: beir.corpus,
-                relevant,
-            })
+            Ok(EvaluationData::Retrieval { queries: beir.queries, corpus: beir.corpus, relevant })
         }
         DataKind::Retrieval => {
-            let mut table = table(&["query", "passage"], LabelKind::None)?;
-            Ok(retrieval_from_pairs(
-                std::mem::take(&mut table.columns[0]),
-                std::mem::take(&mut table.columns[1]),
-            ))
+            let [queries, passages] = take(table(&["query", "passage"], LabelKind::None)?);
+            Ok(retrieval_from_pairs(queries, passages))
         }
         DataKind::ScoredPairs => {
-            let mut table = table(&["sentence1", "sentence2"], LabelKind::Float)?;
-            let scores = table.labels.as_ref().and_then(crate::flow::Labels::floats).ok_or_else(|| {
-                Error::data(format!("`{}` has no score column", path.display()))
+            let table = table(&["sentence1", "sentence2"], LabelKind::Float)?;
+            let scores = table.labels.as_ref().and_then(Labels::floats).ok_or_else(|| {
+                Error::data(format!("`{}` has no score column", plan.path.display()))
                     .with_hint("name it with `label`, or call it `score`")
             })?;
-            Ok(EvaluationData::ScoredPairs {
-                sentences1: std::mem::take(&mut table.columns[0]),
-                sentences2: std::mem::take(&mut table.columns[1]),
-                scores: scores.into_iter().map(f64::from).collect(),
-            })
+            let [sentences1, sentences2] = take(table);
+            let scores = scores.into_iter().map(f64::from).collect();
+            Ok(EvaluationData::ScoredPairs { sentences1, sentences2, scores })
         }
         DataKind::Triplets => {
-            let mut table = table(&["anchor", "positive", "negative"], LabelKind::None)?;
-            Ok(EvaluationData::Triplets {
-                anchors: std::mem::take(&mut table.columns[0]),
-                positives: std::mem::take(&mut table.columns[1]),
-                negatives: std::mem::take(&mut table.columns[2]),
-            })
+            let [anchors, positives, negatives] = take(table(&["anchor", "positive", "negative"], LabelKind::None)?);
+            Ok(EvaluationData::Triplets { anchors, positives, negatives })
         }
     }
+}
+
+/// The columns of a table that was checked to have `N`.
+fn take<const N: usize>(table: Table) -> [Vec<String>; N] {
+    let mut columns = table.columns.into_iter();
+    std::array::from_fn(|_| columns.next().unwrap_or_default())
 }
 
 /// Every passage is a document of the corpus; equal texts are one query, one document.
@@ -142,11 +114,7 @@ fn retrieval_from_pairs(queries: Vec<String>, passages: Vec<String>) -> Evaluati
     for (query, passage) in query_ids.into_iter().zip(passage_ids) {
         relevant.entry(query).or_default().insert(passage);
     }
-    EvaluationData::Retrieval {
-        queries,
-        corpus,
-        relevant,
-    }
+    EvaluationData::Retrieval { queries, corpus, relevant }
 }
 
 /// A data set whose loss is part of the evaluation.
@@ -205,9 +173,8 @@ impl Evaluation {
             all.push(key, self.loss(model, set)?);
         }
         for evaluator in &self.evaluators {
-            let metrics = evaluator
-                .evaluate(model)
-                .map_err(|e| e.within(format!("evaluator `{}`", evaluator.card().name)))?;
+            let metrics =
+                evaluator.evaluate(model).map_err(|e| e.within(format!("evaluator `{}`", evaluator.card().name)))?;
             all.values.extend(metrics.values);
         }
         all.primary = self.primary(model.similarity_fn_name()).unwrap_or_default();

@@ -18,12 +18,7 @@ pub enum Event<'a> {
     /// Training metrics, averaged since the last such event.
     Log(TrainLog),
     /// An evaluation; `metrics` keys are without the `eval_` prefix.
-    Evaluation {
-        step: u64,
-        epoch: f64,
-        metrics: &'a Metrics,
-        seconds: f64,
-    },
+    Evaluation { step: u64, epoch: f64, metrics: &'a Metrics, seconds: f64 },
     /// A checkpoint is complete on disk.
     Checkpoint { step: u64, path: &'a Path },
 }

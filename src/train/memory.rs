@@ -24,10 +24,7 @@ impl Estimate {
             state += copies * 4 * param.elements() as u64;
         }
         let per_batch = rows * dim * 6 + rows * rows * 4;
-        Self {
-            state,
-            activations: 4 * (tokens as u64 * activation_floats as u64 + per_batch as u64),
-        }
+        Self { state, activations: 4 * (tokens as u64 * activation_floats as u64 + per_batch as u64) }
     }
 
     /// The peak: both, and what the program itself takes.

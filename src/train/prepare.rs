@@ -7,14 +7,15 @@ use super::evaluation::{EvalSet, Evaluation, build_evaluator};
 use super::events::{Event, Listener};
 use super::memory::Estimate;
 use crate::data::sampler::{BatchSampler, Sampler, SamplerSettings};
-use crate::data::{DatasetSpec, OnBadRow, Store};
+use crate::data::{DatasetSpec, Store};
 use crate::error::{Error, Result};
 use crate::eval::trainer_key;
 use crate::flow::{Encode, Loss, ModelType};
+use crate::loss;
 use crate::model::{ModelOptions, SentenceTransformer, StaticOptions};
 use crate::optim::steps::{Cadence, Steps};
 use crate::recipe::Plan;
-use crate::recipe::plan::{DatasetPlan, Location, LossPlan, ModelSource};
+use crate::recipe::plan::{DatasetPlan, Location, ModelSource};
 use crate::util::progress::Progress;
 use crate::util::seed::Rng;
 use crate::util::{memory, suggest};
@@ -51,7 +52,7 @@ fn locate(location: &Location, key: &str) -> Result<PathBuf> {
 fn options(plan: &Plan) -> ModelOptions {
     ModelOptions {
         max_seq_length: plan.model.max_seq_length,
-        pooling_mode: plan.model.pooling_mode.iter().map(|m| (*m).into()).collect(),
+        pooling_mode: plan.model.pooling_mode.clone(),
         normalize: plan.model.normalize,
         dropout: plan.model.dropout,
         prompts: plan.model.prompts.clone().unwrap_or_default(),
@@ -73,13 +74,8 @@ pub fn load_model(plan: &Plan, checkpoint: Option<&Path>) -> Result<SentenceTran
         return SentenceTransformer::load_with(directory, &options(plan));
     }
     match &plan.model.source {
-        ModelSource::Base(location) => {
-            SentenceTransformer::load_with(&locate(location, "model.base")?, &options(plan))
-        }
-        ModelSource::StaticEmbedding {
-            embedding_dim,
-            tokenizer,
-        } => {
+        ModelSource::Base(location) => SentenceTransformer::load_with(&locate(location, "model.base")?, &options(plan)),
+        ModelSource::StaticEmbedding { embedding_dim, tokenizer } => {
             let from = StaticOptions {
                 tokenizer: locate(tokenizer, "model.static_embedding.tokenizer")?,
                 embedding_dim: *embedding_dim,
@@ -91,33 +87,16 @@ pub fn load_model(plan: &Plan, checkpoint: Option<&Path>) -> Result<SentenceTran
     }
 }
 
-/// The loss a plan describes.
-fn build_loss(plan: &LossPlan) -> Result<Box<dyn Loss>> {
-    let mut settings = plan.settings.clone();
-    if let Some(matryoshka) = &plan.matryoshka {
-        let table = serde_json::json!({
-            "matryoshka_dims": matryoshka.dims,
-            "matryoshka_weights": matryoshka.weights,
-            "n_dims_per_step": matryoshka.n_dims_per_step,
-        });
-        settings.insert("matryoshka".to_owned(), table);
-    }
-    crate::loss::build(&plan.name, &settings)
-}
-
 /// The tokenised store of a data set.
 fn open_store(plan: &DatasetPlan, loss: &dyn Loss, model: &SentenceTransformer, key: &str) -> Result<Store> {
-    let card = loss.card();
+    let card = loss.base_card();
     let spec = DatasetSpec {
         name: Some(plan.name.clone()),
         paths: plan.path.iter().map(|p| p.to_string_lossy().into_owned()).collect(),
         columns: (!plan.columns.is_empty()).then(|| plan.columns.clone()),
         label: plan.label.clone(),
         limit: plan.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
-        on_bad_row: match plan.on_bad_row {
-            crate::recipe::schema::OnBadRow::Refuse => OnBadRow::Refuse,
-            crate::recipe::schema::OnBadRow::Skip => OnBadRow::Skip,
-        },
+        on_bad_row: plan.on_bad_row,
         prompts: plan.prompts.clone(),
         needs: card.labels,
     };
@@ -134,7 +113,11 @@ fn open_store(plan: &DatasetPlan, loss: &dyn Loss, model: &SentenceTransformer, 
             store.columns().join(", "),
             card.name
         ))
-        .with_hint(format!("name the columns it should use with `columns`; {} takes {}", card.name, card.inputs.join(" or "))));
+        .with_hint(format!(
+            "name the columns it should use with `columns`; {} takes {}",
+            card.name,
+            card.inputs.join(" or ")
+        )));
     }
     Ok(store)
 }
@@ -158,7 +141,7 @@ impl Prepared {
         };
         let model = load_model(plan, checkpoint)?;
         let mut warnings = Vec::new();
-        let loss = build_loss(&train.loss)?;
+        let loss = loss::build(&train.loss.name, &train.loss.table())?;
         warnings.extend(loss.check_dim(model.dimension())?);
         let store = Arc::new(open_store(train, loss.as_ref(), &model, "train_dataset")?);
         describe(&store, listener);
@@ -171,9 +154,7 @@ impl Prepared {
             shuffle: plan.args.shuffle,
             seed: plan.seed,
         };
-        let kind: BatchSampler = serde_json::from_value(plan.args.batch_sampler.clone().into())
-            .map_err(|_| Error::usage(format!("`args.batch_sampler`: there is no `{}`", plan.args.batch_sampler)))?;
-        let sampler = kind.build(Arc::clone(&store) as _, settings)?;
+        let sampler = BatchSampler::from_name(&plan.args.batch_sampler)?.build(Arc::clone(&store) as _, settings)?;
         let steps = count_steps(plan, sampler.as_ref())?;
         let cadence = Cadence::new(
             steps,
@@ -196,8 +177,7 @@ impl Prepared {
         }
         Ok(Self {
             warmup: plan.args.warmup_steps.resolve(steps.total),
-            greater_is_better: plan.args.greater_is_better && metric.as_deref().is_none_or(|m| !m.ends_with("loss"))
-                || plan.args.metric_for_best_model.is_some() && plan.args.greater_is_better,
+            greater_is_better: plan.args.greater_is_better,
             model,
             store,
             loss,
@@ -219,29 +199,22 @@ fn set_threads(threads: usize) {
 }
 
 fn describe(store: &Store, listener: &mut dyn Listener) {
-    for line in store.report().show(store.files()).lines() {
-        listener.event(&Event::Message(line));
+    for line in store.report().lines(store.files()) {
+        listener.event(&Event::Message(&line));
     }
 }
 
 fn evaluation(plan: &Plan, model: &SentenceTransformer, listener: &mut dyn Listener) -> Result<Evaluation> {
-    let mut evaluation = Evaluation {
-        batch_size: plan.args.per_device_eval_batch_size,
-        ..Evaluation::default()
-    };
+    let mut evaluation = Evaluation { batch_size: plan.args.per_device_eval_batch_size, ..Evaluation::default() };
     for (i, set) in plan.eval_dataset.iter().enumerate() {
-        let loss = build_loss(&set.loss)?;
+        let loss = loss::build(&set.loss.name, &set.loss.table())?;
         loss.check_dim(model.dimension())?;
         let store = open_store(set, loss.as_ref(), model, &format!("eval_dataset.{i}"))?;
         describe(&store, listener);
         evaluation.sets.push(EvalSet { store, loss });
     }
     for evaluator in &plan.evaluator {
-        let mut settings = evaluator.settings.clone();
-        if !evaluator.name.is_empty() {
-            settings.insert("name".to_owned(), evaluator.name.clone().into());
-        }
-        evaluation.evaluators.push(build_evaluator(&evaluator.kind, &evaluator.path, &settings)?);
+        evaluation.evaluators.push(build_evaluator(evaluator)?);
     }
     Ok(evaluation)
 }
@@ -277,7 +250,8 @@ fn count_steps(plan: &Plan, sampler: &dyn Sampler) -> Result<Steps> {
     if args.max_steps.is_some() {
         return Ok(steps);
     }
-    let per_epoch = |epoch: u64| (sampler.batches_per_epoch(epoch) as u64).div_ceil(args.gradient_accumulation_steps.max(1));
+    let per_epoch =
+        |epoch: u64| (sampler.batches_per_epoch(epoch) as u64).div_ceil(args.gradient_accumulation_steps.max(1));
     let whole = args.num_train_epochs.floor() as u64;
     let mut total: u64 = (0..whole).map(per_epoch).sum();
     let part = args.num_train_epochs.fract();

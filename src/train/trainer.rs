@@ -14,9 +14,9 @@ use crate::data::sampler::EpochPlan;
 use crate::error::{Error, Result};
 use crate::eval::trainer_key;
 use crate::flow::{Batch, Encode, Metrics};
+use crate::ops::Param;
 use crate::optim::steps::Due;
 use crate::optim::{AdamW, AdamWConfig, clip_coefficient, gradient_norm};
-use crate::ops::Param;
 use crate::recipe::Plan;
 use crate::util::seed::Rng;
 use crate::util::{clock, files, interrupt, memory};
@@ -62,6 +62,8 @@ pub fn run(plan: &Plan, run_dir: &Path, options: &Options, listener: &mut dyn Li
         logged_at: started,
         logged_rows: 0,
         first_step: None,
+        rows_before: 0,
+        saved_at: None,
         epoch_plan: None,
         stopped_early: false,
     };
@@ -82,6 +84,10 @@ struct Trainer<'a> {
     logged_at: Instant,
     logged_rows: u64,
     first_step: Option<f64>,
+    /// Rows trained on before this process.
+    rows_before: u64,
+    /// The step of the newest checkpoint.
+    saved_at: Option<u64>,
     /// The batches of an epoch, kept until the next.
     epoch_plan: Option<(u64, Arc<EpochPlan>)>,
     stopped_early: bool,
@@ -109,6 +115,9 @@ impl Trainer<'_> {
             let state = checkpoint::read_state(checkpoint)?;
             checkpoint::restore(checkpoint, &state, &self.prepared, &mut self.optimizer)?;
             listener.event(&Event::Message(&format!("continuing after step {} of {}", state.step, state.total_steps)));
+            self.rows_before = state.rows;
+            self.saved_at = Some(state.step);
+            self.stopped_early = state.tracker.exhausted(self.plan.args.early_stopping);
             self.state = state;
             return Ok(());
         }
@@ -134,19 +143,19 @@ impl Trainer<'_> {
         self.logged_at = Instant::now();
         self.logged_rows = self.state.rows;
         while self.state.step < self.state.total_steps && !self.stopped_early {
-            let epoch_ended = self.step(listener)?;
-            let due = self.prepared.cadence.due(self.state.step, epoch_ended);
-            self.after_step(due, listener)?;
-            if interrupt::requested() && self.state.step < self.state.total_steps && !self.stopped_early {
-                let path = if due.save { checkpoint::path(self.run_dir, self.state.step) } else { self.save(listener)? };
+            if interrupt::requested() {
+                self.save(listener)?;
                 return Err(Error::cancelled(format!(
                     "stopped after step {} of {}; everything is in `{}`",
                     self.state.step,
                     self.state.total_steps,
-                    path.display()
+                    checkpoint::path(self.run_dir, self.state.step).display()
                 ))
-                .with_hint("continue with `tallow run --resume`"));
+                .with_hint("continue with `tallow run RECIPE --resume`"));
             }
+            let epoch_ended = self.step(listener)?;
+            let due = self.prepared.cadence.due_at(self.state.step, epoch_ended);
+            self.after_step(due, listener)?;
         }
         Ok(())
     }
@@ -192,12 +201,9 @@ impl Trainer<'_> {
             let start = Instant::now();
             let (batch, last) = self.next_batch()?;
             self.timings.add("data", start.elapsed().as_secs_f64());
-            self.timings.time("optimizer", || {
-                self.optimizer.catch_up(&self.prepared.model.rows(&batch.packed))
-            })?;
+            self.timings.time("optimizer", || self.optimizer.catch_up(&self.prepared.model.rows(&batch.packed)))?;
             let loss = self.prepared.loss.as_ref();
-            loss_sum +=
-                forward_backward(&self.prepared.model, loss, &batch, rng.fork(micro), &mut self.timings)?;
+            loss_sum += forward_backward(&self.prepared.model, loss, &batch, rng.fork(micro), &mut self.timings)?;
             self.state.rows += batch.rows as u64;
             batches.push(batch);
             epoch_ended = last;
@@ -216,8 +222,8 @@ impl Trainer<'_> {
             }
         }
         let args = &self.plan.args;
-        let rate = args.learning_rate
-            * args.lr_scheduler_type.factor(step, self.state.total_steps, self.prepared.warmup);
+        let rate =
+            args.learning_rate * args.lr_scheduler_type.factor(step, self.state.total_steps, self.prepared.warmup);
         let start = Instant::now();
         let norm = gradient_norm(&self.params)? / parts;
         guard::finite(step + 1, loss, norm, &batches, &self.prepared.store)?;
@@ -229,12 +235,9 @@ impl Trainer<'_> {
         if self.first_step.is_none() {
             self.first_step = Some(self.started.elapsed().as_secs_f64() - self.timings.get("evaluation"));
         }
-        listener.event(&Event::Step {
-            step: self.state.step,
-            total: self.state.total_steps,
-        });
-        if self.prepared.cadence.due(self.state.step, epoch_ended).log {
-            self.log(epoch_ended, rate, norm, listener);
+        listener.event(&Event::Step { step: self.state.step, total: self.state.total_steps });
+        if self.prepared.cadence.due_at(self.state.step, epoch_ended).log {
+            self.log(rate, norm, listener);
         }
         Ok(epoch_ended)
     }
@@ -248,7 +251,7 @@ impl Trainer<'_> {
         self.state.epoch as f64 + self.state.batch as f64 / batches.max(1) as f64
     }
 
-    fn log(&mut self, _epoch_ended: bool, learning_rate: f64, grad_norm: f64, listener: &mut dyn Listener) {
+    fn log(&mut self, learning_rate: f64, grad_norm: f64, listener: &mut dyn Listener) {
         let state = &mut self.state;
         let loss = state.loss_sum / state.loss_count.max(1) as f64;
         (state.loss_sum, state.loss_count, state.last_loss) = (0.0, 0, loss);
@@ -309,27 +312,23 @@ impl Trainer<'_> {
         let metrics = self.prepared.evaluation.run(&self.prepared.model)?;
         let seconds = start.elapsed().as_secs_f64();
         self.timings.add("evaluation", seconds);
-        listener.event(&Event::Evaluation {
-            step: self.state.step,
-            epoch: self.epoch(),
-            metrics: &metrics,
-            seconds,
-        });
+        listener.event(&Event::Evaluation { step: self.state.step, epoch: self.epoch(), metrics: &metrics, seconds });
         Ok(metrics)
     }
 
-    fn save(&mut self, listener: &mut dyn Listener) -> Result<std::path::PathBuf> {
+    fn save(&mut self, listener: &mut dyn Listener) -> Result<()> {
+        if self.saved_at == Some(self.state.step) {
+            return Ok(());
+        }
         let start = Instant::now();
         let mut state = self.state.clone();
         state.seconds += self.started.elapsed().as_secs_f64();
         let limit = self.plan.args.save_total_limit;
         let path = checkpoint::save(self.run_dir, &self.prepared.model, &mut self.optimizer, &state, limit)?;
         self.timings.add("checkpoint", start.elapsed().as_secs_f64());
-        listener.event(&Event::Checkpoint {
-            step: state.step,
-            path: &path,
-        });
-        Ok(path)
+        listener.event(&Event::Checkpoint { step: state.step, path: &path });
+        self.saved_at = Some(state.step);
+        Ok(())
     }
 
     /// Picks the model to keep, saves it, and sums up.
@@ -356,8 +355,7 @@ impl Trainer<'_> {
         let key = self.prepared.metric.clone();
         let value = |metrics: &Option<Metrics>| metrics.as_ref().and_then(|m| m.get(key.as_deref()?));
         let seconds = self.started.elapsed().as_secs_f64();
-        let training: f64 =
-            ["forward", "backward", "optimizer"].iter().map(|phase| self.timings.get(phase)).sum();
+        let training: f64 = ["forward", "backward", "optimizer"].iter().map(|phase| self.timings.get(phase)).sum();
         let base = self.run_dir.join("base");
         listener.event(&Event::Message(&format!("trained {} steps in {}", self.state.step, clock::human(seconds))));
         Ok(Outcome {
@@ -375,7 +373,7 @@ impl Trainer<'_> {
             seconds: self.state.seconds + seconds,
             seconds_to_first_step: self.first_step.unwrap_or_default(),
             timings: self.timings.all().clone(),
-            rows_per_second: self.rows_here() / training.max(1e-9),
+            rows_per_second: (self.state.rows - self.rows_before) as f64 / training.max(1e-9),
             peak_memory_bytes: memory::peak(),
             train_rows: self.prepared.store.len() as u64,
             stopped_early: self.stopped_early,

@@ -32,11 +32,7 @@ fn field(text: &str, name: &str) -> Option<u64> {
 #[must_use]
 pub fn human(bytes: u64) -> String {
     let mb = bytes as f64 / 1e6;
-    if mb >= 1000.0 {
-        format!("{:.1} GB", mb / 1000.0)
-    } else {
-        format!("{mb:.0} MB")
-    }
+    if mb >= 1000.0 { format!("{:.1} GB", mb / 1000.0) } else { format!("{mb:.0} MB") }
 }
 
 #[cfg(test)]

@@ -24,19 +24,13 @@ impl Rng {
     /// A generator for `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self {
-            key: mix(seed.wrapping_add(GOLDEN)),
-            counter: 0,
-        }
+        Self { key: mix(seed.wrapping_add(GOLDEN)), counter: 0 }
     }
 
     /// An independent generator for a purpose, an epoch, a step: same inputs, same stream.
     #[must_use]
     pub fn fork(&self, stream: u64) -> Self {
-        Self {
-            key: mix(self.key ^ mix(stream.wrapping_mul(GOLDEN).wrapping_add(1))),
-            counter: 0,
-        }
+        Self { key: mix(self.key ^ mix(stream.wrapping_mul(GOLDEN).wrapping_add(1))), counter: 0 }
     }
 
     /// The key of this stream; a pure function of seed and forks.

@@ -1,12 +1,13 @@
 //! Evaluators equal the reference's: keys, their order, values, primary metrics.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Map, Value};
 use tallow::eval::{self, EvaluationData};
 use tallow::flow::{Embeddings, Encode, EncodeOptions};
+use tallow::model::SentenceTransformer;
 
-use crate::support::{golden, numbers, shape};
+use crate::support::{golden, numbers, shape, shared};
 
 /// Looks every text up in a table of vectors.
 struct Table {
@@ -113,4 +114,94 @@ fn evaluators_equal_the_reference() {
     for card in eval::cards() {
         assert!(counts.get(card.name).is_some_and(|count| *count >= 3), "{}: {counts:?}", card.name);
     }
+}
+
+/// The first `limit` rows of a JSON Lines file.
+fn rows(path: &std::path::Path, limit: usize) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().take(limit).map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn column(rows: &[Value], name: &str) -> Vec<String> {
+    rows.iter().map(|row| row[name].as_str().unwrap().to_owned()).collect()
+}
+
+/// The real model on real rows. The numbers are sentence-transformers 6.2.0's, in f32 on a CPU:
+///
+/// ```python
+/// model = SentenceTransformer("shared/models/all-MiniLM-L6-v2")
+/// rows = 200 first of stsb/dev.jsonl
+/// EmbeddingSimilarityEvaluator(sentence1, sentence2, score, similarity_fn_names=[all four])(model)
+/// rows = 200 first of nli_snli_triplets/test.jsonl
+/// TripletEvaluator(anchor, positive, negative, margin=0.1)(model)
+/// # stackfaq: the whole corpus, text = title + " " + text; the first 60 queries that have a relevant document
+/// InformationRetrievalEvaluator(queries, corpus, relevant)(model)
+/// ```
+#[test]
+fn real_models_score_as_with_the_reference() {
+    let Some(directory) = shared("models/all-MiniLM-L6-v2") else {
+        return;
+    };
+    let Some(data) = shared("data") else { return };
+    let model = SentenceTransformer::load(&directory).unwrap();
+    let check = |name: &str, settings: Value, data: EvaluationData, expected: &[(&str, f64)], tolerance: f64| {
+        let metrics = eval::build(name, settings.as_object().unwrap(), data).unwrap().evaluate(&model).unwrap();
+        for (key, expected) in expected {
+            let got = metrics.get(key).unwrap();
+            assert!((got - expected).abs() <= tolerance, "{name} {key}: {got}, expected {expected}");
+        }
+    };
+
+    let pairs = rows(&data.join("stsb/dev.jsonl"), 200);
+    let scored = EvaluationData::ScoredPairs {
+        sentences1: column(&pairs, "sentence1"),
+        sentences2: column(&pairs, "sentence2"),
+        scores: pairs.iter().map(|row| row["score"].as_f64().unwrap()).collect(),
+    };
+    let expected = [
+        ("pearson_cosine", 0.919_526_777_3),
+        ("spearman_cosine", 0.907_158_398_0),
+        ("pearson_euclidean", 0.913_311_876_9),
+        ("pearson_manhattan", 0.913_676_999_4),
+        ("spearman_manhattan", 0.908_641_788_7),
+    ];
+    let settings = serde_json::json!({"similarity_fn_names": ["cosine", "euclidean", "manhattan", "dot"]});
+    check("EmbeddingSimilarityEvaluator", settings, scored, &expected, 1e-5);
+
+    let triplets = rows(&data.join("nli_snli_triplets/test.jsonl"), 200);
+    let triplets = EvaluationData::Triplets {
+        anchors: column(&triplets, "anchor"),
+        positives: column(&triplets, "positive"),
+        negatives: column(&triplets, "negative"),
+    };
+    check("TripletEvaluator", serde_json::json!({"margin": 0.1}), triplets, &[("cosine_accuracy", 0.88)], 1e-9);
+
+    let mut relevant: HashMap<String, HashSet<String>> = HashMap::new();
+    for line in std::fs::read_to_string(data.join("stackfaq/qrels/test.tsv")).unwrap().lines().skip(1) {
+        let fields: Vec<&str> = line.split('\t').collect();
+        if fields[2] != "0" {
+            relevant.entry(fields[0].to_owned()).or_default().insert(fields[1].to_owned());
+        }
+    }
+    let id = |row: &Value| row["_id"].as_str().unwrap().to_owned();
+    let text = |row: &Value| row["text"].as_str().unwrap().to_owned();
+    let queries = rows(&data.join("stackfaq/queries.jsonl"), usize::MAX);
+    let queries = queries.iter().filter(|row| relevant.contains_key(&id(row))).take(60);
+    let corpus = rows(&data.join("stackfaq/corpus.jsonl"), usize::MAX);
+    let retrieval = EvaluationData::Retrieval {
+        queries: queries.map(|row| (id(row), text(row))).collect(),
+        corpus: corpus
+            .iter()
+            .map(|row| (id(row), format!("{} {}", row["title"].as_str().unwrap(), text(row)).trim().to_owned()))
+            .collect(),
+        relevant,
+    };
+    let expected = [
+        ("cosine_accuracy@1", 0.95),
+        ("cosine_recall@3", 1.0),
+        ("cosine_ndcg@10", 0.981_546_487_7),
+        ("cosine_mrr@10", 0.975),
+        ("cosine_map@100", 0.975),
+    ];
+    check("InformationRetrievalEvaluator", serde_json::json!({}), retrieval, &expected, 1e-9);
 }

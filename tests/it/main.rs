@@ -14,3 +14,4 @@ mod recipe;
 mod runs;
 mod schedule;
 mod support;
+mod train;

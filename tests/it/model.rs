@@ -146,20 +146,14 @@ fn options_change_modules() {
     let tokens = model.tokenizer().tokenize(&["one two three four five six seven"], None).unwrap();
     assert_eq!(tokens[0].ids.len(), 5);
     assert_eq!(tokens[0].ids[4], 3, "the last token is still [SEP]");
-    let too_long = ModelOptions {
-        max_seq_length: Some(500),
-        ..ModelOptions::default()
-    };
+    let too_long = ModelOptions { max_seq_length: Some(500), ..ModelOptions::default() };
     let error = SentenceTransformer::load_with(&fixture("tiny-bert"), &too_long).err().unwrap();
     assert!(error.to_string().contains("64 positions"), "{error}");
 }
 
 #[test]
 fn a_static_model_from_a_tokenizer_is_seeded() {
-    let from = StaticOptions {
-        tokenizer: fixture("tiny-bert"),
-        embedding_dim: 16,
-    };
+    let from = StaticOptions { tokenizer: fixture("tiny-bert"), embedding_dim: 16 };
     let make = |seed| SentenceTransformer::new_static(&from, &ModelOptions::default(), Rng::new(seed)).unwrap();
     let encode = |m: &SentenceTransformer| m.encode(&["a b c", ""], &EncodeOptions::default()).unwrap();
     assert_eq!(encode(&make(1)), encode(&make(1)));

@@ -28,12 +28,7 @@ struct Case<'a> {
 
 impl<'a> Case<'a> {
     fn new(value: &'a Value, dtype: DType) -> Self {
-        Self {
-            value,
-            dtype,
-            variables: Vec::new(),
-            params: Vec::new(),
-        }
+        Self { value, dtype, variables: Vec::new(), params: Vec::new() }
     }
 
     fn var(&mut self, name: &str) -> Tensor {
@@ -84,14 +79,7 @@ fn run(case: &mut Case<'_>) -> Result<Tensor> {
         ),
         "attention" => {
             let heads = case.value["inputs"]["heads"].as_u64().unwrap() as usize;
-            ops::attention(
-                &case.var("q"),
-                &case.var("k"),
-                &case.var("v"),
-                &case.offsets(),
-                heads,
-                Dropout::NONE,
-            )
+            ops::attention(&case.var("q"), &case.var("k"), &case.var("v"), &case.offsets(), heads, Dropout::NONE)
         }
         "gelu_erf" => ops::activation(&case.var("x"), Activation::Gelu),
         "embedding_sum" => {
@@ -299,8 +287,7 @@ fn packed_attention_equals_one_sequence_at_a_time() {
     let total: u32 = lengths.iter().sum();
     let qkv: Vec<Tensor> =
         (0..3).map(|_| random(&mut rng, &[total as usize, 64]).to_dtype(DType::F32).unwrap()).collect();
-    let packed =
-        ops::attention(&qkv[0], &qkv[1], &qkv[2], &offsets(&lengths), 4, Dropout::NONE).unwrap();
+    let packed = ops::attention(&qkv[0], &qkv[1], &qkv[2], &offsets(&lengths), 4, Dropout::NONE).unwrap();
     let mut start = 0;
     for length in lengths {
         let part = |t: &Tensor| t.narrow(0, start, length as usize).unwrap().contiguous().unwrap();

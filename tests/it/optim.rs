@@ -66,10 +66,7 @@ fn rows_have_the_same_bits_as_a_dense_table() {
         let mut rng = Rng::new(11);
         let start: Vec<f32> = (0..rows * width).map(|_| rng.normal() as f32).collect();
         let start = Tensor::from_vec(start, (rows, width), &Device::Cpu).unwrap();
-        let config = AdamWConfig {
-            weight_decay,
-            ..AdamWConfig::default()
-        };
+        let config = AdamWConfig { weight_decay, ..AdamWConfig::default() };
         let by_row = Param::new("table.weight", &start.copy().unwrap()).unwrap();
         let dense = Param::new("dense.weight", &start.copy().unwrap()).unwrap();
         let mut lazy = AdamW::new(&[Arc::clone(&by_row)], config);

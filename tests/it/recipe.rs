@@ -11,17 +11,8 @@ use tallow::Error;
 use tallow::recipe::{self, NamesOnly, Plan};
 
 const NAMES: NamesOnly = NamesOnly {
-    losses: &[
-        "MultipleNegativesRankingLoss",
-        "CoSENTLoss",
-        "CosineSimilarityLoss",
-        "TripletLoss",
-    ],
-    evaluators: &[
-        "InformationRetrievalEvaluator",
-        "EmbeddingSimilarityEvaluator",
-        "TripletEvaluator",
-    ],
+    losses: &["MultipleNegativesRankingLoss", "CoSENTLoss", "CosineSimilarityLoss", "TripletLoss"],
+    evaluators: &["InformationRetrievalEvaluator", "EmbeddingSimilarityEvaluator", "TripletEvaluator"],
     samplers: &["batch_sampler", "no_duplicates"],
 };
 
@@ -81,10 +72,7 @@ impl Place {
         };
         assert_eq!(error.kind(), tallow::error::Kind::Usage);
         let folder = format!("{}/", self.0.path().display());
-        (
-            error.to_string().replace(&folder, ""),
-            error.hint().unwrap_or_default().to_owned(),
-        )
+        (error.to_string().replace(&folder, ""), error.hint().unwrap_or_default().to_owned())
     }
 
     /// As `refusal`, of `RECIPE` with `from` replaced.
@@ -136,12 +124,7 @@ fn the_ready_recipes_resolve() {
             println!("{}", plan.summary());
         }
     }
-    for name in [
-        "stsb-cosent",
-        "squad-mnrl",
-        "static-from-scratch",
-        "nli-triplets-matryoshka",
-    ] {
+    for name in ["stsb-cosent", "squad-mnrl", "static-from-scratch", "nli-triplets-matryoshka"] {
         assert!(seen.contains(&format!("{name}.toml")), "{seen:?}");
     }
 }

@@ -15,9 +15,7 @@ fn golden(key: &str) -> Value {
 }
 
 fn list(key: &str) -> Vec<Value> {
-    let Value::Array(items) = golden(key) else {
-        panic!("`{key}` is not a list")
-    };
+    let Value::Array(items) = golden(key) else { panic!("`{key}` is not a list") };
     assert!(!items.is_empty());
     items
 }
@@ -44,16 +42,10 @@ fn learning_rates_are_the_trainers() {
         assert_eq!(rates.len() as u64, total);
         for (step, rate) in (0..).zip(rates.iter().chain([&case["after_last_step"]])) {
             let (ours, theirs) = (base * kind.factor(step, total, warmup), rate.as_f64().unwrap());
-            assert!(
-                (ours - theirs).abs() <= 1e-12 * base.max(1e-300),
-                "{kind} step {step}: {ours} {theirs}"
-            );
+            assert!((ours - theirs).abs() <= 1e-12 * base.max(1e-300), "{kind} step {step}: {ours} {theirs}");
         }
     }
-    assert!(
-        SchedulerType::ALL.iter().all(|kind| seen.contains(kind)),
-        "not every schedule has a run: {seen:?}"
-    );
+    assert!(SchedulerType::ALL.iter().all(|kind| seen.contains(kind)), "not every schedule has a run: {seen:?}");
 }
 
 #[test]
@@ -73,11 +65,7 @@ fn warmup_is_the_trainers() {
 #[test]
 fn lengths_are_the_trainers() {
     for case in list("arithmetic") {
-        let count = batches(
-            whole(&case, "rows"),
-            whole(&case, "batch_size"),
-            case["drop_last"].as_bool().unwrap(),
-        );
+        let count = batches(whole(&case, "rows"), whole(&case, "batch_size"), case["drop_last"].as_bool().unwrap());
         assert_eq!(count, whole(&case, "batches_per_epoch"), "{case}");
         let steps = Steps::new(
             count,
@@ -106,12 +94,7 @@ fn due_at(cadence: &Cadence, total: u64, what: fn(Due) -> bool) -> Vec<u64> {
 }
 
 fn steps_of(value: &Value, key: &str) -> Vec<u64> {
-    value[key]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|v| v.as_u64().unwrap())
-        .collect()
+    value[key].as_array().unwrap().iter().map(|v| v.as_u64().unwrap()).collect()
 }
 
 /// The Trainer does not log the last step of its own; here a run's last loss is never lost.
@@ -132,21 +115,9 @@ fn evaluations_saves_and_logs_are_due_when_the_trainers_are() {
         }
         let steps = Steps::new(total, 1, 1.0, None).unwrap();
         let cadence = Cadence::new(steps, every, Every::Steps(every), Every::Steps(every), true).unwrap();
-        assert_eq!(
-            due_at(&cadence, total, |d| d.evaluate),
-            steps_of(&case, "evaluated_at"),
-            "{case}"
-        );
-        assert_eq!(
-            due_at(&cadence, total, |d| d.save),
-            steps_of(&case, "saved_at"),
-            "{case}"
-        );
-        assert_eq!(
-            due_at(&cadence, total, |d| d.log),
-            with_last(steps_of(&case, "logged_at"), total),
-            "{case}"
-        );
+        assert_eq!(due_at(&cadence, total, |d| d.evaluate), steps_of(&case, "evaluated_at"), "{case}");
+        assert_eq!(due_at(&cadence, total, |d| d.save), steps_of(&case, "saved_at"), "{case}");
+        assert_eq!(due_at(&cadence, total, |d| d.log), with_last(steps_of(&case, "logged_at"), total), "{case}");
         assert_eq!(cadence.evaluations(), steps_of(&case, "evaluated_at").len() as u64);
     }
     let case = golden("epoch_strategy");
@@ -165,21 +136,13 @@ fn defaults_are_the_trainers_except_where_documented() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("a.jsonl"), "").unwrap();
     let text = "[model]\nbase = \"x\"\n[train_dataset]\npath = \"a.jsonl\"\n[loss]\nname = \"L\"\n";
-    let registry = tallow::recipe::NamesOnly {
-        losses: &["L"],
-        evaluators: &[],
-        samplers: &["batch_sampler"],
-    };
+    let registry = tallow::recipe::NamesOnly { losses: &["L"], evaluators: &[], samplers: &["batch_sampler"] };
     let loaded = tallow::recipe::parse(&dir.path().join("r.toml"), text, &[]).unwrap();
     let plan = loaded.resolve(&registry).unwrap().0.to_json().unwrap();
     let (args, mut compared) = (&plan["args"], 0);
     for (key, theirs) in defaults.as_object().unwrap() {
         let documented = ["logging_steps", "save_steps", "eval_steps", "save_strategy"].contains(&key.as_str());
-        let ours = if key == "seed" {
-            &plan["seed"]
-        } else {
-            &args[key.as_str()]
-        };
+        let ours = if key == "seed" { &plan["seed"] } else { &args[key.as_str()] };
         if documented || ours.is_null() {
             continue;
         }

@@ -58,12 +58,7 @@ mod tests {
     use super::*;
 
     fn sampler(rows: usize, batch_size: usize, drop_last: bool, shuffle: bool) -> DefaultBatchSampler {
-        let settings = SamplerSettings {
-            batch_size,
-            drop_last,
-            shuffle,
-            seed: 12,
-        };
+        let settings = SamplerSettings { batch_size, drop_last, shuffle, seed: 12 };
         DefaultBatchSampler::new(rows, settings).unwrap()
     }
 
@@ -100,23 +95,9 @@ mod tests {
 
     #[test]
     fn no_batch_at_all_is_an_error() {
-        let settings = SamplerSettings {
-            batch_size: 8,
-            drop_last: true,
-            shuffle: true,
-            seed: 0,
-        };
+        let settings = SamplerSettings { batch_size: 8, drop_last: true, shuffle: true, seed: 0 };
         let error = DefaultBatchSampler::new(7, settings).unwrap_err();
         assert_eq!(error.to_string(), "no batch is left of 7 rows at a batch size of 8");
-        assert!(
-            DefaultBatchSampler::new(
-                7,
-                SamplerSettings {
-                    batch_size: 0,
-                    ..settings
-                }
-            )
-            .is_err()
-        );
+        assert!(DefaultBatchSampler::new(7, SamplerSettings { batch_size: 0, ..settings }).is_err());
     }
 }

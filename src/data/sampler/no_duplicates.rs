@@ -47,11 +47,7 @@ impl NoDuplicatesBatchSampler {
     /// # Errors
     /// When the batch size is 0 or no batch is left.
     pub fn new(rows: Arc<dyn TextIds>, settings: SamplerSettings) -> Result<Self> {
-        let sampler = Self {
-            rows,
-            settings,
-            known: Mutex::default(),
-        };
+        let sampler = Self { rows, settings, known: Mutex::default() };
         check(sampler.rows.rows(), &settings, || sampler.batches_per_epoch(0))?;
         Ok(sampler)
     }
@@ -219,12 +215,7 @@ mod tests {
     }
 
     fn settings(batch_size: usize, drop_last: bool) -> SamplerSettings {
-        SamplerSettings {
-            batch_size,
-            drop_last,
-            shuffle: true,
-            seed: 5,
-        }
+        SamplerSettings { batch_size, drop_last, shuffle: true, seed: 5 }
     }
 
     /// Texts drawn so that a few are very common.
@@ -290,11 +281,7 @@ mod tests {
         // Half the rows share one of 100 anchors: walking over the deferred rows for each batch would take hours.
         let n = 1_000_000u64;
         let anchor = |i: u64| {
-            if i.is_multiple_of(2) {
-                mix(i % 200)
-            } else {
-                mix(1_000_000 + i)
-            }
+            if i.is_multiple_of(2) { mix(i % 200) } else { mix(1_000_000 + i) }
         };
         let ids = Arc::new(Ids((0..n).flat_map(|i| [anchor(i), mix(1 << 40 | i)]).collect(), 2));
         let started = std::time::Instant::now();

@@ -18,10 +18,7 @@ use crate::error::Result;
 /// The numbers of the schema's columns that are wanted; all of them without a wish.
 pub(super) fn projection(schema: &Schema, wanted: Option<&[String]>) -> Vec<usize> {
     let fields = schema.fields().iter().enumerate();
-    fields
-        .filter(|(_, f)| wanted.is_none_or(|w| w.iter().any(|n| n == f.name())))
-        .map(|(i, _)| i)
-        .collect()
+    fields.filter(|(_, f)| wanted.is_none_or(|w| w.iter().any(|n| n == f.name()))).map(|(i, _)| i).collect()
 }
 
 /// Rows out of record batches.
@@ -73,10 +70,7 @@ impl Source for Batches {
         self.number += 1;
         let cells = self.names.iter().zip(&mut self.columns);
         let cells = cells.map(|(name, column)| (Arc::clone(name), column.next().unwrap_or(Value::Null))).collect();
-        Ok(Some(Row {
-            number: self.number,
-            cells: Ok(cells),
-        }))
+        Ok(Some(Row { number: self.number, cells: Ok(cells) }))
     }
 }
 

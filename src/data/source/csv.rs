@@ -32,11 +32,7 @@ impl Delimited {
     /// # Errors
     /// When it cannot be opened, is empty, or its header cannot be used.
     pub fn open(file: &DataFile, delimiter: u8) -> Result<Self> {
-        let mut source = Self {
-            lines: LineReader::open(file)?,
-            delimiter,
-            names: Vec::new(),
-        };
+        let mut source = Self { lines: LineReader::open(file)?, delimiter, names: Vec::new() };
         let bad = |what: &str| Error::data(format!("the header of `{}` {what}", file.shown));
         let Some((_, record)) = source.record()? else {
             return Err(Error::data(format!("`{}` is empty", file.shown))
@@ -138,10 +134,7 @@ impl Delimited {
 
 impl Source for Delimited {
     fn next_row(&mut self) -> Result<Option<Row>> {
-        Ok(self.record()?.map(|(number, record)| Row {
-            number,
-            cells: self.cells(record),
-        }))
+        Ok(self.record()?.map(|(number, record)| Row { number, cells: self.cells(record) }))
     }
 }
 
@@ -156,11 +149,7 @@ mod tests {
 
     fn rows(delimiter: u8, bytes: &[u8]) -> Result<Vec<Read>> {
         let dir = tempfile::tempdir().unwrap();
-        let file = DataFile {
-            path: dir.path().join("a.csv"),
-            shown: "a.csv".to_owned(),
-            format: Format::Csv,
-        };
+        let file = DataFile { path: dir.path().join("a.csv"), shown: "a.csv".to_owned(), format: Format::Csv };
         std::fs::write(&file.path, bytes).unwrap();
         let mut source = Delimited::open(&file, delimiter)?;
         let mut rows = Vec::new();
@@ -187,14 +176,7 @@ mod tests {
     fn quotes_line_ends_and_line_numbers() {
         let read =
             rows(b',', b"\xEF\xBB\xBFa, b\r\n1,\"x, \"\"y\"\"\"\r\n\r\n\"two\r\nlines\",5\" disk\n,last").unwrap();
-        assert_eq!(
-            read,
-            [
-                ok(2, &["1", "x, \"y\""]),
-                ok(4, &["two\r\nlines", "5\" disk"]),
-                ok(6, &["", "last"])
-            ]
-        );
+        assert_eq!(read, [ok(2, &["1", "x, \"y\""]), ok(4, &["two\r\nlines", "5\" disk"]), ok(6, &["", "last"])]);
     }
 
     #[test]

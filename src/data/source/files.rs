@@ -121,11 +121,7 @@ impl Files {
             let Some(format) = Format::of(&path) else {
                 return Err(Error::data(format!("`{written}` is of an unknown format")).with_hint(KNOWN));
             };
-            self.0.push(DataFile {
-                path,
-                shown: written.to_owned(),
-                format,
-            });
+            self.0.push(DataFile { path, shown: written.to_owned(), format });
             return Ok(());
         }
         if written.contains(['*', '?', '[']) {
@@ -139,10 +135,7 @@ impl Files {
             written.to_owned()
         } else {
             // The base directory is meant literally, whatever characters it has.
-            Path::new(&glob::Pattern::escape(&base_dir.to_string_lossy()))
-                .join(written)
-                .to_string_lossy()
-                .into_owned()
+            Path::new(&glob::Pattern::escape(&base_dir.to_string_lossy())).join(written).to_string_lossy().into_owned()
         };
         // As in a shell: `*` stays within a folder and leaves hidden files out.
         let options = glob::MatchOptions {
@@ -248,14 +241,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sub = dir.path().join("da[t]a");
         std::fs::create_dir(&sub).unwrap();
-        for name in [
-            "b.jsonl",
-            "a.csv",
-            "README.md",
-            ".hidden.csv",
-            "c.PARQUET",
-            "state.json",
-        ] {
+        for name in ["b.jsonl", "a.csv", "README.md", ".hidden.csv", "c.PARQUET", "state.json"] {
             std::fs::write(sub.join(name), "x").unwrap();
         }
         std::fs::create_dir(dir.path().join("empty")).unwrap();

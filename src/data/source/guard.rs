@@ -53,11 +53,7 @@ mod tests {
 
     #[test]
     fn panics_become_errors() {
-        let file = DataFile {
-            path: "a.arrow".into(),
-            shown: "a.arrow".to_owned(),
-            format: Format::Arrow,
-        };
+        let file = DataFile { path: "a.arrow".into(), shown: "a.arrow".to_owned(), format: Format::Arrow };
         let error = guard(&file, || -> Result<(), String> { panic!("offset out of range") });
         let text = error.map_err(|e| e.to_string());
         assert_eq!(text, Err("cannot read `a.arrow` as Arrow: the parts of it do not fit each other".to_owned()));

@@ -24,10 +24,7 @@ impl Lines {
     /// # Errors
     /// When it cannot be opened or is UTF-16.
     pub fn open(file: &DataFile) -> Result<Self> {
-        Ok(Self {
-            lines: LineReader::open(file)?,
-            names: Names::default(),
-        })
+        Ok(Self { lines: LineReader::open(file)?, names: Names::default() })
     }
 }
 
@@ -52,11 +49,7 @@ pub fn open_json(file: &DataFile) -> Result<Box<dyn Source>> {
     // Also refuses UTF-16.
     let lines = Lines::open(file)?;
     let mut list = List::open(file)?;
-    if list.enter()? {
-        Ok(Box::new(list))
-    } else {
-        Ok(Box::new(lines))
-    }
+    if list.enter()? { Ok(Box::new(list)) } else { Ok(Box::new(lines)) }
 }
 
 /// The elements of one list, read one at a time.
@@ -76,14 +69,7 @@ impl List {
         let start = reader.fill_buf().map_err(Error::io("read", &file.path))?;
         let mark = if start.starts_with(&[0xEF, 0xBB, 0xBF]) { 3 } else { 0 };
         reader.consume(mark);
-        Ok(Self {
-            reader,
-            file: file.clone(),
-            names: Names::default(),
-            line: 1,
-            first: true,
-            ended: false,
-        })
+        Ok(Self { reader, file: file.clone(), names: Names::default(), line: 1, first: true, ended: false })
     }
 
     fn peek(&mut self) -> Result<Option<u8>> {
@@ -248,11 +234,7 @@ mod tests {
         let path = dir.path().join(name);
         std::fs::write(&path, bytes).unwrap();
         let format = Format::of(&path).unwrap();
-        let file = DataFile {
-            path,
-            shown: name.to_owned(),
-            format,
-        };
+        let file = DataFile { path, shown: name.to_owned(), format };
         let mut source = super::super::open(&file, None)?;
         let mut rows = Vec::new();
         while let Some(row) = source.next_row()? {
@@ -289,15 +271,7 @@ mod tests {
     fn bad_rows_do_not_end_the_file() {
         let rows = rows("a.jsonl", b"{\"a\": \"\xff\"}\n{\"a\": \n[1]\n{\"a\": \"ok NaN\"}\n").unwrap();
         let reasons: Vec<_> = rows.iter().map(|r| r.cells.as_ref().err().map(|p| p.reason)).collect();
-        assert_eq!(
-            reasons,
-            [
-                Some(Reason::BadUtf8),
-                Some(Reason::Malformed),
-                Some(Reason::Malformed),
-                None
-            ]
-        );
+        assert_eq!(reasons, [Some(Reason::BadUtf8), Some(Reason::Malformed), Some(Reason::Malformed), None]);
         assert_eq!(rows[2].cells.as_ref().unwrap_err().text, "a list of numbers, not an object");
     }
 

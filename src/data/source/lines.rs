@@ -39,13 +39,7 @@ impl LineReader {
         }
         let mark = if start.starts_with(&[0xEF, 0xBB, 0xBF]) { 3 } else { 0 };
         reader.consume(mark);
-        Ok(Self {
-            reader,
-            file: file.clone(),
-            buffer: Vec::new(),
-            line: 0,
-            offset: mark as u64,
-        })
+        Ok(Self { reader, file: file.clone(), buffer: Vec::new(), line: 0, offset: mark as u64 })
     }
 
     /// Reads the next line; `None` at the end.

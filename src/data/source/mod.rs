@@ -114,20 +114,12 @@ pub struct Problem {
 impl Problem {
     /// A problem of a whole row.
     pub fn row(reason: Reason, text: impl Into<String>) -> Self {
-        Self {
-            reason,
-            column: None,
-            text: text.into(),
-        }
+        Self { reason, column: None, text: text.into() }
     }
 
     /// A problem of one cell.
     pub fn cell(reason: Reason, column: &str, text: impl Into<String>) -> Self {
-        Self {
-            reason,
-            column: Some(column.to_owned()),
-            text: text.into(),
-        }
+        Self { reason, column: Some(column.to_owned()), text: text.into() }
     }
 }
 
@@ -182,12 +174,7 @@ impl<'a> Rows<'a> {
     /// The rows of `files`; with `wanted`, the cells of other columns may be left out.
     #[must_use]
     pub fn new(files: &'a Files, wanted: Option<Vec<String>>) -> Self {
-        Self {
-            files,
-            wanted,
-            next: 0,
-            current: None,
-        }
+        Self { files, wanted, next: 0, current: None }
     }
 
     /// The next row and where it stands.
@@ -198,10 +185,7 @@ impl<'a> Rows<'a> {
         loop {
             if let Some(source) = &mut self.current {
                 if let Some(row) = source.next_row()? {
-                    let place = Place {
-                        file: (self.next - 1) as u32,
-                        number: row.number,
-                    };
+                    let place = Place { file: (self.next - 1) as u32, number: row.number };
                     return Ok(Some((place, row.cells)));
                 }
                 self.current = None;

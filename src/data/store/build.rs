@@ -103,11 +103,7 @@ impl<'a> Sink<'a> {
         offsets.push(&[0])?;
         let prompted = roles.prompts.iter().any(Option::is_some);
         let column = |(name, prompt): (&String, &Option<String>)| {
-            let report = ColumnReport {
-                name: name.clone(),
-                prompt: prompt.clone(),
-                ..ColumnReport::default()
-            };
+            let report = ColumnReport { name: name.clone(), prompt: prompt.clone(), ..ColumnReport::default() };
             (report, Histogram::default())
         };
         if preprocess.max_seq_length() == Some(0) {
@@ -119,11 +115,7 @@ impl<'a> Sink<'a> {
             offsets,
             prompts: Writer::create(dir.join(names::PROMPTS))?,
             texts: Writer::create(dir.join(names::TEXTS))?,
-            raw: if prompted {
-                Some(Writer::create(dir.join(names::RAW))?)
-            } else {
-                None
-            },
+            raw: if prompted { Some(Writer::create(dir.join(names::RAW))?) } else { None },
             places: Writer::create(dir.join(names::PLACES))?,
             rows: 0,
             written: 0,
@@ -192,11 +184,7 @@ impl<'a> Sink<'a> {
         if let Some(raw) = self.raw {
             raw.finish()?;
         }
-        let mut report = DataReport {
-            rows_used: self.rows,
-            total_tokens: self.written,
-            ..DataReport::default()
-        };
+        let mut report = DataReport { rows_used: self.rows, total_tokens: self.written, ..DataReport::default() };
         let labels = self.labels.finish(dir, roles, &mut report)?;
         let width = self.columns.len();
         let sequences = self.rows * width as u64;
@@ -296,11 +284,7 @@ impl LabelSink {
             wanted if wanted == width => Ok(row),
             wanted => {
                 let show = |w: usize| {
-                    if w == 0 {
-                        "one label".to_owned()
-                    } else {
-                        format!("{w} labels")
-                    }
+                    if w == 0 { "one label".to_owned() } else { format!("{w} labels") }
                 };
                 let text = format!("{} where the first row has {}", show(width), show(wanted));
                 Err(Problem::cell(Reason::BadLabel, &self.column, text))

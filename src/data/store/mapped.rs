@@ -49,10 +49,7 @@ impl Seal {
             file.read_to_end(&mut buffer).map_err(read)?;
             hash.update(&buffer);
         }
-        Ok(Self {
-            bytes,
-            ends: format!("{:032x}", hash.digest128()),
-        })
+        Ok(Self { bytes, ends: format!("{:032x}", hash.digest128()) })
     }
 }
 
@@ -66,11 +63,7 @@ pub(super) struct Writer<T> {
 impl<T: Plain> Writer<T> {
     pub(super) fn create(path: PathBuf) -> Result<Self> {
         let out = BufWriter::with_capacity(1 << 18, files::create(&path)?);
-        Ok(Self {
-            out,
-            path,
-            kind: PhantomData,
-        })
+        Ok(Self { out, path, kind: PhantomData })
     }
 
     pub(super) fn push(&mut self, values: &[T]) -> Result<()> {

@@ -26,11 +26,7 @@ use crate::util::progress::Progress;
 const MAGIC: &str = "tallow-store";
 /// Goes up when the files, or what is put into them from the same input, change.
 const VERSION: u32 = 1;
-const ENDIAN: &str = if cfg!(target_endian = "little") {
-    "little"
-} else {
-    "big"
-};
+const ENDIAN: &str = if cfg!(target_endian = "little") { "little" } else { "big" };
 
 mod names {
     pub const TOKENS: &str = "tokens.u32";
@@ -176,11 +172,7 @@ impl Store {
             offsets: Mapped::open(&at(names::OFFSETS), sequences + 1)?,
             prompts: Mapped::open(&at(names::PROMPTS), sequences)?,
             texts: Mapped::open(&at(names::TEXTS), sequences)?,
-            raw: if meta.has_raw {
-                Some(Mapped::open(&at(names::RAW), sequences)?)
-            } else {
-                None
-            },
+            raw: if meta.has_raw { Some(Mapped::open(&at(names::RAW), sequences)?) } else { None },
             places: Mapped::open(&at(names::PLACES), meta.rows * 2)?,
             labels: match meta.labels {
                 Some((_, width)) => Some(Mapped::open(&at(names::LABELS), meta.rows * width as u64)?),
@@ -296,11 +288,7 @@ impl Store {
         let span = self.span(row)?;
         let offsets = self.offsets.slice();
         let ends = (offsets.get(span.start), offsets.get(span.end));
-        Ok(if let (Some(from), Some(to)) = ends {
-            to.saturating_sub(*from) as usize
-        } else {
-            0
-        })
+        Ok(if let (Some(from), Some(to)) = ends { to.saturating_sub(*from) as usize } else { 0 })
     }
 
     /// The batch of these rows: all sequences of column 0, then those of column 1, ...
@@ -345,10 +333,7 @@ impl Store {
         Some(match form {
             LabelForm::Float => Labels::Float(values.map(|x| *x as f32).collect()),
             LabelForm::Int => Labels::Int(values.map(|x| *x as i64).collect()),
-            LabelForm::Matrix => Labels::Matrix {
-                width,
-                data: values.map(|x| *x as f32).collect(),
-            },
+            LabelForm::Matrix => Labels::Matrix { width, data: values.map(|x| *x as f32).collect() },
         })
     }
 
@@ -357,10 +342,7 @@ impl Store {
     pub fn locate(&self, row: u32) -> String {
         let at = row as usize * 2;
         match self.places.slice().get(at..at + 2) {
-            Some(&[file, number]) => self.sources.locate(Place {
-                file: file as u32,
-                number,
-            }),
+            Some(&[file, number]) => self.sources.locate(Place { file: file as u32, number }),
             _ => format!("row {row}"),
         }
     }

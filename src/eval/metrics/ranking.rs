@@ -18,11 +18,7 @@ pub fn precision(relevant: &[bool], k: usize) -> f64 {
 /// The share of the relevant documents that are among the first `k`.
 #[must_use]
 pub fn recall(relevant: &[bool], k: usize, total: usize) -> f64 {
-    if total == 0 {
-        0.0
-    } else {
-        hits(relevant, k) / total as f64
-    }
+    if total == 0 { 0.0 } else { hits(relevant, k) / total as f64 }
 }
 
 /// One over the rank of the first relevant document among the first `k`; 0 without one.
@@ -103,13 +99,8 @@ mod tests {
 
     #[test]
     fn empty_lists_score_zero() {
-        for value in [
-            accuracy(&[], 3),
-            precision(&[], 3),
-            recall(&[], 3, 0),
-            reciprocal_rank(&[], 3),
-            ndcg(&[], 3, 0),
-        ] {
+        for value in [accuracy(&[], 3), precision(&[], 3), recall(&[], 3, 0), reciprocal_rank(&[], 3), ndcg(&[], 3, 0)]
+        {
             assert_eq!(value, 0.0);
         }
     }

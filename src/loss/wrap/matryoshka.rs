@@ -41,11 +41,7 @@ pub struct Matryoshka {
 
 impl Default for Matryoshka {
     fn default() -> Self {
-        Self {
-            dims: Vec::new(),
-            weights: None,
-            n_dims_per_step: -1,
-        }
+        Self { dims: Vec::new(), weights: None, n_dims_per_step: -1 }
     }
 }
 
@@ -125,11 +121,7 @@ impl MatryoshkaLoss {
         let weights = settings.weights.clone().unwrap_or_else(|| vec![1.0; settings.dims.len()]);
         let mut sizes: Vec<(usize, f64)> = settings.dims.iter().copied().zip(weights).collect();
         sizes.sort_by_key(|(dim, _)| std::cmp::Reverse(*dim));
-        Self {
-            inner,
-            sizes,
-            n_dims_per_step: settings.n_dims_per_step,
-        }
+        Self { inner, sizes, n_dims_per_step: settings.n_dims_per_step }
     }
 
     fn dims(&self) -> Vec<usize> {
@@ -195,11 +187,7 @@ impl Loss for MatryoshkaLoss {
                 return Err(too_large(&self.dims(), full));
             }
             let cut = outputs.embeddings.iter().map(|x| {
-                let x = if dim == full {
-                    x.clone()
-                } else {
-                    x.narrow(D::Minus1, 0, dim)?
-                }; // [n, dim]
+                let x = if dim == full { x.clone() } else { x.narrow(D::Minus1, 0, dim)? }; // [n, dim]
                 cosine::normalize(&x, cosine::NORMALIZE_EPS)
             });
             let cut = outputs.with_embeddings(cut.collect::<candle_core::Result<_>>()?);
@@ -245,11 +233,7 @@ mod tests {
     use crate::util::seed::Rng;
 
     fn around(inner: impl Loss + 'static, dims: &[usize], weights: Option<&[f64]>, n: i64) -> MatryoshkaLoss {
-        let settings = Matryoshka {
-            dims: dims.to_vec(),
-            weights: weights.map(<[f64]>::to_vec),
-            n_dims_per_step: n,
-        };
+        let settings = Matryoshka { dims: dims.to_vec(), weights: weights.map(<[f64]>::to_vec), n_dims_per_step: n };
         settings.validate().unwrap();
         MatryoshkaLoss::new(Box::new(inner), &settings)
     }
@@ -276,15 +260,7 @@ mod tests {
     #[test]
     fn gradient() {
         let labels = Labels::Float(vec![0.1, 0.9, 0.4, 0.4]);
-        let loss = around(
-            CoSENTLoss {
-                scale: 3.0,
-                ..Default::default()
-            },
-            &[6, 3],
-            Some(&[1.0, 0.5]),
-            -1,
-        );
+        let loss = around(CoSENTLoss { scale: 3.0, ..Default::default() }, &[6, 3], Some(&[1.0, 0.5]), -1);
         check_gradient(&loss, &random_columns(2, 4, 6, 2), Some(&labels));
     }
 
@@ -306,18 +282,9 @@ mod tests {
 
     #[test]
     fn vector_labels_are_cut_with_the_embeddings() {
-        let labels = Labels::Matrix {
-            width: 3,
-            data: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
-        };
+        let labels = Labels::Matrix { width: 3, data: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] };
         let cut = cut_labels(Some(&labels), 3, 2).unwrap();
-        assert_eq!(
-            cut,
-            Labels::Matrix {
-                width: 2,
-                data: vec![1.0, 2.0, 4.0, 5.0]
-            }
-        );
+        assert_eq!(cut, Labels::Matrix { width: 2, data: vec![1.0, 2.0, 4.0, 5.0] });
         assert_eq!(cut_labels(Some(&labels), 5, 2).unwrap(), labels);
     }
 

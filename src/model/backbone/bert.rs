@@ -157,11 +157,7 @@ impl Bert {
     pub fn load(config: Config, mut weights: Weights, prefix: &str) -> Result<Self> {
         weights.strip_prefix("bert.");
         weights.modernise();
-        let mut load = Loader {
-            weights,
-            prefix,
-            named: Vec::new(),
-        };
+        let mut load = Loader { weights, prefix, named: Vec::new() };
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let word = load.param("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
         let position =
@@ -211,11 +207,7 @@ impl Bert {
         let types = Arc::new(vec![0u32; batch.tokens()]);
         let sum = ops::embedding_sum(
             context,
-            &[
-                (&self.word, Arc::clone(&batch.ids)),
-                (&self.position, Arc::new(positions)),
-                (&self.token_type, types),
-            ],
+            &[(&self.word, Arc::clone(&batch.ids)), (&self.position, Arc::new(positions)), (&self.token_type, types)],
         )?;
         let normal = ops::layer_norm(&sum, &self.norm.weight, &self.norm.bias, self.config.layer_norm_eps)?;
         Ok(ops::dropout(&normal, context.dropout(self.config.hidden_dropout_prob))?)
@@ -272,6 +264,13 @@ impl Backbone for Bert {
 
     fn layers(&self) -> usize {
         self.layers.len()
+    }
+
+    fn activation_floats(&self) -> usize {
+        // query, key, value, attention, its output and norm, output and norm; the inner layer before and after its
+        // activation; then the largest gradients that are alive at once
+        let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
+        self.config.num_hidden_layers * (8 * hidden + 2 * inner) + 6 * hidden + 3 * inner
     }
 
     fn max_positions(&self) -> Option<usize> {

@@ -39,6 +39,9 @@ pub trait Backbone: Send + Sync {
     /// How many layers.
     fn layers(&self) -> usize;
 
+    /// Values a token leaves behind in a forward pass that is to be differentiated.
+    fn activation_floats(&self) -> usize;
+
     /// Most positions a sequence may have; `None` for no limit.
     fn max_positions(&self) -> Option<usize>;
 
@@ -69,16 +72,13 @@ pub fn load(directory: &Path, prefix: &str) -> Result<(Box<dyn Backbone>, Value)
             parsed.validate().map_err(|e| e.within(format!("`{}`", file.display())))?;
             Ok((Box::new(bert::Bert::load(parsed, Weights::load(directory)?, prefix)?), config))
         }
-        other => Err(Error::model(format!(
-            "`{}`: models of type `{other}` are not supported",
-            file.display()
-        ))
-        .with_hint(match suggest::nearest(other, SUPPORTED.iter().copied()) {
-            _ if other.is_empty() => "config.json has no `model_type`; is this a transformers model?".to_owned(),
-            _ => format!(
-                "supported are {}; choose a base model of one of these",
-                SUPPORTED.iter().map(|s| format!("`{s}`")).collect::<Vec<_>>().join(", ")
-            ),
-        })),
+        other => Err(Error::model(format!("`{}`: models of type `{other}` are not supported", file.display()))
+            .with_hint(match suggest::nearest(other, SUPPORTED.iter().copied()) {
+                _ if other.is_empty() => "config.json has no `model_type`; is this a transformers model?".to_owned(),
+                _ => format!(
+                    "supported are {}; choose a base model of one of these",
+                    SUPPORTED.iter().map(|s| format!("`{s}`")).collect::<Vec<_>>().join(", ")
+                ),
+            })),
     }
 }

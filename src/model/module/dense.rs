@@ -50,10 +50,8 @@ impl Dense {
                     .with_hint("a Dense module can work on `sentence_embedding` only"));
             }
         }
-        let path = config
-            .get("activation_function")
-            .and_then(Value::as_str)
-            .unwrap_or("torch.nn.modules.activation.Tanh");
+        let path =
+            config.get("activation_function").and_then(Value::as_str).unwrap_or("torch.nn.modules.activation.Tanh");
         let activation = activation(path).ok_or_else(|| {
             bad(format!("`activation_function` is `{path}`"))
                 .with_hint("supported are Tanh, Identity, GELU, ReLU and Sigmoid of torch.nn")

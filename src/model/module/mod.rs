@@ -64,6 +64,11 @@ pub trait Module: Send + Sync {
         Vec::new()
     }
 
+    /// Values a token leaves behind in a forward pass that is to be differentiated.
+    fn activation_floats(&self) -> usize {
+        0
+    }
+
     /// Width of what it puts out, given the width of what goes in.
     fn output_dimension(&self, input: usize) -> usize {
         input

@@ -31,11 +31,7 @@ impl Pooling {
     /// Pools `dimension`-wide token embeddings.
     #[must_use]
     pub fn new(modes: Vec<PoolingMode>, dimension: usize) -> Self {
-        Self {
-            modes,
-            dimension,
-            include_prompt: true,
-        }
+        Self { modes, dimension, include_prompt: true }
     }
 
     /// Reads the folder's config.json, in the format of sentence-transformers 6 or an older one.

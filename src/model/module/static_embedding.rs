@@ -7,8 +7,8 @@ use candle_core::{Device, Tensor};
 
 use super::{Features, Module, tensors};
 use crate::error::{Error, Result};
-use crate::model::weights::{self, Weights};
 use crate::flow::PackedBatch;
+use crate::model::weights::{self, Weights};
 use crate::ops::{self, Context, Param};
 use crate::util::seed::Rng;
 
@@ -29,9 +29,7 @@ impl StaticEmbedding {
         let mut rng = rng.fork(0x57A7);
         let data: Vec<f32> = (0..vocabulary * dimension).map(|_| rng.normal() as f32).collect();
         let table = Tensor::from_vec(data, (vocabulary, dimension), &Device::Cpu)?;
-        Ok(Self {
-            table: Param::new(format!("{prefix}{NAME}"), &table)?,
-        })
+        Ok(Self { table: Param::new(format!("{prefix}{NAME}"), &table)? })
     }
 
     /// Reads model.safetensors; `embeddings`, as model2vec names the table, is accepted.
@@ -42,13 +40,14 @@ impl StaticEmbedding {
         let mut weights = Weights::load(directory)?;
         let name = if weights.contains(NAME) { NAME } else { "embeddings" };
         let Some(shape) = weights.shape(name) else {
-            return Err(Error::model(format!("`{}` has no table `{NAME}`", directory.join("model.safetensors").display()))
-                .with_hint("is this the folder of a StaticEmbedding module?"));
+            return Err(Error::model(format!(
+                "`{}` has no table `{NAME}`",
+                directory.join("model.safetensors").display()
+            ))
+            .with_hint("is this the folder of a StaticEmbedding module?"));
         };
         let table = weights.take("", name, &shape)?;
-        Ok(Self {
-            table: Param::new(format!("{prefix}{NAME}"), table.value())?,
-        })
+        Ok(Self { table: Param::new(format!("{prefix}{NAME}"), table.value())? })
     }
 
     /// Rows of the table.

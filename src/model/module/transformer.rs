@@ -23,7 +23,8 @@ pub struct Transformer {
 }
 
 /// Files beside tokenizer.json that belong to the tokenizer and are kept as they are.
-const TOKENIZER_FILES: [&str; 4] = ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"];
+const TOKENIZER_FILES: [&str; 4] =
+    ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"];
 
 impl Transformer {
     /// Reads a transformers directory.
@@ -107,6 +108,10 @@ impl Module for Transformer {
 
     fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
         self.backbone.rows(batch)
+    }
+
+    fn activation_floats(&self) -> usize {
+        self.backbone.activation_floats()
     }
 
     fn output_dimension(&self, _: usize) -> usize {

@@ -100,10 +100,7 @@ mod tests {
             for (total, warmup) in [(0, 0), (1, 0), (1, 1), (10, 10), (10, 20), (7, 3)] {
                 for step in 0..25 {
                     let factor = kind.factor(step, total, warmup);
-                    assert!(
-                        (0.0..=1.0).contains(&factor),
-                        "{kind} {step}/{total} warmup {warmup}: {factor}"
-                    );
+                    assert!((0.0..=1.0).contains(&factor), "{kind} {step}/{total} warmup {warmup}: {factor}");
                 }
             }
         }
@@ -113,15 +110,9 @@ mod tests {
     #[test]
     fn shapes_are_transformers() {
         let at = |kind: SchedulerType, steps: &[u64]| steps.iter().map(|s| kind.factor(*s, 10, 4)).collect::<Vec<_>>();
-        assert_eq!(
-            at(SchedulerType::Linear, &[0, 1, 4, 7, 10, 12]),
-            [0.0, 0.25, 1.0, 0.5, 0.0, 0.0]
-        );
+        assert_eq!(at(SchedulerType::Linear, &[0, 1, 4, 7, 10, 12]), [0.0, 0.25, 1.0, 0.5, 0.0, 0.0]);
         assert_eq!(at(SchedulerType::Constant, &[0, 9]), [1.0, 1.0]);
-        assert_eq!(
-            at(SchedulerType::ConstantWithWarmup, &[0, 2, 4, 9]),
-            [0.0, 0.5, 1.0, 1.0]
-        );
+        assert_eq!(at(SchedulerType::ConstantWithWarmup, &[0, 2, 4, 9]), [0.0, 0.5, 1.0, 1.0]);
         let cosine = at(SchedulerType::Cosine, &[0, 3, 4, 6, 7, 10]);
         for (value, expected) in cosine.iter().zip([0.0, 0.75, 1.0, 0.75, 0.5, 0.0]) {
             assert!((value - expected).abs() < 1e-12, "{cosine:?}");

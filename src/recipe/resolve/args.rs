@@ -13,9 +13,7 @@ impl Resolver<'_> {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let metric_for_best_model = self.metric(args, evaluators, eval);
         let (eval_every, save_every) = self.cadence(args, !evaluators.is_empty() || !eval.is_empty());
-        let greater = metric_for_best_model
-            .as_ref()
-            .is_none_or(|metric| !metric.ends_with("loss"));
+        let greater = metric_for_best_model.as_ref().is_none_or(|metric| !metric.ends_with("loss"));
         ArgsPlan {
             num_train_epochs,
             max_steps,
@@ -33,9 +31,7 @@ impl Resolver<'_> {
             logging_steps: self.interval("logging_steps", args.logging_steps, Interval::Fraction(0.05)),
             eval: eval_every,
             save: save_every,
-            save_total_limit: args
-                .save_total_limit
-                .map(|n| self.count("save_total_limit", Some(n), 1)),
+            save_total_limit: args.save_total_limit.map(|n| self.count("save_total_limit", Some(n), 1)),
             load_best_model_at_end: self.or("args.load_best_model_at_end", args.load_best_model_at_end, false),
             metric_for_best_model,
             greater_is_better: self.or("args.greater_is_better", args.greater_is_better, greater),
@@ -72,11 +68,7 @@ impl Resolver<'_> {
     ) -> T {
         let key = format!("args.{name}");
         if given == Some(T::from(0)) {
-            self.problem(
-                key.as_str(),
-                "must be 1 or more, found 0",
-                format!("the default is {default}"),
-            );
+            self.problem(key.as_str(), "must be 1 or more, found 0", format!("the default is {default}"));
         }
         self.or(&key, given, default)
     }
@@ -92,11 +84,7 @@ impl Resolver<'_> {
             other => other,
         };
         found.unwrap_or_else(|rule| {
-            self.problem(
-                key,
-                format!("{rule}, found {number}"),
-                "give a number of steps, or a fraction of all steps",
-            );
+            self.problem(key, format!("{rule}, found {number}"), "give a number of steps, or a fraction of all steps");
             default
         })
     }
@@ -104,11 +92,7 @@ impl Resolver<'_> {
     fn max_steps(&mut self, args: &ArgsConfig) -> Option<u64> {
         let steps = args.max_steps.filter(|n| *n != -1)?;
         if steps == 0 {
-            self.problem(
-                "args.max_steps",
-                "must be 1 or more, or -1, found 0",
-                "-1 lets `num_train_epochs` decide",
-            );
+            self.problem("args.max_steps", "must be 1 or more, or -1, found 0", "-1 lets `num_train_epochs` decide");
         }
         if args.num_train_epochs.is_some() {
             self.notes
@@ -133,11 +117,7 @@ impl Resolver<'_> {
                     "`args.warmup_ratio` is deprecated: write `warmup_steps = {ratio:?}`, which means the same"
                 ));
                 if ratio >= 1.0 {
-                    self.problem(
-                        "args.warmup_ratio",
-                        format!("must be below 1, found {ratio}"),
-                        "0.1 is usual",
-                    );
+                    self.problem("args.warmup_ratio", format!("must be below 1, found {ratio}"), "0.1 is usual");
                 }
                 ("warmup_ratio", ratio)
             }
@@ -166,11 +146,7 @@ impl Resolver<'_> {
             self.defaulted.push("args.eval_strategy".to_owned());
         }
         if strategy != IntervalStrategy::No && !measurable {
-            let key = if args.eval_strategy.is_some() {
-                "args.eval_strategy"
-            } else {
-                "args.eval_steps"
-            };
+            let key = if args.eval_strategy.is_some() { "args.eval_strategy" } else { "args.eval_steps" };
             self.problem(
                 key,
                 "there is nothing to evaluate with",
@@ -249,11 +225,7 @@ impl Resolver<'_> {
     }
 
     fn sampler(&mut self, args: &ArgsConfig) -> String {
-        let name = self.or(
-            "args.batch_sampler",
-            args.batch_sampler.clone(),
-            "batch_sampler".to_owned(),
-        );
+        let name = self.or("args.batch_sampler", args.batch_sampler.clone(), "batch_sampler".to_owned());
         let registry = self.registry;
         self.known("args.batch_sampler", "batch sampler", &name, &registry.samplers());
         name

@@ -70,11 +70,7 @@ fn batches(r: &mut Resolver<'_>, plan: &Plan) {
                     "must be 2 or more with {loss} (`{}`): on a single row it is 0 whatever the model does",
                     dataset.name
                 ),
-                if in_batch {
-                    "32 and more is usual: the other rows are the negatives"
-                } else {
-                    "16 or 32 is usual"
-                },
+                if in_batch { "32 and more is usual: the other rows are the negatives" } else { "16 or 32 is usual" },
             );
         }
         if in_batch && !noted && !plan.args.batch_sampler.starts_with("no_duplicates") {
@@ -84,9 +80,7 @@ fn batches(r: &mut Resolver<'_>, plan: &Plan) {
                  `args.batch_sampler = \"no_duplicates\"`"
             ));
         }
-        if dataset
-            .limit
-            .is_some_and(|limit| limit < plan.args.per_device_train_batch_size as u64)
+        if dataset.limit.is_some_and(|limit| limit < plan.args.per_device_train_batch_size as u64)
             && plan.args.dataloader_drop_last
         {
             r.problem(
@@ -129,11 +123,7 @@ fn best(r: &mut Resolver<'_>, plan: &Plan) {
     }
     let key = "args.load_best_model_at_end";
     match (args.eval, args.save) {
-        (Every::No, _) => r.problem(
-            key,
-            "needs evaluations during the run",
-            "set `eval_steps = 0.1`, or leave it out",
-        ),
+        (Every::No, _) => r.problem(key, "needs evaluations during the run", "set `eval_steps = 0.1`, or leave it out"),
         (Every::Epoch, Every::Epoch) => {}
         (Every::Steps(eval), Every::Steps(save)) => {
             if !save.is_multiple_of(eval) {
@@ -218,7 +208,6 @@ fn leakage(r: &mut Resolver<'_>, plan: &Plan) {
         note(format!("the evaluator {}", evaluator.kind), &evaluator.path);
     }
     for DatasetPlan { name, path, .. } in &plan.eval_dataset {
-        path.iter()
-            .for_each(|p| note(format!("the evaluation data `{name}`"), p));
+        path.iter().for_each(|p| note(format!("the evaluation data `{name}`"), p));
     }
 }

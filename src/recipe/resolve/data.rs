@@ -12,11 +12,7 @@ impl Resolver<'_> {
         let common = recipe.loss.as_ref().map(|loss| self.loss("loss", loss));
         let train = &recipe.train_dataset.0;
         if train.is_empty() {
-            self.problem(
-                "train_dataset",
-                "is an empty list",
-                "add a table `[[train_dataset]]` with a `path`",
-            );
+            self.problem("train_dataset", "is an empty list", "add a table `[[train_dataset]]` with a `path`");
         }
         if common.is_none() && train.iter().any(|d| d.loss.is_none()) {
             self.problem(
@@ -26,8 +22,7 @@ impl Resolver<'_> {
             );
         }
         if common.is_some() && !train.is_empty() && train.iter().all(|d| d.loss.is_some()) {
-            self.notes
-                .push("`[loss]` is not used: every training data set names its own".to_owned());
+            self.notes.push("`[loss]` is not used: every training data set names its own".to_owned());
         }
         let train: Vec<DatasetPlan> = self.list("train_dataset", train, |_| common.clone());
         let eval = recipe.eval_dataset.as_ref().map_or(&[][..], |d| &d.0);
@@ -62,11 +57,7 @@ impl Resolver<'_> {
             let mut plan = self.dataset(&key, config, loss);
             if plans.iter().any(|p| p.name == plan.name) {
                 if config.name.is_some() {
-                    self.problem(
-                        format!("{key}.name"),
-                        format!("there are two `{}`", plan.name),
-                        "give each its own",
-                    );
+                    self.problem(format!("{key}.name"), format!("there are two `{}`", plan.name), "give each its own");
                 } else {
                     plan.name = format!("{}-{}", plan.name, i + 1);
                 }
@@ -81,20 +72,12 @@ impl Resolver<'_> {
         let path = self.data_paths(key, config);
         let columns = config.columns.clone();
         if columns.as_ref().is_some_and(Vec::is_empty) {
-            self.problem(
-                at("columns"),
-                "is an empty list",
-                "name the columns with texts, or leave it out for all",
-            );
+            self.problem(at("columns"), "is an empty list", "name the columns with texts, or leave it out for all");
         }
         if let (Some(label), Some(columns)) = (&config.label, &columns)
             && columns.contains(label)
         {
-            self.problem(
-                at("label"),
-                format!("`{label}` is among `columns` too"),
-                "take it out of `columns`",
-            );
+            self.problem(at("label"), format!("`{label}` is among `columns` too"), "take it out of `columns`");
         }
         if let Some(columns) = &columns {
             let known: Vec<&str> = columns.iter().map(String::as_str).collect();
@@ -141,11 +124,7 @@ impl Resolver<'_> {
         }
         let texts = config.path.as_ref().map_or(&[][..], |p| &p.0);
         if texts.is_empty() {
-            self.problem(
-                format!("{key}.path"),
-                "is required but missing",
-                "give a file, a glob or a directory",
-            );
+            self.problem(format!("{key}.path"), "is required but missing", "give a file, a glob or a directory");
         }
         let mut paths = Vec::new();
         for text in texts {
@@ -158,15 +137,8 @@ impl Resolver<'_> {
     }
 
     fn loss(&mut self, key: &str, config: &LossConfig) -> LossPlan {
-        let matryoshka = config
-            .matryoshka
-            .as_ref()
-            .map(|m| self.matryoshka(&format!("{key}.matryoshka"), m));
-        let mut plan = LossPlan {
-            name: config.name.clone(),
-            settings: config.settings.clone(),
-            matryoshka,
-        };
+        let matryoshka = config.matryoshka.as_ref().map(|m| self.matryoshka(&format!("{key}.matryoshka"), m));
+        let mut plan = LossPlan { name: config.name.clone(), settings: config.settings.clone(), matryoshka };
         let registry = self.registry;
         let name_key = format!("{key}.name");
         if plan.name == "MatryoshkaLoss" {
@@ -187,11 +159,7 @@ impl Resolver<'_> {
         let at = |name: &str| format!("{key}.{name}");
         let dims = &config.dims;
         if dims.is_empty() || dims.contains(&0) {
-            self.problem(
-                at("dims"),
-                "must be widths of 1 or more",
-                "widest first, as `dims = [384, 256, 128, 64]`",
-            );
+            self.problem(at("dims"), "must be widths of 1 or more", "widest first, as `dims = [384, 256, 128, 64]`");
         }
         if dims.iter().enumerate().any(|(i, d)| dims[..i].contains(d)) {
             self.problem(at("dims"), "has a width twice", "give each width once");
@@ -199,11 +167,7 @@ impl Resolver<'_> {
         let weights = self.or(&at("weights"), config.weights.clone(), vec![1.0; dims.len()]);
         if weights.len() != dims.len() {
             let message = format!("has {} entries for {} widths", weights.len(), dims.len());
-            self.problem(
-                at("weights"),
-                message,
-                "give one weight a width, or leave it out for 1 each",
-            );
+            self.problem(at("weights"), message, "give one weight a width, or leave it out for 1 each");
         }
         let n_dims_per_step = self.or(&at("n_dims_per_step"), config.n_dims_per_step, -1);
         if n_dims_per_step == 0 || n_dims_per_step < -1 {
@@ -213,11 +177,7 @@ impl Resolver<'_> {
                 "-1 trains all widths in each step",
             );
         }
-        MatryoshkaPlan {
-            dims: dims.clone(),
-            weights,
-            n_dims_per_step,
-        }
+        MatryoshkaPlan { dims: dims.clone(), weights, n_dims_per_step }
     }
 
     /// The evaluators.
@@ -250,11 +210,7 @@ impl Resolver<'_> {
                 settings: config.settings.clone(),
             };
             if plan.limit == Some(0) {
-                self.problem(
-                    format!("{key}.limit"),
-                    "must be 1 or more, found 0",
-                    "leave it out for all rows",
-                );
+                self.problem(format!("{key}.limit"), "must be 1 or more, found 0", "leave it out for all rows");
             }
             if self.known(&format!("{key}.type"), "evaluator", &plan.kind, &registry.evaluators()) {
                 plan.settings = self.settings(&key, &config.settings, registry.evaluator_settings(&plan));
@@ -262,10 +218,7 @@ impl Resolver<'_> {
             if plans.iter().any(|p| p.name == plan.name && p.kind == plan.kind) {
                 self.problem(
                     format!("{key}.name"),
-                    format!(
-                        "two evaluators of the type `{}` would report under the same keys",
-                        plan.kind
-                    ),
+                    format!("two evaluators of the type `{}` would report under the same keys", plan.kind),
                     "give each its own `name`",
                 );
             }

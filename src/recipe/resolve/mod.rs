@@ -98,11 +98,7 @@ impl Resolver<'_> {
     fn known(&mut self, key: &str, what: &str, name: &str, known: &[&str]) -> bool {
         let found = known.contains(&name);
         if !found {
-            self.problem(
-                key,
-                format!("there is no {what} `{name}`"),
-                suggest::hint(name, known.iter().copied()),
-            );
+            self.problem(key, format!("there is no {what} `{name}`"), suggest::hint(name, known.iter().copied()));
         }
         found
     }
@@ -141,22 +137,12 @@ pub(super) fn resolve(
     problems: &mut Vec<Problem>,
 ) -> Result<(Plan, Vec<String>)> {
     let bases = Bases::new(path)?;
-    let recipe_path = bases.here(path.to_str().ok_or_else(|| {
-        Error::usage(format!(
-            "`{}`: the path of a recipe must be valid UTF-8",
-            path.display()
-        ))
-    })?);
-    let mut r = Resolver {
-        registry,
-        bases,
-        problems,
-        notes: Vec::new(),
-        defaulted: Vec::new(),
-    };
-    let stem = path
-        .file_stem()
-        .map_or_else(|| "run".to_owned(), |s| s.to_string_lossy().into_owned());
+    let recipe_path = bases.here(
+        path.to_str()
+            .ok_or_else(|| Error::usage(format!("`{}`: the path of a recipe must be valid UTF-8", path.display())))?,
+    );
+    let mut r = Resolver { registry, bases, problems, notes: Vec::new(), defaulted: Vec::new() };
+    let stem = path.file_stem().map_or_else(|| "run".to_owned(), |s| s.to_string_lossy().into_owned());
     let run_name = r.or("run_name", recipe.run_name.clone(), stem);
     if !is_name(&run_name) {
         r.problem(

@@ -59,10 +59,7 @@ impl Resolver<'_> {
                 );
             }
             let tokenizer = self.locate("model.static_embedding.tokenizer", &embedding.tokenizer);
-            return ModelSource::StaticEmbedding {
-                embedding_dim: embedding.embedding_dim,
-                tokenizer,
-            };
+            return ModelSource::StaticEmbedding { embedding_dim: embedding.embedding_dim, tokenizer };
         }
         if let Some(config) = &model.config {
             let tokenizer = match &model.tokenizer {
@@ -76,24 +73,14 @@ impl Resolver<'_> {
                     Location::Hub(String::new())
                 }
             };
-            return ModelSource::Config {
-                config: config.clone(),
-                tokenizer,
-            };
+            return ModelSource::Config { config: config.clone(), tokenizer };
         }
-        let base = model
-            .base
-            .as_deref()
-            .map_or(Location::Hub(String::new()), |text| self.locate("model.base", text));
+        let base = model.base.as_deref().map_or(Location::Hub(String::new()), |text| self.locate("model.base", text));
         if let Location::Path(path) = &base
             && !path.is_dir()
         {
             let shown = path.display().to_string();
-            self.problem(
-                "model.base",
-                format!("`{shown}` is not a directory"),
-                "give the directory the model is in",
-            );
+            self.problem("model.base", format!("`{shown}` is not a directory"), "give the directory the model is in");
         }
         ModelSource::Base(base)
     }
@@ -106,16 +93,9 @@ impl Resolver<'_> {
     }
 
     fn check_model(&mut self, model: &ModelConfig, model_type: ModelType) {
-        for (key, value) in [
-            ("max_seq_length", model.max_seq_length),
-            ("truncate_dim", model.truncate_dim),
-        ] {
+        for (key, value) in [("max_seq_length", model.max_seq_length), ("truncate_dim", model.truncate_dim)] {
             if value == Some(0) {
-                self.problem(
-                    format!("model.{key}"),
-                    "must be 1 or more, found 0",
-                    "leave it out for no limit",
-                );
+                self.problem(format!("model.{key}"), "must be 1 or more, found 0", "leave it out for no limit");
             }
         }
         if let Some(dropout) = model.dropout.filter(|p| !(0.0..1.0).contains(p)) {
@@ -138,17 +118,12 @@ impl Resolver<'_> {
             }
         }
         if model.pooling_mode.as_ref().is_some_and(|modes| modes.0.is_empty()) {
-            self.problem(
-                "model.pooling_mode",
-                "is an empty list",
-                "name one, as `pooling_mode = \"mean\"`",
-            );
+            self.problem("model.pooling_mode", "is an empty list", "name one, as `pooling_mode = \"mean\"`");
         }
         if model_type != ModelType::CrossEncoder {
-            for (key, given) in [
-                ("num_labels", model.num_labels.is_some()),
-                ("activation_fn", model.activation_fn.is_some()),
-            ] {
+            for (key, given) in
+                [("num_labels", model.num_labels.is_some()), ("activation_fn", model.activation_fn.is_some())]
+            {
                 if given {
                     self.problem(
                         format!("model.{key}"),

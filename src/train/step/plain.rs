@@ -29,9 +29,10 @@ pub fn forward_backward(
         };
         loss.compute(&outputs, batch.labels.as_ref())
     })?;
-    let number = value.to_dtype(DType::F64)?.to_scalar::<f64>().map_err(|_| {
-        Error::Internal(format!("the loss {} is not a scalar: {:?}", loss.card().name, value.dims()))
-    })?;
+    let number = value
+        .to_dtype(DType::F64)?
+        .to_scalar::<f64>()
+        .map_err(|_| Error::Internal(format!("the loss {} is not a scalar: {:?}", loss.card().name, value.dims())))?;
     if number.is_finite() {
         timings.time("backward", || value.backward())?;
     }

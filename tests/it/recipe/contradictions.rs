@@ -8,121 +8,50 @@ fn contradictions_are_refused_with_the_key_and_the_way_out() {
     for (args, key, part) in [
         ("max_steps = 0", "max_steps", "must be 1 or more, or -1"),
         ("num_train_epochs = 0", "num_train_epochs", "must be above 0"),
-        (
-            "gradient_accumulation_steps = 0",
-            "gradient_accumulation_steps",
-            "must be 1 or more",
-        ),
+        ("gradient_accumulation_steps = 0", "gradient_accumulation_steps", "must be 1 or more"),
         ("adam_beta2 = 1.0", "adam_beta2", "below 1"),
         ("warmup_steps = 1.5", "warmup_steps", "whole number of steps"),
-        (
-            "warmup_steps = 5\nwarmup_ratio = 0.1",
-            "warmup_ratio",
-            "another way to say",
-        ),
+        ("warmup_steps = 5\nwarmup_ratio = 0.1", "warmup_ratio", "another way to say"),
         ("eval_steps = 0", "eval_steps", "must be above 0"),
         ("logging_steps = 0", "logging_steps", "must be above 0"),
-        (
-            "load_best_model_at_end = true\neval_strategy = \"no\"",
-            "load_best_model_at_end",
-            "needs evaluations",
-        ),
-        (
-            "load_best_model_at_end = true\nsave_strategy = \"no\"",
-            "load_best_model_at_end",
-            "saves to fall on",
-        ),
-        (
-            "load_best_model_at_end = true\neval_steps = 20\nsave_steps = 50",
-            "save_steps",
-            "must be a multiple",
-        ),
-        (
-            "load_best_model_at_end = true\neval_steps = 0.1\nsave_steps = 50",
-            "save_steps",
-            "one is a fraction",
-        ),
-        (
-            "early_stopping_patience = 3",
-            "early_stopping_patience",
-            "load_best_model_at_end",
-        ),
-        (
-            "early_stopping_threshold = 0.1",
-            "early_stopping_threshold",
-            "no effect",
-        ),
-        (
-            "metric_for_best_model = \"loss\"",
-            "metric_for_best_model",
-            "`eval_loss` needs data",
-        ),
-        (
-            "report_to = [\"tensorboard\"]",
-            "report_to",
-            "`tensorboard` is not built yet",
-        ),
-        (
-            "gradient_checkpointing = true",
-            "gradient_checkpointing",
-            "not built yet",
-        ),
+        ("load_best_model_at_end = true\neval_strategy = \"no\"", "load_best_model_at_end", "needs evaluations"),
+        ("load_best_model_at_end = true\nsave_strategy = \"no\"", "load_best_model_at_end", "saves to fall on"),
+        ("load_best_model_at_end = true\neval_steps = 20\nsave_steps = 50", "save_steps", "must be a multiple"),
+        ("load_best_model_at_end = true\neval_steps = 0.1\nsave_steps = 50", "save_steps", "one is a fraction"),
+        ("early_stopping_patience = 3", "early_stopping_patience", "load_best_model_at_end"),
+        ("early_stopping_threshold = 0.1", "early_stopping_threshold", "no effect"),
+        ("metric_for_best_model = \"loss\"", "metric_for_best_model", "`eval_loss` needs data"),
+        ("report_to = [\"tensorboard\"]", "report_to", "`tensorboard` is not built yet"),
+        ("gradient_checkpointing = true", "gradient_checkpointing", "not built yet"),
         ("fp16 = true", "fp16", "CPU"),
         ("batch_sampler = \"no_duplicate\"", "batch_sampler", "no batch sampler"),
         ("num_threads = 0", "num_threads", "must be 1 or more"),
         ("save_total_limit = 0", "save_total_limit", "must be 1 or more"),
-        (
-            "per_device_train_batch_size = 1",
-            "per_device_train_batch_size",
-            "2 or more with CoSENTLoss",
-        ),
+        ("per_device_train_batch_size = 1", "per_device_train_batch_size", "2 or more with CoSENTLoss"),
     ] {
         let kept: String = RECIPE.split("[args]").next().unwrap().to_owned();
         let (message, hint) = p.refusal(&format!("{kept}[args]\n{args}\n"), &[]);
         let line = 21 + args.lines().position(|l| l.starts_with(key)).unwrap() + 1;
-        assert!(
-            message.starts_with(&format!("`r.toml` line {line}: `args.{key}`: ")),
-            "{args}: {message}"
-        );
+        assert!(message.starts_with(&format!("`r.toml` line {line}: `args.{key}`: ")), "{args}: {message}");
         assert!(message.contains(part), "{args}: {message}");
         assert!(!hint.is_empty(), "{args}");
     }
     for (from, to, part) in [
-        (
-            "dropout = 0.0",
-            "dropout = 1.0",
-            "line 5: `model.dropout`: must be 0 or more and below 1",
-        ),
-        (
-            "dropout = 0.0",
-            "num_labels = 1",
-            "line 5: `model.num_labels`: has no meaning for a SentenceTransformer",
-        ),
+        ("dropout = 0.0", "dropout = 1.0", "line 5: `model.dropout`: must be 0 or more and below 1"),
+        ("dropout = 0.0", "num_labels = 1", "line 5: `model.num_labels`: has no meaning for a SentenceTransformer"),
         (
             "base = \"minilm\"",
             "base = \"../x/y/minilm\"",
             "line 4: `model.base`: there is no `../x/y/minilm`: looked for",
         ),
-        (
-            "base = \"minilm\"",
-            "base = \"dev.jsonl\"",
-            "`model.base`: `dev.jsonl` is not a directory",
-        ),
-        (
-            "base = \"minilm\"\n",
-            "",
-            "line 3: `model.base`: is required but missing",
-        ),
+        ("base = \"minilm\"", "base = \"dev.jsonl\"", "`model.base`: `dev.jsonl` is not a directory"),
+        ("base = \"minilm\"\n", "", "line 3: `model.base`: is required but missing"),
         (
             "path = \"train.jsonl\"",
             "id = \"sentence-transformers/stsb\"",
             "line 8: `train_dataset.id`: data sets from the Hub",
         ),
-        (
-            "path = \"train.jsonl\"",
-            "path = \"*.csv\"",
-            "line 8: `train_dataset.path`: nothing matches `*.csv`",
-        ),
+        ("path = \"train.jsonl\"", "path = \"*.csv\"", "line 8: `train_dataset.path`: nothing matches `*.csv`"),
         (
             "label = \"score\"",
             "label = \"sentence2\"",
@@ -133,21 +62,9 @@ fn contradictions_are_refused_with_the_key_and_the_way_out() {
             "name = \"MatryoshkaLoss\"",
             "line 13: `loss.name`: MatryoshkaLoss wraps another loss",
         ),
-        (
-            "path = \"dev.jsonl\"\n",
-            "",
-            "line 16: `evaluator.0.path`: is required but missing",
-        ),
-        (
-            "seed = 12",
-            "run_name = \"a/b\"",
-            "line 1: `run_name`: `a/b` can't be the name of a folder",
-        ),
-        (
-            "[args]",
-            "[hub]\npush_to_hub = true\n[args]",
-            "line 22: `hub.push_to_hub`",
-        ),
+        ("path = \"dev.jsonl\"\n", "", "line 16: `evaluator.0.path`: is required but missing"),
+        ("seed = 12", "run_name = \"a/b\"", "line 1: `run_name`: `a/b` can't be the name of a folder"),
+        ("[args]", "[hub]\npush_to_hub = true\n[args]", "line 22: `hub.push_to_hub`"),
     ] {
         let (message, hint) = p.changed(from, to);
         assert!(message.contains(part), "{message}");
@@ -155,10 +72,7 @@ fn contradictions_are_refused_with_the_key_and_the_way_out() {
     }
     let new = "[model.static_embedding]\nembedding_dim = 8\ntokenizer = \"tokenizer.json\"\n[train_dataset]";
     let both = p.changed("[train_dataset]", new).0;
-    assert!(
-        both.contains("`model.static_embedding`: can't be combined with `model.base`"),
-        "{both}"
-    );
+    assert!(both.contains("`model.static_embedding`: can't be combined with `model.base`"), "{both}");
     let wide = RECIPE
         .replace("base = \"minilm\"\ndropout = 0.0\n", "")
         .replace("[train_dataset]", new)

@@ -22,10 +22,7 @@ fn what_is_left_out_is_decided_once() {
     let cadence = plan.args.cadence(steps).unwrap();
     assert!(cadence.due(5).log && !cadence.due(5).evaluate && cadence.due(100).save);
     assert_eq!(plan.args.learning_rate_at(50, 100), 1e-5);
-    assert_eq!(
-        serde_json::Value::from(plan.evaluator[0].table()),
-        serde_json::json!({ "name": "sts-dev" })
-    );
+    assert_eq!(serde_json::Value::from(plan.evaluator[0].table()), serde_json::json!({ "name": "sts-dev" }));
     assert!(plan.args.greater_is_better && plan.args.shuffle && plan.args.num_threads >= 1);
     assert_eq!(plan.model.dropout, Some(0.0));
     let base = p.0.path().canonicalize().unwrap().join("minilm");
@@ -38,20 +35,11 @@ fn what_is_left_out_is_decided_once() {
     };
     let every = |x| Every::Steps(Interval::from_number(x).unwrap());
     assert_eq!(cadence("eval_steps = 0.2\n"), (every(0.2), Every::Epoch));
-    assert_eq!(
-        cadence("eval_steps = 0.2\nload_best_model_at_end = true\n"),
-        (every(0.2), every(0.2))
-    );
+    assert_eq!(cadence("eval_steps = 0.2\nload_best_model_at_end = true\n"), (every(0.2), every(0.2)));
     assert_eq!(cadence("load_best_model_at_end = true\n"), (Every::Epoch, Every::Epoch));
     assert_eq!(cadence("eval_strategy = \"steps\"\n"), (every(0.1), Every::Epoch));
-    assert_eq!(
-        cadence("eval_steps = 10\nsave_steps = 30\n"),
-        (every(10.0), every(30.0))
-    );
-    assert_eq!(
-        cadence("eval_steps = 10\nsave_strategy = \"steps\"\n"),
-        (every(10.0), every(10.0))
-    );
+    assert_eq!(cadence("eval_steps = 10\nsave_steps = 30\n"), (every(10.0), every(30.0)));
+    assert_eq!(cadence("eval_steps = 10\nsave_strategy = \"steps\"\n"), (every(10.0), every(10.0)));
 
     let (plan, _) = p
         .resolve(
@@ -62,13 +50,8 @@ fn what_is_left_out_is_decided_once() {
     assert_eq!(plan.args.metric_for_best_model.as_deref(), Some("eval_sts-dev_loss"));
     assert!(!plan.args.greater_is_better);
     assert_eq!(plan.eval_dataset[0].loss, plan.train_dataset[0].loss);
-    let (plan, notes) = p
-        .resolve(&RECIPE.replace("base = \"minilm\"", "base = \"org/model\""), &[])
-        .unwrap();
-    assert_eq!(
-        plan.model.source,
-        ModelSource::Base(Location::Hub("org/model".to_owned()))
-    );
+    let (plan, notes) = p.resolve(&RECIPE.replace("base = \"minilm\"", "base = \"org/model\""), &[]).unwrap();
+    assert_eq!(plan.model.source, ModelSource::Base(Location::Hub("org/model".to_owned())));
     assert!(notes.is_empty());
 }
 
@@ -81,44 +64,18 @@ fn doubtful_choices_are_noted() {
         assert!(notes[0].contains(part), "{notes:?}");
     };
     noted("\"dev.jsonl\"", "\"train.jsonl\"", "which the model is trained on");
-    noted(
-        "CoSENTLoss",
-        "MultipleNegativesRankingLoss",
-        "`args.batch_sampler = \"no_duplicates\"`",
-    );
-    noted(
-        "learning_rate = 2e-5",
-        "warmup_ratio = 0.1",
-        "write `warmup_steps = 0.1`",
-    );
-    noted(
-        "learning_rate = 2e-5",
-        "max_steps = 5",
-        "`args.num_train_epochs` is not used",
-    );
-    noted(
-        "learning_rate = 2e-5",
-        "eval_strategy = \"epoch\"\neval_steps = 5",
-        "`args.eval_steps` is not used",
-    );
-    noted(
-        "learning_rate = 2e-5",
-        "lr_scheduler_type = \"constant\"\nwarmup_steps = 5",
-        "write `constant_with_warmup`",
-    );
+    noted("CoSENTLoss", "MultipleNegativesRankingLoss", "`args.batch_sampler = \"no_duplicates\"`");
+    noted("learning_rate = 2e-5", "warmup_ratio = 0.1", "write `warmup_steps = 0.1`");
+    noted("learning_rate = 2e-5", "max_steps = 5", "`args.num_train_epochs` is not used");
+    noted("learning_rate = 2e-5", "eval_strategy = \"epoch\"\neval_steps = 5", "`args.eval_steps` is not used");
+    noted("learning_rate = 2e-5", "lr_scheduler_type = \"constant\"\nwarmup_steps = 5", "write `constant_with_warmup`");
 }
 
 #[test]
 fn hard_negatives_allow_a_batch_of_one() {
     let p = Place::new();
-    let text = RECIPE
-        .replace("CoSENTLoss", "MultipleNegativesRankingLoss")
-        .replace("= 16", "= 1");
-    assert!(
-        p.refusal(&text, &[])
-            .0
-            .contains("2 or more with MultipleNegativesRankingLoss")
-    );
+    let text = RECIPE.replace("CoSENTLoss", "MultipleNegativesRankingLoss").replace("= 16", "= 1");
+    assert!(p.refusal(&text, &[]).0.contains("2 or more with MultipleNegativesRankingLoss"));
     let triplets = text.replace("\"sentence2\"]", "\"sentence2\", \"negative\"]");
     assert!(p.resolve(&triplets, &[]).is_ok());
 }
@@ -147,20 +104,12 @@ fn plans_survive_saving() {
         "{RECIPE}early_stopping_patience = 3\nload_best_model_at_end = true\neval_steps = 0.1\nsave_total_limit = 2\n\
          [model.prompts]\nquery = \"query: \"\n[loss.matryoshka]\ndims = [16, 8]\n"
     );
-    let text = text.replace(
-        "name = \"sts-dev\"",
-        "columns = [\"a\", \"b\"]\nlabel = \"s\"\nlimit = 9\nmain_similarity = \"dot\"",
-    );
+    let text = text
+        .replace("name = \"sts-dev\"", "columns = [\"a\", \"b\"]\nlabel = \"s\"\nlimit = 9\nmain_similarity = \"dot\"");
     let (plan, _) = p.resolve(&text, &[]).unwrap();
     let evaluator = &plan.evaluator[0];
-    assert_eq!(
-        (evaluator.columns.len(), evaluator.label.as_deref(), evaluator.limit),
-        (2, Some("s"), Some(9))
-    );
-    assert_eq!(
-        serde_json::Value::from(evaluator.table()),
-        serde_json::json!({ "main_similarity": "dot" })
-    );
+    assert_eq!((evaluator.columns.len(), evaluator.label.as_deref(), evaluator.limit), (2, Some("s"), Some(9)));
+    assert_eq!(serde_json::Value::from(evaluator.table()), serde_json::json!({ "main_similarity": "dot" }));
     assert_eq!(
         serde_json::Value::from(plan.train_dataset[0].loss.table()),
         serde_json::json!({
@@ -178,12 +127,7 @@ fn plans_survive_saving() {
     }
     let file = p.0.path().join("plan.toml");
     fs::write(&file, "plan_version = 1\n").unwrap();
-    assert!(
-        Plan::load(&file)
-            .unwrap_err()
-            .to_string()
-            .contains("is not the plan of a run")
-    );
+    assert!(Plan::load(&file).unwrap_err().to_string().contains("is not the plan of a run"));
 }
 
 #[test]
@@ -191,20 +135,10 @@ fn the_digest_is_of_the_result() {
     let p = Place::new();
     let digest = |sets: &[&str]| p.resolve(RECIPE, sets).unwrap().0.digest().unwrap();
     let plain = digest(&[]);
-    for same in [
-        ["run_name=other"],
-        ["output_dir=elsewhere"],
-        ["args.logging_steps=1"],
-        ["args.weight_decay=0.0"],
-    ] {
+    for same in [["run_name=other"], ["output_dir=elsewhere"], ["args.logging_steps=1"], ["args.weight_decay=0.0"]] {
         assert_eq!(digest(&same), plain, "{same:?}");
     }
-    for other in [
-        ["seed=13"],
-        ["args.learning_rate=1e-5"],
-        ["loss.scale=10.0"],
-        ["train_dataset.limit=10"],
-    ] {
+    for other in [["seed=13"], ["args.learning_rate=1e-5"], ["loss.scale=10.0"], ["train_dataset.limit=10"]] {
         assert_ne!(digest(&other), plain, "{other:?}");
     }
 }
@@ -213,21 +147,13 @@ fn the_digest_is_of_the_result() {
 fn the_summary_marks_defaults() {
     let p = Place::new();
     let summary = p.resolve(RECIPE, &[]).unwrap().0.summary();
-    let line = |name: &str| {
-        summary
-            .lines()
-            .find(|l| l.split_whitespace().next() == Some(name))
-            .unwrap()
-            .to_owned()
-    };
+    let line = |name: &str| summary.lines().find(|l| l.split_whitespace().next() == Some(name)).unwrap().to_owned();
     assert!(line("learning_rate").ends_with("  2e-5"), "{summary}");
     assert!(line("weight_decay").ends_with("  0.0 (default)"), "{summary}");
     assert!(line("lr_scheduler_type").ends_with("  linear (default)"), "{summary}");
     assert!(line("loss").ends_with("CoSENTLoss; scale = 20.0"), "{summary}");
-    let starts: Vec<usize> = summary
-        .lines()
-        .map(|l| l.find("  ").map_or(0, |i| i + l[i..].len() - l[i..].trim_start().len()))
-        .collect();
+    let starts: Vec<usize> =
+        summary.lines().map(|l| l.find("  ").map_or(0, |i| i + l[i..].len() - l[i..].trim_start().len())).collect();
     assert!(starts.iter().all(|s| *s == starts[0]), "{summary}");
 }
 
@@ -261,28 +187,13 @@ fn a_registry_fills_in_settings_and_refuses_them() {
         }
     }
     let p = Place::new();
-    let plan = recipe::parse(&p.path(), RECIPE, &[])
-        .unwrap()
-        .resolve(&Strict)
-        .unwrap()
-        .0;
+    let plan = recipe::parse(&p.path(), RECIPE, &[]).unwrap().resolve(&Strict).unwrap().0;
     let settings = &plan.train_dataset[0].loss.settings;
     assert_eq!(settings["similarity_fct"], "cos_sim");
     assert!(!settings.contains_key("nothing"));
-    assert_eq!(
-        plan.args.metric_for_best_model.as_deref(),
-        Some("eval_sts-dev_spearman_cosine")
-    );
+    assert_eq!(plan.args.metric_for_best_model.as_deref(), Some("eval_sts-dev_spearman_cosine"));
     let text = RECIPE.replace("scale", "scal");
-    let error = recipe::parse(&p.path(), &text, &[])
-        .unwrap()
-        .resolve(&Strict)
-        .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .ends_with("r.toml` line 14: `loss.scal`: CoSENTLoss has no `scal`"),
-        "{error}"
-    );
+    let error = recipe::parse(&p.path(), &text, &[]).unwrap().resolve(&Strict).unwrap_err();
+    assert!(error.to_string().ends_with("r.toml` line 14: `loss.scal`: CoSENTLoss has no `scal`"), "{error}");
     assert_eq!(error.hint(), Some("did you mean `scale`?"));
 }

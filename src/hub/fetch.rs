@@ -1,0 +1,59 @@
+//! Downloads, into the same cache that Python's `huggingface_hub` uses.
+
+use std::path::PathBuf;
+
+use hf_hub::HFClientSync;
+
+use crate::error::{Error, Result};
+
+/// What a model needs; other formats of the same weights stay where they are.
+const WANTED: [&str; 4] = ["*.json", "*.safetensors", "*.txt", "*.model"];
+const UNWANTED: [&str; 3] = ["onnx/*", "openvino/*", "*.bin"];
+
+/// The directory of the model `id` (`owner/name`), from the cache or downloaded now.
+///
+/// `HF_HOME` places the cache, `HF_TOKEN` opens private models, `HF_HUB_OFFLINE=1` forbids the network.
+///
+/// # Errors
+/// When the id is no id, or the model is neither in the cache nor to be had.
+pub fn fetch(id: &str) -> Result<PathBuf> {
+    let Some((owner, name)) = id.split_once('/').filter(|(o, n)| !o.is_empty() && !n.is_empty() && !n.contains('/'))
+    else {
+        return Err(Error::usage(format!("`{id}` is neither a directory nor the id of a model"))
+            .with_hint("ids look like `sentence-transformers/all-MiniLM-L6-v2`; a directory must exist"));
+    };
+    let failed = |e: &dyn std::fmt::Display| {
+        Error::model(format!("`{id}` cannot be had from the Hub: {e}")).with_hint(
+            "check the id and the network; a model that is already in the cache or a directory needs neither",
+        )
+    };
+    let client = HFClientSync::new().map_err(|e| failed(&e))?;
+    let repository = client.model(owner, name);
+    let patterns = |list: &[&str]| list.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
+    let cached = repository.snapshot_download().allow_patterns(patterns(&WANTED)).local_files_only(true).send();
+    if let Ok(path) = cached
+        && path.join("config.json").exists() | path.join("modules.json").exists()
+    {
+        return Ok(path);
+    }
+    if std::env::var("HF_HUB_OFFLINE").is_ok_and(|v| !v.is_empty() && v != "0") {
+        return Err(failed(&"it is not in the cache, and HF_HUB_OFFLINE forbids a download"));
+    }
+    repository
+        .snapshot_download()
+        .allow_patterns(patterns(&WANTED))
+        .ignore_patterns(patterns(&UNWANTED))
+        .send()
+        .map_err(|e| failed(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_is_no_id_is_refused_without_asking() {
+        for id in ["minilm", "a/b/c", "/x", "x/", ""] {
+            let error = super::fetch(id).unwrap_err();
+            assert!(error.to_string().contains("neither a directory nor"), "{error}");
+        }
+    }
+}

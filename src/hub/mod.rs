@@ -1,0 +1,5 @@
+//! How does a model on the Hugging Face Hub become a directory?
+
+mod fetch;
+
+pub use fetch::fetch;

@@ -1,0 +1,38 @@
+//! The losses, evaluators and samplers there are, as recipes see them.
+
+use serde_json::{Map, Value};
+
+use super::plan::{EvaluatorPlan, LossPlan};
+use super::resolve::Registry;
+use crate::data::BatchSampler;
+use crate::error::Result;
+use crate::{eval, loss};
+
+/// Everything that is built in.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Builtin;
+
+impl Registry for Builtin {
+    fn losses(&self) -> Vec<&str> {
+        loss::names().collect()
+    }
+
+    fn evaluators(&self) -> Vec<&str> {
+        eval::cards().map(|card| card.name).collect()
+    }
+
+    fn samplers(&self) -> Vec<&str> {
+        BatchSampler::NAMES.to_vec()
+    }
+
+    fn loss_settings(&self, plan: &LossPlan) -> Result<Map<String, Value>> {
+        // The wrapper, too, is checked now; its settings stay apart in the plan.
+        loss::settings(&plan.name, &plan.table())?;
+        loss::settings(&plan.name, &plan.settings)
+    }
+
+    fn evaluator_settings(&self, plan: &EvaluatorPlan) -> Result<Map<String, Value>> {
+        eval::find(&plan.kind)?.settings(&plan.table())?;
+        Ok(plan.settings.clone())
+    }
+}
