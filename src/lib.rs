@@ -4,18 +4,23 @@
 //! [`loss`] -> [`optim`] -> [`eval`] -> checkpoint and model directory -> run record. [`verbs`] holds one file a
 //! verb; the command line and the MCP server are thin fronts over it.
 
+pub mod cli;
 pub mod data;
 pub mod error;
 pub mod eval;
 pub mod flow;
 pub mod hub;
 pub mod loss;
+pub mod mcp;
 pub mod model;
 pub mod ops;
 pub mod optim;
 pub mod recipe;
+pub mod render;
+pub mod runs;
 pub mod scoring;
 pub mod train;
 pub mod util;
+pub mod verbs;
 
 pub use error::{Error, Result};

@@ -1,13 +1,17 @@
 //! One binary for all integration tests; a file a promise.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
+mod cli;
 mod data;
 mod evaluators;
+mod layers;
 mod losses;
+mod mcp;
 mod model;
 mod ops;
 mod optim;
 mod recipe;
+mod runs;
 mod schedule;
 mod support;
 mod train;

@@ -1,0 +1,6 @@
+//! How do typed values become files? Embedded templates, rendered with every variable required.
+
+pub mod assets;
+pub mod env;
+
+pub use env::render;

@@ -1,0 +1,61 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn facts() -> Facts {
+    Facts {
+        name: "minilm: \"stsb\"".into(),
+        model_type: ModelType::SentenceTransformer,
+        base: Some("sentence-transformers/all-MiniLM-L6-v2".into()),
+        dimension: 384,
+        max_seq_length: Some(256),
+        similarity: "cosine".into(),
+        prompts: vec![("query".into(), "query: ".into()), ("document".into(), String::new())],
+        matryoshka_dims: vec![384, 128],
+        datasets: vec![Dataset {
+            name: "train|1.jsonl".into(),
+            columns: vec!["sentence1".into(), "sentence2".into()],
+            label: Some("score".into()),
+        }],
+        rows: 5749,
+        losses: vec!["MatryoshkaLoss".into(), "CoSENTLoss".into()],
+        loss_config: serde_json::json!({"scale": 20.0}),
+        hyperparameters: vec![("learning_rate".into(), "2e-5".into())],
+        evaluations: vec![Evaluation {
+            evaluator: "EmbeddingSimilarityEvaluator".into(),
+            name: "sts-dev".into(),
+            metrics: vec![
+                ("eval_sts-dev_spearman_cosine".into(), Some(0.8), 0.85),
+                ("sts-dev_pearson_cosine".into(), None, f64::NAN),
+            ],
+        }],
+        judgement: Judgement::new(Some("eval_sts-dev_spearman_cosine"), Some(0.85), Some(0.8), true),
+        steps: 90,
+        epochs: 1.0,
+        seconds: 61.0,
+        peak_memory_bytes: 1_400_000_000,
+    }
+}
+
+#[test]
+fn the_card_reads_as_it_should() {
+    insta::assert_snapshot!(text(&facts()).unwrap().replace(env!("CARGO_PKG_VERSION"), "VERSION"));
+}
+
+#[test]
+fn metadata_is_quoted_and_free_of_nan() {
+    let card = text(&facts()).unwrap();
+    let front = card.split("---\n").nth(1).unwrap();
+    assert!(front.contains("- name: \"minilm: \\\"stsb\\\"\""), "{front}");
+    assert!(front.contains("- \"loss:CoSENTLoss\"") && front.contains("- \"dataset_size:5749\""));
+    assert!(front.contains("- \"spearman_cosine\"\n") && front.contains("value: 0.85"));
+    assert!(!front.contains("NaN"), "{front}");
+}
+
+#[test]
+fn a_folder_is_no_hub_id() {
+    let card = text(&Facts { base: Some("/home/someone/models/mine".into()), ..facts() }).unwrap();
+    assert!(!card.contains("/home/someone") && !card.contains("base_model:") && card.contains("from `mine`"));
+    let card = text(&Facts { base: None, evaluations: Vec::new(), ..facts() }).unwrap();
+    assert!(card.contains("trained from scratch") && !card.contains("model-index") && !card.contains("## Evaluation"));
+}

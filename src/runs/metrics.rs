@@ -1,0 +1,165 @@
+//! `metrics.jsonl`: one JSON object a line, appended as training goes.
+//!
+//! Training: `{"step", "epoch", "loss", "learning_rate", "grad_norm", "seconds", "rows_per_second"}`; evaluation:
+//! `{"step", "epoch", "seconds", "eval_<key>"...}`. Numbers JSON cannot hold (NaN, infinity) are `null`.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use crate::error::{Error, Result};
+use crate::flow::Metrics;
+use crate::train::events::TrainLog;
+use crate::util::files;
+
+/// Appends to a run's metrics.
+#[derive(Debug)]
+pub struct MetricsFile {
+    path: PathBuf,
+    file: File,
+    /// Lines from before this process took the run up again.
+    inherited: usize,
+}
+
+impl MetricsFile {
+    /// Opens or makes the file.
+    ///
+    /// # Errors
+    /// When it cannot be opened for writing.
+    pub fn open(path: &Path) -> Result<Self> {
+        let inherited = if path.is_file() { whole_lines(path)?.len() } else { 0 };
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("open", path))?;
+        let mut metrics = Self { path: path.to_path_buf(), file, inherited };
+        if inherited > 0 {
+            // a killed process may have left half a line
+            metrics.keep(|_| true)?;
+        }
+        Ok(metrics)
+    }
+
+    /// Drops what an earlier process wrote at `step` and later: those steps are made again.
+    ///
+    /// # Errors
+    /// When the file cannot be rewritten.
+    pub fn resume_at(&mut self, step: u64) -> Result<()> {
+        if self.inherited == 0 {
+            return Ok(());
+        }
+        let inherited = self.inherited;
+        let mut number = 0;
+        self.keep(|line| {
+            number += 1;
+            number > inherited || line.get("step").and_then(Value::as_u64).is_none_or(|s| s < step)
+        })?;
+        self.inherited = 0;
+        Ok(())
+    }
+
+    fn keep(&mut self, mut wanted: impl FnMut(&Map<String, Value>) -> bool) -> Result<()> {
+        let mut text = String::new();
+        for line in whole_lines(&self.path)? {
+            if wanted(&line) {
+                text.push_str(&Value::Object(line).to_string());
+                text.push('\n');
+            }
+        }
+        files::write_atomic(&self.path, text.as_bytes())?;
+        self.file = OpenOptions::new().append(true).open(&self.path).map_err(Error::io("open", &self.path))?;
+        Ok(())
+    }
+
+    /// Appends a training line.
+    ///
+    /// # Errors
+    /// When the disk is full, for one.
+    pub fn training(&mut self, log: &TrainLog) -> Result<()> {
+        self.append(&json!({
+            "step": log.step,
+            "epoch": log.epoch,
+            "loss": log.loss,
+            "learning_rate": log.learning_rate,
+            "grad_norm": log.grad_norm,
+            "seconds": log.seconds,
+            "rows_per_second": log.rows_per_second,
+        }))
+    }
+
+    /// Appends an evaluation line; `seconds` is what the evaluation took.
+    ///
+    /// # Errors
+    /// When the disk is full, for one.
+    pub fn evaluation(&mut self, step: u64, epoch: f64, metrics: &Metrics, seconds: f64) -> Result<()> {
+        let mut line = Map::new();
+        line.insert("step".into(), json!(step));
+        line.insert("epoch".into(), json!(epoch));
+        line.insert("seconds".into(), json!(seconds));
+        for (key, value) in &metrics.values {
+            line.insert(format!("eval_{key}"), json!(value));
+        }
+        self.append(&Value::Object(line))
+    }
+
+    fn append(&mut self, line: &Value) -> Result<()> {
+        // one write a line: a reader never sees half of one
+        self.file.write_all(format!("{line}\n").as_bytes()).map_err(Error::io("write", &self.path))
+    }
+}
+
+/// All complete lines of a metrics file; none when it is not there yet.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read(path: &Path) -> Result<Vec<Map<String, Value>>> {
+    if path.is_file() { whole_lines(path) } else { Ok(Vec::new()) }
+}
+
+fn whole_lines(path: &Path) -> Result<Vec<Map<String, Value>>> {
+    Ok(files::read_text(path)?.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn log(step: u64, loss: f64) -> TrainLog {
+        TrainLog { step, epoch: 0.5, loss, learning_rate: 2e-5, grad_norm: 1.0, seconds: 3.0, rows_per_second: 40.0 }
+    }
+
+    #[test]
+    fn lines_have_the_pinned_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut file = MetricsFile::open(&path).unwrap();
+        file.training(&log(1, f64::NAN)).unwrap();
+        let mut metrics = Metrics::default();
+        metrics.push("dev_spearman_cosine", 0.8);
+        file.evaluation(1, 0.5, &metrics, 0.1).unwrap();
+        let lines = read(&path).unwrap();
+        for key in ["step", "epoch", "loss", "learning_rate", "grad_norm", "seconds"] {
+            assert!(lines[0].contains_key(key), "{key}");
+        }
+        assert!(lines[0]["loss"].is_null());
+        assert_eq!(lines[1]["eval_dev_spearman_cosine"], 0.8);
+    }
+
+    #[test]
+    fn steps_made_again_appear_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut file = MetricsFile::open(&path).unwrap();
+        (1..=4).for_each(|step| file.training(&log(step, 1.0)).unwrap());
+        drop(file);
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\":5,\"lo").unwrap();
+
+        let mut file = MetricsFile::open(&path).unwrap();
+        file.resume_at(3).unwrap();
+        file.training(&log(3, 2.0)).unwrap();
+        file.resume_at(1).unwrap();
+        let seen: Vec<(u64, f64)> =
+            read(&path).unwrap().iter().map(|l| (l["step"].as_u64().unwrap(), l["loss"].as_f64().unwrap())).collect();
+        assert_eq!(seen, [(1, 1.0), (2, 1.0), (3, 2.0)]);
+    }
+}

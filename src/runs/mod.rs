@@ -1,0 +1,16 @@
+//! What is left of a run, and how is it followed? Its folder, process, status, metrics, verdict, log and model card.
+
+pub mod card;
+pub mod experiments;
+pub mod folder;
+pub mod log;
+pub mod metrics;
+pub mod process;
+pub mod recorder;
+pub mod status;
+pub mod verdict;
+
+pub use folder::RunFolder;
+pub use recorder::{Ending, Recorder};
+pub use status::{State, Status};
+pub use verdict::{Judgement, Verdict};

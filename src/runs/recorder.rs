@@ -1,0 +1,399 @@
+//! Listens to training and writes it down: status, metrics, log, progress bar.
+
+use std::fs::File;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::folder::RunFolder;
+use super::log::LogFile;
+use super::metrics::MetricsFile;
+use super::process::Identity;
+use super::status::{self, State, Status};
+use crate::error::{Error, Kind, Result};
+use crate::flow::Metrics;
+use crate::train::events::{Event, Listener, TrainLog};
+use crate::util::clock;
+use crate::util::progress::Progress;
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Ending<'a> {
+    /// With a saved model; the line to remember.
+    Done(&'a str),
+    /// With an error; one of kind [`Kind::Cancelled`] means it was stopped.
+    Error(&'a Error),
+}
+
+/// Writes a run's files while it goes on. Made by the process that runs it.
+///
+/// The status is rewritten every two seconds by a thread of its own, so that a heartbeat means a living process
+/// even while one long evaluation says nothing.
+pub struct Recorder<'a> {
+    folder: RunFolder,
+    board: Arc<Board>,
+    heart: Option<JoinHandle<()>>,
+    log: LogFile,
+    metrics: MetricsFile,
+    progress: Progress,
+    echo: &'a mut dyn FnMut(&str),
+    /// Whether anything worth keeping has happened.
+    began: bool,
+    /// Whether this process has done a step.
+    stepped: bool,
+    complained: bool,
+    /// The first step of this process and when it was done, for the pace.
+    first: Option<(u64, Instant)>,
+    _lock: File,
+}
+
+/// What the training thread and the heart share.
+struct Board {
+    folder: RunFolder,
+    status: Mutex<Status>,
+    /// Held while the file is written, so that an older status never replaces a newer one.
+    writing: Mutex<()>,
+    stop: Mutex<bool>,
+    wake: Condvar,
+    taken_up: Instant,
+}
+
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+impl Board {
+    fn write(&self) -> Result<()> {
+        let _turn = held(&self.writing);
+        let snapshot = {
+            let mut status = held(&self.status);
+            status.heartbeat = status::now();
+            status.seconds = self.taken_up.elapsed().as_secs_f64();
+            status.clone()
+        };
+        status::write(&self.folder, &snapshot)
+    }
+
+    fn beat(&self) {
+        let mut stop = held(&self.stop);
+        while !*stop {
+            stop = self.wake.wait_timeout(stop, HEARTBEAT).unwrap_or_else(PoisonError::into_inner).0;
+            if !*stop {
+                // a full disk is reported where lines are written; the next beat tries again
+                let _ = self.write();
+            }
+        }
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<'a> Recorder<'a> {
+    /// Takes up a run, new or resumed. `echo` gets the lines for people.
+    ///
+    /// # Errors
+    /// When another process has the run, or a file cannot be written.
+    pub fn begin(folder: &RunFolder, run_name: &str, echo: &'a mut dyn FnMut(&str)) -> Result<Self> {
+        let lock = folder.lock()?;
+        let mut status = Status::starting(folder.run_id(), run_name);
+        if let Ok(before) = status::read_raw(folder) {
+            status.started = before.started;
+            status.step = before.step;
+            status.total_steps = before.total_steps;
+            status.epoch = before.epoch;
+            status.metrics = before.metrics;
+        }
+        status.process = Identity::own();
+        status::write(folder, &status)?;
+        let log = LogFile::open(&folder.log_file(run_name))?;
+        let metrics = MetricsFile::open(&folder.metrics_file())?;
+        let board = Arc::new(Board {
+            folder: folder.clone(),
+            status: Mutex::new(status),
+            writing: Mutex::new(()),
+            stop: Mutex::new(false),
+            wake: Condvar::new(),
+            taken_up: Instant::now(),
+        });
+        let heart = {
+            let board = Arc::clone(&board);
+            std::thread::Builder::new().name("heartbeat".into()).spawn(move || board.beat()).ok()
+        };
+        Ok(Self {
+            folder: folder.clone(),
+            board,
+            heart,
+            log,
+            metrics,
+            progress: Progress::hidden(),
+            echo,
+            began: false,
+            stepped: false,
+            complained: false,
+            first: None,
+            _lock: lock,
+        })
+    }
+
+    /// A line for people, in the log too.
+    pub fn line(&mut self, text: &str) {
+        let written = self.log.write(text);
+        self.complain(written);
+        let (progress, echo) = (&self.progress, &mut self.echo);
+        progress.suspend(|| echo(text));
+    }
+
+    /// A line for the log only.
+    pub fn log_only(&mut self, text: &str) {
+        let written = self.log.write(text);
+        self.complain(written);
+    }
+
+    /// Whether this process got as far as a step, an evaluation or a checkpoint.
+    #[must_use]
+    pub fn began(&self) -> bool {
+        self.began
+    }
+
+    /// Writes the end down.
+    ///
+    /// # Errors
+    /// When the status cannot be written.
+    pub fn finish(mut self, ending: &Ending<'_>) -> Result<()> {
+        self.end(ending)
+    }
+
+    fn end(&mut self, ending: &Ending<'_>) -> Result<()> {
+        self.progress.finish();
+        *held(&self.board.stop) = true;
+        self.board.wake.notify_all();
+        if let Some(heart) = self.heart.take() {
+            let _ = heart.join();
+        }
+        {
+            let mut status = held(&self.board.status);
+            status.phase = "ended".to_owned();
+            match ending {
+                Ending::Done(line) => {
+                    status.state = State::Done;
+                    status.message = Some((*line).to_owned());
+                    status.exit_code = Some(0);
+                }
+                Ending::Error(error) => {
+                    let cancelled = error.kind() == Kind::Cancelled;
+                    status.state = if cancelled { State::Cancelled } else { State::Failed };
+                    status.message = Some(error.to_string());
+                    status.hint = error.hint().map(str::to_owned);
+                    status.exit_code = Some(match error.kind() {
+                        Kind::Cancelled => 130,
+                        Kind::Usage => 2,
+                        Kind::Failed | Kind::Internal => 1,
+                    });
+                }
+            }
+        }
+        self.board.write()
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut held(&self.board.status));
+    }
+
+    fn complain(&mut self, result: Result<()>) {
+        if let Err(error) = result
+            && !self.complained
+        {
+            self.complained = true;
+            let echo = &mut self.echo;
+            self.progress.suspend(|| echo(&format!("warning: the run goes on, but {error}")));
+        }
+    }
+
+    fn step(&mut self, step: u64, total: u64) {
+        if !self.stepped {
+            let trimmed = self.metrics.resume_at(step);
+            self.complain(trimmed);
+            self.progress = Progress::new("training", total);
+        }
+        (self.began, self.stepped) = (true, true);
+        self.progress.set(step);
+        let (first, since) = *self.first.get_or_insert((step, Instant::now()));
+        let pace = since.elapsed().as_secs_f64() / step.saturating_sub(first).max(1) as f64;
+        self.update(|status| {
+            (status.step, status.total_steps) = (step, total);
+            status.seconds_per_step = Some(pace).filter(|_| step > first);
+        });
+    }
+
+    fn training(&mut self, log: &TrainLog) {
+        let written = self.metrics.training(log);
+        self.complain(written);
+        let mut total = 0;
+        self.update(|status| {
+            (status.step, status.epoch) = (log.step, log.epoch);
+            total = status.total_steps;
+            remember(status, "loss", log.loss);
+            remember(status, "learning_rate", log.learning_rate);
+            remember(status, "grad_norm", log.grad_norm);
+            remember(status, "rows_per_second", log.rows_per_second);
+        });
+        self.progress.message(|| format!("loss {:.4}", log.loss));
+        let of = if total > 0 { format!("/{total}") } else { String::new() };
+        self.line(&format!(
+            "step {}{of} | epoch {:.2} | loss {:.4} | learning rate {:.2e} | gradient norm {:.3} | {:.1} rows/s",
+            log.step, log.epoch, log.loss, log.learning_rate, log.grad_norm, log.rows_per_second
+        ));
+    }
+
+    fn evaluation(&mut self, step: u64, epoch: f64, metrics: &Metrics, seconds: f64) {
+        let written = self.metrics.evaluation(step, epoch, metrics, seconds);
+        self.complain(written);
+        self.update(|status| {
+            for (key, value) in &metrics.values {
+                remember(status, &format!("eval_{key}"), *value);
+            }
+        });
+        self.line(&format!("evaluation at step {step} ({}) | {}", clock::human(seconds), headline(metrics)));
+    }
+}
+
+/// JSON has no NaN, and a status that cannot be read back is worth less than a missing value.
+fn remember(status: &mut Status, key: &str, value: f64) {
+    if value.is_finite() {
+        status.metrics.insert(key.to_owned(), value);
+    } else {
+        status.metrics.remove(key);
+    }
+}
+
+/// The primary metric and a few more.
+fn headline(metrics: &Metrics) -> String {
+    let mut shown: Vec<String> = Vec::new();
+    if let Some(value) = metrics.primary_value() {
+        shown.push(format!("{} {value:.4}", metrics.primary));
+    }
+    let others: Vec<&(String, f64)> = metrics.values.iter().filter(|(key, _)| *key != metrics.primary).collect();
+    shown.extend(others.iter().take(3).map(|(key, value)| format!("{key} {value:.4}")));
+    if others.len() > 3 {
+        shown.push(format!("{} more in metrics.jsonl", others.len() - 3));
+    }
+    shown.join(" | ")
+}
+
+impl Listener for Recorder<'_> {
+    fn event(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Message(text) => self.line(text),
+            Event::Warning(text) => self.line(&format!("warning: {text}")),
+            Event::Phase(phase) => {
+                self.update(|status| status.phase = (*phase).to_owned());
+                let written = self.board.write();
+                self.complain(written);
+                self.log_only(&format!("phase: {phase}"));
+            }
+            Event::Step { step, total } => self.step(*step, *total),
+            Event::Log(log) => self.training(log),
+            Event::Evaluation { step, epoch, metrics, seconds } => {
+                self.began = true;
+                self.evaluation(*step, *epoch, metrics, *seconds);
+            }
+            Event::Checkpoint { step, path } => {
+                self.log_only(&format!("checkpoint at step {step}: {}", super::folder::display(path)));
+            }
+        }
+    }
+}
+
+impl Drop for Recorder<'_> {
+    fn drop(&mut self) {
+        if self.heart.is_some() {
+            let error = Error::Internal(format!("run `{}` was given up before its end", self.folder.run_id()));
+            let _ = self.end(&Ending::Error(&error));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::runs::metrics;
+    use crate::util::files;
+
+    fn log(step: u64) -> TrainLog {
+        TrainLog {
+            step,
+            epoch: 0.1,
+            loss: 1.5,
+            learning_rate: 2e-5,
+            grad_norm: f64::NAN,
+            seconds: 1.0,
+            rows_per_second: 40.0,
+        }
+    }
+
+    #[test]
+    fn a_run_is_written_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&dir.path().join("runs"), "a").unwrap();
+        let mut lines = Vec::new();
+        let mut echo = |line: &str| lines.push(line.to_owned());
+        let mut recorder = Recorder::begin(&folder, "a", &mut echo).unwrap();
+        let mut evaluation = Metrics { primary: "dev_x".into(), ..Metrics::default() };
+        evaluation.push("dev_x", 0.75);
+        recorder.event(&Event::Phase("train"));
+        assert_eq!(status::read(&folder).unwrap().phase, "train");
+        recorder.event(&Event::Step { step: 1, total: 20 });
+        recorder.event(&Event::Log(log(1)));
+        recorder.event(&Event::Evaluation { step: 1, epoch: 0.1, metrics: &evaluation, seconds: 0.5 });
+        recorder.event(&Event::Warning("careful"));
+        assert!(recorder.began());
+        recorder.finish(&Ending::Done("VERDICT: WIN")).unwrap();
+
+        let status = status::read(&folder).unwrap();
+        assert_eq!((status.state, status.step, status.total_steps), (State::Done, 1, 20));
+        assert_eq!(status.metrics["eval_dev_x"], 0.75);
+        assert!(!status.metrics.contains_key("grad_norm"));
+        assert_eq!(metrics::read(&folder.metrics_file()).unwrap().len(), 2);
+        let text = files::read_text(&folder.log_file("a")).unwrap();
+        assert!(text.contains("step 1/20") && text.contains("warning: careful"), "{text}");
+        assert!(lines.iter().any(|l| l.contains("dev_x 0.7500")), "{lines:?}");
+    }
+
+    #[test]
+    fn endings_keep_their_kind() {
+        let dir = tempfile::tempdir().unwrap();
+        for (error, state, code) in [
+            (Error::cancelled("stopped at step 3"), State::Cancelled, 130),
+            (Error::train("loss is NaN").with_hint("lower the learning rate"), State::Failed, 1),
+        ] {
+            let folder = RunFolder::create(&dir.path().join("runs"), "a").unwrap();
+            let mut echo = |_: &str| {};
+            Recorder::begin(&folder, "a", &mut echo).unwrap().finish(&Ending::Error(&error)).unwrap();
+            let status = status::read(&folder).unwrap();
+            assert_eq!((status.state, status.exit_code), (state, Some(code)));
+            assert_eq!(status.hint.as_deref(), error.hint());
+        }
+    }
+
+    #[test]
+    fn a_panic_leaves_a_failed_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&dir.path().join("runs"), "a").unwrap();
+        let mut echo = |_: &str| {};
+        drop(Recorder::begin(&folder, "a", &mut echo).unwrap());
+        assert_eq!(status::read(&folder).unwrap().state, State::Failed);
+    }
+
+    #[test]
+    fn the_heart_beats_without_events() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&dir.path().join("runs"), "a").unwrap();
+        let mut echo = |_: &str| {};
+        let recorder = Recorder::begin(&folder, "a", &mut echo).unwrap();
+        let first = status::read(&folder).unwrap().heartbeat;
+        std::thread::sleep(HEARTBEAT + Duration::from_millis(700));
+        assert_ne!(status::read(&folder).unwrap().heartbeat, first);
+        recorder.finish(&Ending::Done("")).unwrap();
+    }
+}

@@ -1,0 +1,129 @@
+//! Did the run help? One word, one line, the same for every run.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Verdict {
+    /// Better than before training by at least 0.005.
+    Win,
+    /// Not worse than before training.
+    Marginal,
+    /// Worse than before training, or not a number.
+    Regression,
+    /// Nothing to judge by: the run had no score, or none from before training.
+    None,
+}
+
+impl Verdict {
+    /// As on the verdict line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Win => "WIN",
+            Self::Marginal => "MARGINAL",
+            Self::Regression => "REGRESSION",
+            Self::None => "NONE",
+        }
+    }
+}
+
+/// An improvement from here on is a win.
+const WIN: f64 = 0.005;
+
+/// The verdict with the numbers it rests on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judgement {
+    pub verdict: Verdict,
+    /// The metric's key, with `eval_` in front.
+    pub metric: Option<String>,
+    /// The metric after training.
+    pub score: Option<f64>,
+    /// The metric before training.
+    pub baseline: Option<f64>,
+    /// The improvement: `score - baseline`, or `baseline - score` where less is better (`eval_loss`), so that a
+    /// positive delta is always good news.
+    pub delta: Option<f64>,
+}
+
+impl Judgement {
+    /// Judges a score against the one before training.
+    ///
+    /// The difference is rounded to nine decimals first, so that 0.505 against 0.5 is the 0.005 it reads as.
+    /// Without a score or a baseline the verdict is `NONE`, which no script can take for a win; a score that is
+    /// not a number is a regression.
+    #[must_use]
+    pub fn new(metric: Option<&str>, score: Option<f64>, baseline: Option<f64>, greater_is_better: bool) -> Self {
+        let delta = match (score, baseline) {
+            (Some(score), Some(baseline)) => {
+                let gain = if greater_is_better { score - baseline } else { baseline - score };
+                // adding zero turns -0 into 0
+                Some((gain * 1e9).round() / 1e9 + 0.0)
+            }
+            _ => None,
+        };
+        let verdict = match delta {
+            None => Verdict::None,
+            Some(d) if d >= WIN => Verdict::Win,
+            Some(d) if d >= 0.0 => Verdict::Marginal,
+            Some(_) => Verdict::Regression,
+        };
+        Self { verdict, metric: metric.map(str::to_owned), score, baseline, delta }
+    }
+
+    /// `VERDICT: WIN | score=0.8123 | baseline=0.8000 | delta=+0.0123`; what is missing reads `n/a`.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let plain = |x: Option<f64>| x.map_or_else(|| "n/a".to_owned(), |x| format!("{x:.4}"));
+        let signed = self.delta.map_or_else(|| "n/a".to_owned(), |d| format!("{d:+.4}"));
+        format!(
+            "VERDICT: {} | score={} | baseline={} | delta={signed}",
+            self.verdict.name(),
+            plain(self.score),
+            plain(self.baseline)
+        )
+    }
+
+    /// What to say before the line when there is nothing to judge by.
+    #[must_use]
+    pub fn note(&self) -> Option<&'static str> {
+        (self.verdict == Verdict::None).then_some(
+            "no verdict: the run had neither an [[evaluator]] nor an [eval_dataset] to compare before and after",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(score: f64, baseline: f64, greater: bool) -> String {
+        Judgement::new(Some("eval_x"), Some(score), Some(baseline), greater).line()
+    }
+
+    #[test]
+    fn thresholds_and_line() {
+        assert_eq!(judge(0.505, 0.5, true), "VERDICT: WIN | score=0.5050 | baseline=0.5000 | delta=+0.0050");
+        assert_eq!(judge(0.5049, 0.5, true), "VERDICT: MARGINAL | score=0.5049 | baseline=0.5000 | delta=+0.0049");
+        assert_eq!(judge(0.5, 0.5, true), "VERDICT: MARGINAL | score=0.5000 | baseline=0.5000 | delta=+0.0000");
+        assert_eq!(judge(0.4, 0.5, true), "VERDICT: REGRESSION | score=0.4000 | baseline=0.5000 | delta=-0.1000");
+    }
+
+    #[test]
+    fn a_falling_loss_is_good_news() {
+        assert_eq!(judge(0.4, 0.5, false), "VERDICT: WIN | score=0.4000 | baseline=0.5000 | delta=+0.1000");
+        assert!(judge(0.6, 0.5, false).contains("REGRESSION"));
+    }
+
+    #[test]
+    fn nothing_to_judge_by_is_never_a_win() {
+        let none = Judgement::new(None, None, None, true);
+        assert_eq!(none.line(), "VERDICT: NONE | score=n/a | baseline=n/a | delta=n/a");
+        assert!(none.note().is_some());
+        assert_eq!(Judgement::new(Some("eval_x"), Some(0.9), None, true).verdict, Verdict::None);
+        assert!(judge(f64::NAN, 0.5, true).contains("REGRESSION"));
+        assert!(judge(f64::NAN, 0.5, false).contains("REGRESSION"));
+    }
+}

@@ -1,0 +1,107 @@
+//! `cancel`: stops a run; its state is saved and it can be resumed.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::status::wait;
+use super::{Answer, Reporter, Verb};
+use crate::error::Result;
+use crate::runs::folder::RUNS;
+use crate::runs::{RunFolder, State, status};
+
+/// Stop a run: it ends its step, writes a checkpoint and can be resumed.
+#[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The run: its id, the beginning of its id, or its folder.
+    pub run: String,
+    /// How many seconds to wait for its end.
+    #[arg(long = "wait", value_name = "S", default_value_t = default_wait())]
+    #[serde(default = "default_wait")]
+    pub wait_s: f64,
+}
+
+const fn default_wait() -> f64 {
+    20.0
+}
+
+/// What became of the run.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Response {
+    /// The run's id.
+    pub run_id: String,
+    /// Its folder.
+    pub run_dir: PathBuf,
+    /// `cancelled`; `running` while it is still saving its state; how it had ended if it was not running.
+    pub state: State,
+    /// Optimizer steps done.
+    pub step: u64,
+    /// What happened, and what to do next.
+    pub message: String,
+}
+
+impl Verb for Request {
+    type Response = Response;
+
+    fn run(self, _reporter: &mut dyn Reporter) -> Result<Response> {
+        let folder = RunFolder::find(Path::new(RUNS), Some(&self.run))?;
+        let before = status::read(&folder)?;
+        let id = folder.run_id();
+        if before.state != State::Running {
+            let message = format!("nothing to stop: the run had already ended as {}", before.state.name());
+            return Ok(Response::new(&folder, before.state, before.step, message));
+        }
+        before.process.terminate()?;
+        let after = wait(&folder, self.wait_s)?;
+        let message = match after.state {
+            State::Running => {
+                format!("asked to stop; it is saving its state: `tallow status {id} --wait 60`")
+            }
+            State::Cancelled => format!("stopped and saved; go on with `tallow run --resume {id}`"),
+            State::Done => "it ended before the request reached it".to_owned(),
+            State::Failed => after.message.unwrap_or_else(|| "it failed while stopping".to_owned()),
+        };
+        Ok(Response::new(&folder, after.state, after.step, message))
+    }
+
+    fn answer_within(&mut self, seconds: f64) {
+        self.wait_s = self.wait_s.min(seconds);
+    }
+}
+
+impl Response {
+    fn new(folder: &RunFolder, state: State, step: u64, message: String) -> Self {
+        Self { run_id: folder.run_id().to_owned(), run_dir: folder.dir(), state, step, message }
+    }
+}
+
+impl Answer for Response {
+    fn human(&self) -> String {
+        format!("{}  {} at step {}\n{}", self.run_id, self.state.name(), self.step, self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::runs::Status;
+
+    #[test]
+    fn a_run_that_has_ended_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&dir.path().join(RUNS), "a").unwrap();
+        let mut ended = Status::starting(folder.run_id(), "a");
+        ended.state = State::Done;
+        status::write(&folder, &ended).unwrap();
+        let request = Request { run: folder.dir().display().to_string(), wait_s: 5.0 };
+        let response = request.run(&mut |_: &str| {}).unwrap();
+        assert_eq!(response.state, State::Done);
+        assert!(response.message.contains("already ended as done"));
+        let stranger = Request { run: "no-such-run".into(), wait_s: 0.0 };
+        assert!(stranger.run(&mut |_: &str| {}).is_err());
+    }
+}

@@ -1,0 +1,214 @@
+//! `demo`: trains on bundled data, offline, and shows the model at work before and after.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::engine::{self, Role};
+use super::search::{Hit, find};
+use super::{Answer, Reporter, Verb, run, texts};
+use crate::error::{Error, Result};
+use crate::runs::folder::display;
+use crate::util::files;
+
+/// Train a small model on bundled questions and passages, offline and within a minute, and ask it something.
+#[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Where data, recipe, run and model go.
+    #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+    #[serde(default = "directory")]
+    pub output: PathBuf,
+}
+
+const DIRECTORY: &str = "tallow-demo";
+
+fn directory() -> PathBuf {
+    DIRECTORY.into()
+}
+
+/// The demo's files, by name.
+const FILES: [(&str, &[u8]); 5] = [
+    ("recipe.toml", include_bytes!("../../examples/demo/recipe.toml")),
+    ("train.jsonl", include_bytes!("../../examples/demo/train.jsonl")),
+    ("dev.jsonl", include_bytes!("../../examples/demo/dev.jsonl")),
+    ("tokenizer.json", include_bytes!("../../examples/demo/tokenizer.json")),
+    ("questions.json", include_bytes!("../../examples/demo/questions.json")),
+];
+
+/// How the demo went.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Response {
+    /// Where everything lies.
+    pub output: PathBuf,
+    /// The run, as `run` answers.
+    pub run: run::Response,
+    /// The questions with the passages the model found before and after training.
+    pub questions: Vec<Comparison>,
+}
+
+/// One question, before and after.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Comparison {
+    /// The question.
+    pub question: String,
+    /// The best passages of the untrained model.
+    pub before: Vec<Hit>,
+    /// The best passages of the trained model.
+    pub after: Vec<Hit>,
+}
+
+const TOP_K: usize = 3;
+
+impl Verb for Request {
+    type Response = Response;
+
+    fn run(self, reporter: &mut dyn Reporter) -> Result<Response> {
+        let here = self.output;
+        files::create_dir(&here)?;
+        for (name, bytes) in FILES {
+            files::write_atomic(&here.join(name), bytes)?;
+        }
+        reporter.line(&format!("the demo's data and recipe are in `{}`", display(&here)));
+        let recipe = here.join("recipe.toml");
+        let runs = here.join("runs");
+        let request = run::Request {
+            set: vec![format!("output_dir={}", toml::Value::String(absolute(&runs)?))],
+            recipe: Some(recipe),
+            keep_base: true,
+            ..run::Request::default()
+        };
+        let run = request.run(reporter)?;
+        let questions = compare(&here, &run)?;
+        Ok(Response { output: here, run, questions })
+    }
+}
+
+fn absolute(path: &Path) -> Result<String> {
+    let path = std::path::absolute(path).map_err(Error::io("resolve", path))?;
+    Ok(path.to_string_lossy().into_owned())
+}
+
+fn compare(here: &Path, run: &run::Response) -> Result<Vec<Comparison>> {
+    let questions = questions(&here.join("questions.json"))?;
+    let passages = texts::read(&here.join("dev.jsonl"), Some("passage"))?;
+    let ask = |dir: &Path| -> Result<Vec<Vec<Hit>>> {
+        let model = engine::load_model(dir)?;
+        let query = engine::encode_options(&model, Role::Query, "questions");
+        let document = engine::encode_options(&model, Role::Document, "passages");
+        let found = find(&model, (&questions, &query), (&passages, &document), TOP_K)?;
+        Ok(found.into_iter().map(|f| f.hits).collect())
+    };
+    let missing = |what: &str| Error::Internal(format!("the demo's run left no {what} model"));
+    let before = ask(run.base_model_dir.as_deref().ok_or_else(|| missing("untrained"))?)?;
+    let after = ask(run.model_dir.as_deref().ok_or_else(|| missing("trained"))?)?;
+    let both = before.into_iter().zip(after);
+    Ok(questions
+        .iter()
+        .zip(both)
+        .map(|(q, (before, after))| Comparison { question: q.clone(), before, after })
+        .collect())
+}
+
+fn questions(path: &Path) -> Result<Vec<String>> {
+    serde_json::from_slice(&files::read(path)?).map_err(|e| {
+        Error::data(format!("`{}` is not a list of questions: {e}", path.display()))
+            .with_hint("the file is a JSON list of strings")
+    })
+}
+
+impl Answer for Response {
+    fn human(&self) -> String {
+        let mut lines = vec!["Three questions, and the passages the model finds nearest:".to_owned()];
+        for comparison in &self.questions {
+            lines.push(String::new());
+            lines.push(format!("? {}", comparison.question));
+            lines.extend(side("before", &comparison.before));
+            lines.extend(side("after", &comparison.after));
+        }
+        lines.push(String::new());
+        lines.push(format!(
+            "Everything is in `{}`: the data, the recipe, the run and the model.",
+            display(&self.output)
+        ));
+        lines.push("Ask something else, or change the recipe and train again:".to_owned());
+        let corpus = self.output.join("dev.jsonl");
+        if let Some(model) = &self.run.model_dir {
+            lines.push(format!(
+                "  tallow search {} --corpus {} --column passage --query \"...\"",
+                display(model),
+                display(&corpus)
+            ));
+        }
+        lines.push(format!("  tallow run {}", display(&self.output.join("recipe.toml"))));
+        lines.push(String::new());
+        lines.push(self.run.human());
+        lines.join("\n")
+    }
+}
+
+/// One model's passages, under its name, wrapped to be read.
+fn side(name: &str, hits: &[Hit]) -> Vec<String> {
+    const WIDTH: usize = 88;
+    let mut lines = Vec::new();
+    for (rank, hit) in hits.iter().enumerate() {
+        let head = if rank == 0 { name } else { "" };
+        for (number, line) in wrap(&hit.text, WIDTH).into_iter().enumerate() {
+            lines.push(if number == 0 {
+                format!("  {head:<7} {:.2}  {line}", hit.score)
+            } else {
+                format!("{:16}{line}", "")
+            });
+        }
+    }
+    lines
+}
+
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn bundled_data_is_enough_and_does_not_leak() {
+        let rows = |name: &str| -> Vec<serde_json::Value> {
+            let bytes = FILES.iter().find(|(n, _)| *n == name).unwrap().1;
+            std::str::from_utf8(bytes).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+        };
+        let (train, dev) = (rows("train.jsonl"), rows("dev.jsonl"));
+        assert!(train.len() + dev.len() >= 400, "{}", train.len() + dev.len());
+        for field in ["topic", "question", "passage"] {
+            let of = |rows: &[serde_json::Value]| -> std::collections::HashSet<String> {
+                rows.iter().map(|r| r[field].as_str().unwrap().to_owned()).collect()
+            };
+            assert!(of(&train).is_disjoint(&of(&dev)), "`{field}` leaks");
+        }
+        let questions: Vec<String> = serde_json::from_slice(FILES[4].1).unwrap();
+        assert_eq!(questions.len(), 3);
+    }
+
+    #[test]
+    fn passages_are_wrapped_under_their_model() {
+        let hit = |text: &str| Hit { index: 0, score: 0.5, text: text.into() };
+        let lines = side("after", &[hit(&"word ".repeat(30)), hit("short")]);
+        assert!(lines[0].starts_with("  after   0.50  word") && lines[1].starts_with("                word"));
+        assert_eq!(lines.last().unwrap(), "          0.50  short");
+        assert!(lines.iter().all(|l| l.chars().count() <= 104));
+    }
+}

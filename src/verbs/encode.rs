@@ -1,0 +1,114 @@
+//! `encode`: texts in, embeddings out.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::engine::{self, Role};
+use super::{Answer, Reporter, Verb, texts, vectors};
+use crate::error::{Error, Result};
+use crate::flow::Encode;
+use crate::runs::folder::display;
+
+/// Encode the texts of a file with a saved model.
+#[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The model's folder.
+    pub model: PathBuf,
+    /// The texts: one a line, or `.jsonl`.
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// The column with the texts, for `.jsonl`.
+    #[arg(long)]
+    #[serde(default)]
+    pub column: Option<String>,
+    /// One of the model's prompts, put in front of every text. Without it the model's default prompt is used.
+    #[arg(long, value_name = "NAME", conflicts_with = "prompt")]
+    #[serde(default)]
+    pub prompt_name: Option<String>,
+    /// This text in front of every text; empty for none at all.
+    #[arg(long, value_name = "TEXT")]
+    #[serde(default)]
+    pub prompt: Option<String>,
+    /// Keep only the first dimensions of each embedding.
+    #[arg(long, value_name = "D")]
+    #[serde(default)]
+    pub truncate_dim: Option<usize>,
+    /// Divide each embedding by its length.
+    #[arg(long)]
+    #[serde(default)]
+    pub normalize: bool,
+    /// Where the embeddings go, by ending: `.npy`, `.jsonl` or `.safetensors`.
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+/// What was written.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Response {
+    /// The file.
+    pub output: PathBuf,
+    /// Texts, one embedding each.
+    pub rows: usize,
+    /// The embeddings' width.
+    pub dimension: usize,
+    /// The prompt that was put in front.
+    pub prompt: Option<String>,
+    /// What encoding took, loading left out.
+    pub seconds: f64,
+}
+
+impl Verb for Request {
+    type Response = Response;
+
+    fn run(self, _reporter: &mut dyn Reporter) -> Result<Response> {
+        // what can be known to be wrong is said before the model is loaded
+        vectors::Format::of(&self.output)?;
+        if self.truncate_dim == Some(0) {
+            return Err(Error::usage("`truncate_dim` is 0").with_hint("give the number of dimensions to keep"));
+        }
+        let texts = texts::read(&self.input, self.column.as_deref())?;
+        let model = engine::load_model(&self.model)?;
+        let mut options = engine::encode_options(&model, Role::Any, "encoding");
+        options.prompt = match (self.prompt, &self.prompt_name) {
+            (Some(text), _) => Some(text),
+            (None, Some(name)) => Some(model.prompt(name)?.to_owned()),
+            (None, None) => model.default_prompt().map(str::to_owned),
+        };
+        if let Some(dim) = self.truncate_dim.filter(|d| *d > model.dimension()) {
+            return Err(Error::usage(format!(
+                "`truncate_dim` is {dim}, the model has {} dimensions",
+                model.dimension()
+            )));
+        }
+        options.truncate_dim = self.truncate_dim;
+        options.normalize = self.normalize;
+        let begun = std::time::Instant::now();
+        let all: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let embeddings = model.encode(&all, &options)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        vectors::write(&self.output, &embeddings)?;
+        Ok(Response {
+            output: self.output,
+            rows: embeddings.rows(),
+            dimension: embeddings.dim(),
+            prompt: options.prompt.filter(|p| !p.is_empty()),
+            seconds,
+        })
+    }
+}
+
+impl Answer for Response {
+    fn human(&self) -> String {
+        let rate = self.rows as f64 / self.seconds.max(1e-9);
+        format!(
+            "{} embeddings of {} dimensions in {} ({rate:.0} texts/s)",
+            self.rows,
+            self.dimension,
+            display(&self.output)
+        )
+    }
+}

@@ -1,0 +1,79 @@
+//! The one place where verbs touch recipes, training and models.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Map;
+
+use crate::error::{Error, Result};
+use crate::eval::Evaluator;
+use crate::flow::EncodeOptions;
+use crate::model::SentenceTransformer;
+use crate::recipe::plan::EvaluatorPlan;
+use crate::recipe::{self, Builtin, Plan};
+use crate::train::events::Listener;
+use crate::train::{self, Outcome};
+
+/// Reads a recipe and resolves it; the notes say what was decided for the user.
+pub(super) fn plan(recipe: &Path, set: &[String]) -> Result<(Plan, Vec<String>)> {
+    recipe::load(recipe, set)?.resolve(&Builtin)
+}
+
+/// Trains. `keep_base` also saves the model as it was before the first step.
+pub(super) fn train(
+    plan: &Plan,
+    run_dir: &Path,
+    resume: bool,
+    keep_base: bool,
+    listener: &mut dyn Listener,
+) -> Result<Outcome> {
+    train::run(plan, run_dir, &train::Options { resume, keep_base }, listener)
+}
+
+/// An evaluator by its class name over the data at `path`.
+pub(super) fn evaluator(kind: &str, path: &Path, name: &str) -> Result<Box<dyn Evaluator>> {
+    train::build_evaluator(&EvaluatorPlan {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        path: path.to_path_buf(),
+        columns: Vec::new(),
+        label: None,
+        limit: None,
+        settings: Map::new(),
+    })
+}
+
+/// A saved model; a run's folder is taken for the model in it.
+pub(super) fn load_model(path: &Path) -> Result<SentenceTransformer> {
+    if !path.exists() {
+        return Err(Error::usage(format!("there is no model at `{}`", path.display()))
+            .with_hint("name the folder of a saved model, such as `runs/<run_id>/model`"));
+    }
+    SentenceTransformer::load(&model_inside(path).unwrap_or_else(|| path.to_path_buf()))
+}
+
+fn model_inside(path: &Path) -> Option<PathBuf> {
+    let inside = path.join("model");
+    (path.join("status.json").is_file() && inside.is_dir()).then_some(inside)
+}
+
+/// What a text is for; sentence-transformers' `encode`, `encode_query` and `encode_document` differ in this alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Any,
+    Query,
+    Document,
+}
+
+/// Options for encoding texts of a role: with the role's prompt where the model has one, else with its default.
+pub(super) fn encode_options(model: &SentenceTransformer, role: Role, what: &'static str) -> EncodeOptions {
+    let names: &[&str] = match role {
+        Role::Any => &[],
+        Role::Query => &["query"],
+        Role::Document => &["document", "passage", "corpus"],
+    };
+    EncodeOptions {
+        prompt: names.iter().find_map(|name| model.prompts().get(*name).cloned()),
+        progress: Some(what),
+        ..EncodeOptions::default()
+    }
+}

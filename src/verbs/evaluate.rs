@@ -1,0 +1,121 @@
+//! `evaluate`: an evaluator's metrics for a saved model.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{Answer, Reporter, Verb, engine};
+use crate::error::{Error, Result};
+use crate::flow::Metrics;
+use crate::util::clock;
+
+/// Measure a saved model.
+///
+/// `InformationRetrievalEvaluator` reads a folder in the BEIR layout (`corpus.jsonl`, `queries.jsonl`,
+/// `qrels/test.tsv`); `EmbeddingSimilarityEvaluator` a file with `sentence1`, `sentence2`, `score`;
+/// `TripletEvaluator` a file with `anchor`, `positive`, `negative`.
+#[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The model's folder.
+    pub model: PathBuf,
+    /// The evaluator, by sentence-transformers' class name.
+    #[arg(long, value_name = "CLASS")]
+    pub evaluator: String,
+    /// The data: a folder or a file, as the evaluator needs it.
+    #[arg(long)]
+    pub path: PathBuf,
+    /// Put in front of every metric's key.
+    #[arg(long, default_value = "")]
+    #[serde(default)]
+    pub name: String,
+}
+
+/// The metrics.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Response {
+    /// The model's folder.
+    pub model: PathBuf,
+    /// The evaluator.
+    pub evaluator: String,
+    /// The key of the metric that stands for the whole.
+    pub primary_metric: String,
+    /// Its value.
+    pub primary_value: Option<f64>,
+    /// Every metric, in the evaluator's order; `null` for one that is not a number.
+    #[schemars(with = "std::collections::BTreeMap<String, Option<f64>>")]
+    pub metrics: Map<String, Value>,
+    /// What the evaluation took, loading left out.
+    pub seconds: f64,
+}
+
+impl Verb for Request {
+    type Response = Response;
+
+    fn run(self, _reporter: &mut dyn Reporter) -> Result<Response> {
+        if !self.path.exists() {
+            return Err(Error::usage(format!("there is nothing at `{}`", self.path.display()))
+                .with_hint("`--path` names the evaluator's data, read relative to the current directory"));
+        }
+        let evaluator = engine::evaluator(&self.evaluator, &self.path, &self.name)?;
+        let model = engine::load_model(&self.model)?;
+        let begun = std::time::Instant::now();
+        let metrics = evaluator.evaluate(&model)?;
+        Ok(Response::new(self, &metrics, begun.elapsed().as_secs_f64()))
+    }
+}
+
+impl Response {
+    fn new(request: Request, metrics: &Metrics, seconds: f64) -> Self {
+        Self {
+            model: request.model,
+            evaluator: request.evaluator,
+            primary_value: metrics.primary_value().filter(|v| v.is_finite()),
+            primary_metric: metrics.primary.clone(),
+            metrics: metrics.values.iter().map(|(key, value)| (key.clone(), json!(value))).collect(),
+            seconds,
+        }
+    }
+}
+
+impl Answer for Response {
+    fn human(&self) -> String {
+        let width = self.metrics.keys().map(String::len).max().unwrap_or(0);
+        let mut lines: Vec<String> = self
+            .metrics
+            .iter()
+            .map(|(key, value)| {
+                let star = if *key == self.primary_metric { "  (primary)" } else { "" };
+                let value = value.as_f64().map_or_else(|| "not a number".to_owned(), |v| format!("{v:.4}"));
+                format!("{key:<width$}  {value}{star}")
+            })
+            .collect();
+        lines.push(format!("took {}", clock::human(self.seconds)));
+        lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_keep_their_order_and_nan_is_null() {
+        let request = Request {
+            model: "m".into(),
+            evaluator: "EmbeddingSimilarityEvaluator".into(),
+            path: "p".into(),
+            name: String::new(),
+        };
+        let mut metrics = Metrics { primary: "spearman_cosine".into(), ..Metrics::default() };
+        metrics.push("pearson_cosine", f64::NAN);
+        metrics.push("spearman_cosine", 0.5);
+        let response = Response::new(request, &metrics, 0.2);
+        let document = json!(response)["metrics"].to_string();
+        assert_eq!(document, r#"{"pearson_cosine":null,"spearman_cosine":0.5}"#);
+        assert!(response.human().contains("spearman_cosine  0.5000  (primary)"), "{}", response.human());
+    }
+}

@@ -1,0 +1,183 @@
+//! What a run leaves for people: the model's card and the row in the experiments log.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::engine;
+use crate::error::{Error, Kind, Result};
+use crate::flow::Encode;
+use crate::model::SentenceTransformer;
+use crate::recipe::Plan;
+use crate::recipe::plan::{DatasetPlan, Location, ModelSource};
+use crate::runs::experiments::{self, Row};
+use crate::runs::verdict::Judgement;
+use crate::runs::{RunFolder, card};
+use crate::train::Outcome;
+use crate::util::clock;
+
+/// Adds the row to the run's experiments log.
+pub(super) fn prepend(folder: &RunFolder, row: &Row) -> Result<()> {
+    experiments::prepend(&folder.experiments_file(), row)
+}
+
+/// The row of a run that ended with a model.
+pub(super) fn finished(plan: &Plan, folder: &RunFolder, judgement: &Judgement, seconds: f64) -> Row {
+    row(plan, folder).judged(judgement).took(seconds)
+}
+
+/// The row of a run that did not.
+pub(super) fn unfinished(plan: &Plan, folder: &RunFolder, error: &Error, seconds: f64) -> Row {
+    let verdict = if error.kind() == Kind::Cancelled { "CANCELLED" } else { "FAILED" };
+    Row { verdict: verdict.to_owned(), ..row(plan, folder) }.took(seconds)
+}
+
+fn row(plan: &Plan, folder: &RunFolder) -> Row {
+    let names: Vec<&str> = plan.train_dataset.iter().map(|d| d.name.as_str()).collect();
+    Row {
+        date: clock::now(),
+        run_id: folder.run_id().to_owned(),
+        base: base(plan).map_or_else(|| "from scratch".to_owned(), |b| short(&b)),
+        data: names.join(", "),
+        loss: losses(plan).join(" + "),
+        settings: settings(plan),
+        ..Row::default()
+    }
+}
+
+/// What one changes from run to run.
+fn settings(plan: &Plan) -> String {
+    let args = &plan.args;
+    let length = match args.max_steps {
+        Some(steps) => format!("{steps} steps"),
+        None => format!("{} epochs", args.num_train_epochs),
+    };
+    let batch = args.per_device_train_batch_size as u64 * args.gradient_accumulation_steps;
+    format!("lr {:e}, batch {batch}, {length}", args.learning_rate)
+}
+
+/// Where the model comes from; none for one made from scratch.
+fn base(plan: &Plan) -> Option<String> {
+    match &plan.model.source {
+        ModelSource::Base(Location::Hub(id)) => Some(id.clone()),
+        ModelSource::Base(Location::Path(path)) => Some(path.display().to_string()),
+        ModelSource::StaticEmbedding { .. } | ModelSource::Config { .. } => None,
+    }
+}
+
+/// The losses of all data sets, wrappers first, each once.
+fn losses(plan: &Plan) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for dataset in &plan.train_dataset {
+        let wrapper = dataset.loss.matryoshka.as_ref().map(|_| "MatryoshkaLoss".to_owned());
+        for name in wrapper.into_iter().chain([dataset.loss.name.clone()]) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    names
+}
+
+/// The last two parts of a path: enough to know it again, short enough for a table.
+fn short(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+    parts.get(parts.len().saturating_sub(2)..).unwrap_or_default().join("/")
+}
+
+/// Writes the saved model's README.
+pub(super) fn write_card(plan: &Plan, outcome: &Outcome, judgement: &Judgement) -> Result<()> {
+    let model = engine::load_model(&outcome.model_dir)?;
+    card::write(Path::new(&outcome.model_dir), &facts(plan, outcome, &model, judgement))
+}
+
+fn facts(plan: &Plan, outcome: &Outcome, model: &SentenceTransformer, judgement: &Judgement) -> card::Facts {
+    card::Facts {
+        name: plan.run_name.clone(),
+        model_type: plan.model_type,
+        base: base(plan),
+        dimension: model.dimension(),
+        max_seq_length: model.max_seq_length(),
+        similarity: model.similarity_fn_name().to_owned(),
+        prompts: model.prompts().iter().map(|(name, text)| (name.clone(), text.clone())).collect(),
+        matryoshka_dims: matryoshka_dims(plan),
+        datasets: plan.train_dataset.iter().map(described).collect(),
+        rows: outcome.train_rows,
+        losses: losses(plan),
+        loss_config: loss_config(plan),
+        hyperparameters: hyperparameters(plan),
+        evaluations: evaluations(plan, outcome),
+        judgement: judgement.clone(),
+        steps: outcome.steps,
+        epochs: outcome.epochs,
+        seconds: outcome.seconds,
+        peak_memory_bytes: outcome.peak_memory_bytes,
+    }
+}
+
+fn described(dataset: &DatasetPlan) -> card::Dataset {
+    card::Dataset { name: dataset.name.clone(), columns: dataset.columns.clone(), label: dataset.label.clone() }
+}
+
+fn matryoshka_dims(plan: &Plan) -> Vec<usize> {
+    let wrappers = plan.train_dataset.iter().filter_map(|d| d.loss.matryoshka.as_ref());
+    wrappers.map(|m| m.dims.clone()).next().unwrap_or_default()
+}
+
+fn loss_config(plan: &Plan) -> Value {
+    let one = |dataset: &DatasetPlan| serde_json::to_value(&dataset.loss).unwrap_or(Value::Null);
+    let mut configs: Vec<Value> = Vec::new();
+    for config in plan.train_dataset.iter().map(one) {
+        if !configs.contains(&config) {
+            configs.push(config);
+        }
+    }
+    if configs.len() == 1 { configs.remove(0) } else { Value::Array(configs) }
+}
+
+fn hyperparameters(plan: &Plan) -> Vec<(String, String)> {
+    let args = serde_json::to_value(&plan.args).unwrap_or(Value::Null);
+    let mut named = vec![("seed".to_owned(), plan.seed.to_string())];
+    for (name, value) in args.as_object().into_iter().flatten() {
+        let text = match value {
+            Value::Null => "none".to_owned(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        named.push((name.clone(), text));
+    }
+    named
+}
+
+/// The metrics of before and after, sorted to the evaluators by their names.
+fn evaluations(plan: &Plan, outcome: &Outcome) -> Vec<card::Evaluation> {
+    let mut tables: Vec<card::Evaluation> = plan
+        .evaluator
+        .iter()
+        .map(|e| card::Evaluation { evaluator: e.kind.clone(), name: e.name.clone(), metrics: Vec::new() })
+        .collect();
+    let mut rest = card::Evaluation { evaluator: card::LOSS.to_owned(), name: String::new(), metrics: Vec::new() };
+    for (key, after) in &outcome.final_metrics.values {
+        let entry = (key.clone(), outcome.baseline_metrics.get(key), *after);
+        let owner =
+            tables
+                .iter_mut()
+                .filter(|t| {
+                    if t.name.is_empty() { !key.ends_with("loss") } else { key.starts_with(&format!("{}_", t.name)) }
+                })
+                .max_by_key(|t| t.name.len());
+        owner.unwrap_or(&mut rest).metrics.push(entry);
+    }
+    tables.push(rest);
+    tables.retain(|t| !t.metrics.is_empty());
+    tables
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn paths_are_shortened() {
+        assert_eq!(super::short("/a/b/c/all-MiniLM"), "c/all-MiniLM");
+        assert_eq!(super::short("train.jsonl"), "train.jsonl");
+    }
+}

@@ -1,0 +1,130 @@
+"""Drives `tallow mcp` with the official Python client: list, smoke-test, run, follow, evaluate, and a mistake.
+
+Usage: python tests/python/mcp_client.py [path of the tallow program]
+Needs the package `mcp`; says so and ends with 0 when it is not there.
+"""
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+try:
+    from mcp import ClientSession, StdioServerParameters
+    from mcp.client.stdio import stdio_client
+except ImportError:
+    print("skipped: the Python package `mcp` is not installed")
+    sys.exit(0)
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = """
+run_name = "mcp"
+[model]
+base = "{base}"
+[[train_dataset]]
+path = "train.jsonl"
+columns = ["sentence1", "sentence2"]
+label = "score"
+[loss]
+name = "CoSENTLoss"
+[[evaluator]]
+type = "EmbeddingSimilarityEvaluator"
+name = "dev"
+path = "dev.jsonl"
+[args]
+max_steps = 5
+per_device_train_batch_size = 4
+"""
+
+
+def prepare(folder: Path) -> None:
+    rows = (ROOT / "tests/golden/curves_scored.jsonl").read_text().splitlines()
+    (folder / "train.jsonl").write_text("\n".join(rows) + "\n")
+    (folder / "dev.jsonl").write_text("\n".join(rows[:20]) + "\n")
+    (folder / "recipe.toml").write_text(RECIPE.format(base=ROOT / "tests/fixtures/tiny-bert"))
+    (folder / "typo.toml").write_text("[args]\nlearning_rat = 1e-5\n")
+
+
+def first(result, *names):
+    """A field by its name in this or an earlier version of the package."""
+    for name in names:
+        if hasattr(result, name):
+            return getattr(result, name)
+    raise AttributeError(names)
+
+
+async def call(session, name, arguments):
+    """Calls a tool; a slow one again until it is done. Returns (is_error, structured content or text)."""
+    deadline = time.monotonic() + 300
+    while True:
+        began = time.monotonic()
+        result = await session.call_tool(name, arguments)
+        assert time.monotonic() - began < 25, f"{name} took longer than 25 s"
+        text = "".join(getattr(part, "text", "") for part in result.content)
+        if first(result, "is_error", "isError"):
+            return True, text
+        answer = first(result, "structured_content", "structuredContent")
+        if set(answer) == {"state", "result", "next"}:
+            if answer["state"] == "running":
+                assert time.monotonic() < deadline, f"{name} did not end"
+                continue
+            answer = answer["result"]
+        return False, answer
+
+
+async def main(program: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder)
+        server = StdioServerParameters(command=program, args=["mcp"], cwd=name, env=dict(os.environ))
+        async with stdio_client(server) as (read, write), ClientSession(read, write) as session:
+            await session.initialize()
+            tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+            assert set(tools) == {"smoke_test", "run", "run_status", "cancel_run", "evaluate"}, tools
+            print("tools:", ", ".join(tools))
+
+            failed, report = await call(session, "smoke_test", {"recipe": "recipe.toml"})
+            assert not failed and report["ok"], report
+            print("smoke_test:", report["report"]["losses"], report["report"]["total_steps"], "steps")
+
+            failed, run = await call(session, "run", {"recipe": "recipe.toml"})
+            assert not failed and run["state"] == "running", run
+            while True:
+                failed, status = await call(session, "run_status", {"run": run["run_id"], "wait_s": 20})
+                assert not failed, status
+                if status["state"] != "running":
+                    break
+            assert status["state"] == "done" and status["verdict"], status
+            print("run:", status["message"])
+
+            arguments = {
+                "model": status["model_dir"],
+                "evaluator": "EmbeddingSimilarityEvaluator",
+                "path": "dev.jsonl",
+                "name": "dev",
+            }
+            failed, evaluation = await call(session, "evaluate", arguments)
+            assert not failed, evaluation
+            assert abs(evaluation["primary_value"] - status["score"]) < 1e-6, (evaluation, status)
+            print("evaluate:", evaluation["primary_metric"], evaluation["primary_value"])
+
+            failed, answer = await call(session, "cancel_run", {"run": run["run_id"]})
+            assert not failed and "already ended" in answer["message"], answer
+
+            for tool, arguments, wanted in [
+                ("run", {"recipe": "typo.toml"}, "learning_rate"),
+                ("smoke_test", {"recipe": "missing.toml"}, "missing.toml"),
+                ("evaluate", {**arguments, "evaluator": "TripletEvaluater"}, "TripletEvaluator"),
+                ("run_status", {"run": "no-such-run"}, "no-such-run"),
+            ]:
+                failed, text = await call(session, tool, arguments)
+                assert failed and wanted in str(text), (tool, text)
+            print("mistakes come back as tool errors with a hint")
+    print("ok")
+
+
+if __name__ == "__main__":
+    given = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "target/release/tallow"
+    asyncio.run(main(str(given.resolve())))
