@@ -194,3 +194,40 @@ fn what_cannot_start_leaves_no_run() {
     assert!(!runs.exists() || std::fs::read_dir(&runs).unwrap().next().is_none(), "{stderr}");
     assert!(!work.path("logs/experiments.md").exists());
 }
+
+/// Killed in the middle and resumed from another directory, a run ends at the weights of one that was left alone.
+#[test]
+#[cfg(unix)]
+fn a_killed_run_ends_at_the_same_bits() {
+    let work = Work::new(600);
+    let recipe = work.text("recipe.toml") + "save_steps = 20\nsave_strategy = \"steps\"\nsave_total_limit = 2\n";
+    std::fs::write(work.path("recipe.toml"), recipe).unwrap();
+    let whole = work.json(&["run", "recipe.toml"]);
+    let started = work.json(&["run", "recipe.toml", "--detach"]);
+    let id = started["run_id"].as_str().unwrap();
+    assert_ne!(whole["run_id"], started["run_id"]);
+    let status = work.follow(id, |s| s["step"].as_u64().unwrap() >= 50 || s["state"] != "running");
+    assert_eq!(status["state"], "running", "it ended before it could be killed: {status:#}");
+    let pid = libc::pid_t::try_from(status["pid"].as_i64().unwrap()).unwrap();
+    // SAFETY: a plain system call on a process this test started.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
+    let killed = work.follow(id, |s| s["state"] != "running");
+    assert!(killed["step"].as_u64().unwrap() < 600, "{killed:#}");
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let run_dir = work.path("runs").join(id);
+    let output = Command::new(env!("CARGO_BIN_EXE_tallow"))
+        .args(["run", "--resume", run_dir.to_str().unwrap(), "--json"])
+        .current_dir(elsewhere.path())
+        .env("XDG_CACHE_HOME", work.path("cache"))
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("continuing after step"), "{stderr}");
+    let weights = |dir: &Path| std::fs::read(dir.join("model/model.safetensors")).unwrap();
+    let left_alone = work.path("runs").join(whole["run_id"].as_str().unwrap());
+    assert!(weights(&run_dir) == weights(&left_alone), "the weights differ");
+    let resumed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(resumed["score"], whole["score"]);
+}
