@@ -60,7 +60,7 @@ pub struct Comparison {
     pub after: Vec<Hit>,
 }
 
-const TOP_K: usize = 3;
+const TOP_K: usize = 1;
 
 impl Verb for Request {
     type Response = Response;
@@ -121,7 +121,7 @@ fn questions(path: &Path) -> Result<Vec<String>> {
 
 impl Answer for Response {
     fn human(&self) -> String {
-        let mut lines = vec!["Three questions, and the passages the model finds nearest:".to_owned()];
+        let mut lines = vec!["Three questions, and the passage the model finds nearest:".to_owned()];
         for comparison in &self.questions {
             lines.push(String::new());
             lines.push(format!("? {}", comparison.question));
