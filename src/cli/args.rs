@@ -11,7 +11,7 @@ use crate::verbs::{cancel, demo, encode, evaluate, run, search, smoke_test, stat
 const AFTER_HELP: &str = "\
 From a file of pairs to a trained model:
   tallow demo                       train on bundled data and see it work, offline
-  tallow smoke-test recipe.toml     one step: does it run, how long will it take
+  tallow smoke-test recipe.toml     two steps: does it run, how long will it take
   tallow run recipe.toml            train, evaluate, save
 
 Answers go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 bad usage,

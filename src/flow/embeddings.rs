@@ -12,7 +12,7 @@ impl Embeddings {
     /// From flat row-major data; surplus values at the end are cut off.
     #[must_use]
     pub fn new(dim: usize, mut data: Vec<f32>) -> Self {
-        let rows = if dim == 0 { 0 } else { data.len() / dim };
+        let rows = data.len().checked_div(dim).unwrap_or(0);
         data.truncate(rows * dim);
         Self { rows, dim, data }
     }

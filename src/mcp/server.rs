@@ -13,7 +13,7 @@ use crate::error::Result;
 
 const INSTRUCTIONS: &str = "\
 tallow trains and evaluates sentence-transformers models natively. Write a recipe (TOML: model.base, train_dataset, \
-loss, evaluator, args), then: `smoke_test` it (one step: gradients, memory, time), `run` it (starts a process and \
+loss, evaluator, args), then: `smoke_test` it (two steps: gradients, memory, time), `run` it (starts a process and \
 returns its run_id at once), follow it with `run_status` and wait_s until state is no longer `running`, then \
 `evaluate` the model in the run's model_dir. A recipe's mistakes come back as tool errors that say what to change.";
 

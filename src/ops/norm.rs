@@ -107,6 +107,15 @@ simd_fn! {
     }
 }
 
+/// Adds partial sums to `target`, in order.
+fn add_parts<T: Real>(target: &mut [T], parts: &[Vec<T>]) {
+    for part in parts {
+        for (a, b) in target.iter_mut().zip(part) {
+            *a += *b;
+        }
+    }
+}
+
 impl LayerNorm {
     fn new(x: &Tensor, dropout: Dropout, weight: &Arc<Param>, bias: &Arc<Param>, eps: f64) -> Result<Self> {
         let (_, width) = kernel::matrix(x.dims())?;
@@ -175,15 +184,9 @@ impl LayerNorm {
                 })
             })
         })????;
-        let add = |target: &mut [T], pick: &dyn Fn(&(Vec<T>, Vec<T>)) -> &Vec<T>| {
-            for part in &partial {
-                for (a, b) in target.iter_mut().zip(pick(part)) {
-                    *a += *b;
-                }
-            }
-        };
-        self.weight.accumulate::<T>(|_, dw| add(dw, &|p| &p.0))?;
-        self.bias.accumulate::<T>(|_, db| add(db, &|p| &p.1))?;
+        let (dw_parts, db_parts): (Vec<Vec<T>>, Vec<Vec<T>>) = partial.into_iter().unzip();
+        self.weight.accumulate::<T>(|_, dw| add_parts(dw, &dw_parts))?;
+        self.bias.accumulate::<T>(|_, db| add_parts(db, &db_parts))?;
         let d_sum = kernel::tensor(sum, x.dims().to_vec())?;
         let dx = super::dropout::dropout(&d_sum, self.dropout)?;
         Ok((dx, d_sum))

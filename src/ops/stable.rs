@@ -79,7 +79,7 @@ impl CustomOp1 for LogSumExp {
             let y: Vec<T> = if width == 0 {
                 vec![T::NEG_INFINITY; shape.elem_count()]
             } else {
-                x.par_chunks(width).map(|row| row_logsumexp(row)).collect()
+                x.par_chunks(width).map(row_logsumexp).collect()
             };
             Ok((<T as candle_core::WithDType>::to_cpu_storage_owned(y), shape))
         })

@@ -1,4 +1,4 @@
-//! `smoke-test`: one step on a slice, before any time is spent.
+//! `smoke-test`: two steps on the first batches, before any time is spent.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::train::{self, Event, SmokeReport};
 use crate::util::{clock, memory};
 
-/// Try a recipe with one step on a small slice of its data; nothing is saved.
+/// Try a recipe with two steps on its first batches; nothing is saved.
 ///
 /// Says whether losses are finite and gradients reach every trainable tensor, and estimates the peak memory and
 /// the time of the whole run.

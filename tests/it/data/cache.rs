@@ -76,7 +76,7 @@ fn damaged_entries_are_noticed_and_made_again() {
             }
             assert_eq!(store.batch(&[0, 1]).unwrap().packed, whole);
             damaged += 1;
-            assert_eq!(place.entries(), [entry.clone()], "nothing is left lying around");
+            assert_eq!(place.entries(), std::slice::from_ref(&entry), "nothing is left lying around");
         }
     }
     assert!(damaged >= 32, "{damaged}");
