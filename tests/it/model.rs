@@ -69,7 +69,7 @@ fn bert_equals_transformers() {
         let scale = want.iter().fold(0.0f64, |a, b| a.max(b.abs()));
         let worst = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         // The reference in f32 drifts by 7e-5 from its own f64; key biases have a true gradient of zero.
-        assert!(worst <= 1e-4 * scale.max(1.0), "{name}: differs by {worst:e}, largest is {scale:e}");
+        assert!(worst <= 1e-4 * scale.max(0.1), "{name}: differs by {worst:e}, largest is {scale:e}");
     }
 }
 
