@@ -5,15 +5,19 @@
 //! a row is needed again or everything is looked at: the result has the same bits as updating every row every step.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor, WithDType};
+use candle_core::WithDType;
 use rayon::prelude::*;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::groups::decays;
 use crate::error::{Error, Result};
 use crate::ops::Param;
 use crate::ops::param::Gradient;
+use crate::util::files;
 
 /// The settings that do not change during a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -148,60 +152,81 @@ impl AdamW {
         Ok(())
     }
 
-    /// Bytes of state that a model with these parameters will need at most.
-    #[must_use]
-    pub fn bytes_for(params: &[Arc<Param>]) -> u64 {
-        params.iter().filter(|p| p.trainable()).map(|p| 8 * p.elements() as u64).sum()
-    }
-
-    /// The state as named tensors: `<parameter>.exp_avg`, `.exp_avg_sq`, `.step`. Call [`AdamW::flush`] before.
+    /// Writes the state as safetensors: `<parameter>.exp_avg` and `.exp_avg_sq`, the step counts in the metadata.
+    /// Call [`AdamW::flush`] before.
     ///
     /// # Errors
-    /// When a tensor cannot be made.
-    pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
-        let mut all = Vec::new();
+    /// When the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut views = Vec::new();
+        let mut steps = HashMap::new();
         for slot in self.slots.iter().filter(|s| !s.m.is_empty()) {
-            let (name, dims) = (slot.param.name(), slot.param.dims().to_vec());
-            all.push((format!("{name}.exp_avg"), Tensor::from_vec(slot.m.clone(), dims.clone(), &Device::Cpu)?));
-            all.push((format!("{name}.exp_avg_sq"), Tensor::from_vec(slot.v.clone(), dims, &Device::Cpu)?));
-            all.push((format!("{name}.step"), Tensor::new(&[slot.step as i64], &Device::Cpu)?));
+            let name = slot.param.name();
+            steps.insert(name.to_owned(), slot.step.to_string());
+            for (kind, values) in [(FIRST, &slot.m), (SECOND, &slot.v)] {
+                let view = TensorView::new(Dtype::F32, slot.param.dims().to_vec(), bytes(values));
+                views.push((format!("{name}.{kind}"), view.map_err(|e| internal(&e))?));
+            }
         }
-        Ok(all)
+        safetensors::serialize_to_file(views, Some(steps), path).map_err(|e| match e {
+            SafeTensorError::IoError(source) => Error::io("write", path)(source),
+            other => internal(&other),
+        })
     }
 
-    /// Takes back what [`AdamW::state`] gave.
+    /// Reads back what [`AdamW::save`] wrote.
     ///
     /// # Errors
-    /// When the state does not belong to these parameters.
-    pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+    /// When the file is damaged or its state does not belong to these parameters.
+    pub fn load(&mut self, path: &Path) -> Result<()> {
+        let data = files::read(path)?;
+        let damaged = |e: &dyn std::fmt::Display| Error::data(format!("`{}` is damaged: {e}", path.display()));
+        let foreign = |what: String| {
+            Error::data(format!("`{}`: {what}", path.display()))
+                .with_hint("the checkpoint belongs to another model; resume with the run's own plan")
+        };
+        let (_, header) = SafeTensors::read_metadata(&data).map_err(|e| damaged(&e))?;
+        let steps = header.metadata().clone().unwrap_or_default();
+        let tensors = SafeTensors::deserialize(&data).map_err(|e| damaged(&e))?;
         let mut used = 0;
         for slot in &mut self.slots {
             let name = slot.param.name();
-            let Some(m) = state.get(&format!("{name}.exp_avg")) else { continue };
-            let (Some(v), Some(step)) = (state.get(&format!("{name}.exp_avg_sq")), state.get(&format!("{name}.step")))
-            else {
-                return Err(Error::train(format!("the optimizer state of `{name}` is incomplete")));
-            };
-            if m.dims() != slot.param.dims() || v.dims() != slot.param.dims() {
-                return Err(Error::train(format!(
-                    "the optimizer state of `{name}` is {:?}, the parameter is {:?}",
-                    m.dims(),
-                    slot.param.dims()
-                ))
-                .with_hint("the checkpoint belongs to another model; resume with the run's own plan"));
+            let Some(step) = steps.get(name) else { continue };
+            slot.step = step.parse().map_err(|_| damaged(&format!("the step of `{name}` is `{step}`")))?;
+            for (kind, target) in [(FIRST, &mut slot.m), (SECOND, &mut slot.v)] {
+                let view = tensors.tensor(&format!("{name}.{kind}")).map_err(|e| damaged(&e))?;
+                if view.shape() != slot.param.dims() || view.dtype() != Dtype::F32 {
+                    let dims = slot.param.dims();
+                    return Err(foreign(format!(
+                        "the state of `{name}` is {:?}, the parameter {dims:?}",
+                        view.shape()
+                    )));
+                }
+                let (words, _) = view.data().as_chunks::<4>();
+                *target = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
             }
-            slot.m = m.flatten_all()?.to_vec1()?;
-            slot.v = v.flatten_all()?.to_vec1()?;
-            slot.step = step.to_vec1::<i64>()?.first().copied().unwrap_or(0) as u64;
             slot.rows = None;
-            used += 3;
+            used += 1;
         }
-        if used != state.len() {
-            return Err(Error::train("the optimizer state has parameters that the model lacks")
-                .with_hint("the checkpoint belongs to another model; resume with the run's own plan"));
+        if used != steps.len() {
+            return Err(foreign("it has the state of parameters that the model lacks".to_owned()));
         }
         Ok(())
     }
+}
+
+const FIRST: &str = "exp_avg";
+const SECOND: &str = "exp_avg_sq";
+
+fn internal(error: &dyn std::fmt::Display) -> Error {
+    Error::Internal(format!("cannot serialise the optimizer: {error}"))
+}
+
+/// The values as they stand in memory, which is the format's order on every machine this is built for.
+fn bytes(values: &[f32]) -> &[u8] {
+    const { assert!(cfg!(target_endian = "little"), "safetensors is little-endian") };
+    // SAFETY: every f32 is four bytes, any of which may be read as u8.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }
 
 fn address(param: &Arc<Param>) -> usize {

@@ -1,9 +1,7 @@
 //! Checkpoints: a folder with the model, the optimizer and where the run was, there whole or not at all.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
 use super::best::Tracker;
@@ -101,12 +99,7 @@ pub fn save(
     let write = || -> Result<()> {
         files::create_dir(&temporary)?;
         model.save_into(&temporary)?;
-        let tensors = optimizer.state()?;
-        let views: Vec<(&str, &candle_core::Tensor)> = tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
-        safetensors::serialize_to_file(views, None, &temporary.join(OPTIMIZER)).map_err(|e| match e {
-            safetensors::SafeTensorError::IoError(source) => Error::io("write", temporary.join(OPTIMIZER))(source),
-            other => Error::Internal(format!("cannot serialise the optimizer: {other}")),
-        })?;
+        optimizer.save(&temporary.join(OPTIMIZER))?;
         let text = serde_json::to_string_pretty(state)
             .map_err(|e| Error::Internal(format!("cannot serialise the trainer state: {e}")))?;
         files::write_atomic(&temporary.join(STATE), text.as_bytes())?;
@@ -168,8 +161,5 @@ pub fn restore(checkpoint: &Path, state: &State, prepared: &Prepared, optimizer:
             state.total_steps, prepared.steps.total
         ));
     }
-    let file = checkpoint.join(OPTIMIZER);
-    let tensors: HashMap<String, candle_core::Tensor> = candle_core::safetensors::load(&file, &Device::Cpu)
-        .map_err(|e| Error::data(format!("`{}` is damaged: {e}", file.display())))?;
-    optimizer.load_state(&tensors)
+    optimizer.load(&checkpoint.join(OPTIMIZER))
 }

@@ -29,7 +29,7 @@ impl Estimate {
 
     /// The peak: both, and what the program itself takes.
     pub fn peak(&self) -> u64 {
-        const PROGRAM: u64 = 120 << 20;
+        const PROGRAM: u64 = 160 << 20;
         self.state + self.activations + PROGRAM
     }
 }

@@ -8,7 +8,7 @@ use tallow::model::{ModelOptions, SentenceTransformer, StaticOptions, TextTokeni
 use tallow::ops::{Context, PoolingMode};
 use tallow::util::seed::Rng;
 
-use crate::support::{assert_close, difference, golden, numbers, project, shared, values, whole};
+use crate::support::{assert_close, copy_dir, difference, golden, numbers, project, shared, values, whole};
 
 fn fixture(name: &str) -> std::path::PathBuf {
     project("tests/fixtures").join(name)
@@ -16,19 +16,6 @@ fn fixture(name: &str) -> std::path::PathBuf {
 
 fn texts(value: &serde_json::Value) -> Vec<&str> {
     value["texts"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect()
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_dir(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! AdamW against torch, and rows against the whole table.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
@@ -95,9 +94,10 @@ fn rows_have_the_same_bits_as_a_dense_table() {
             if step == 500 {
                 // saving and loading in the middle changes nothing
                 lazy.flush().unwrap();
-                let state: HashMap<String, Tensor> = lazy.state().unwrap().into_iter().collect();
+                let file = tempfile::NamedTempFile::new().unwrap();
+                lazy.save(file.path()).unwrap();
                 lazy = AdamW::new(&[Arc::clone(&by_row)], config);
-                lazy.load_state(&state).unwrap();
+                lazy.load(file.path()).unwrap();
             }
         }
         lazy.flush().unwrap();
@@ -116,8 +116,13 @@ fn foreign_state_is_refused() {
     let mut first = AdamW::new(&[Arc::clone(&a)], AdamWConfig::default());
     leave_gradient(&a, &zeros(3));
     first.step(0.1, 1.0).unwrap();
-    let state: HashMap<String, Tensor> = first.state().unwrap().into_iter().collect();
-    assert_eq!(state.len(), 3);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    first.save(file.path()).unwrap();
     let mut other = AdamW::new(&[b], AdamWConfig::default());
-    assert!(other.load_state(&state).unwrap_err().to_string().contains("`a`"));
+    let error = other.load(file.path()).unwrap_err();
+    assert!(error.to_string().contains("`a`") && error.hint().is_some(), "{error}");
+    let bytes = std::fs::read(file.path()).unwrap();
+    std::fs::write(file.path(), &bytes[..bytes.len() - 3]).unwrap();
+    let mut same = AdamW::new(&[a], AdamWConfig::default());
+    assert!(same.load(file.path()).unwrap_err().to_string().contains("is damaged"));
 }

@@ -68,3 +68,17 @@ pub fn assert_close(what: &str, got: &[f64], want: &[f64], tolerance: f64) {
     let difference = difference(got, want);
     assert!(difference <= tolerance, "{what}: differs by {difference:e}, allowed is {tolerance:e}");
 }
+
+/// Copies a folder with all in it.
+pub fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

@@ -8,7 +8,7 @@ use tallow::model::SentenceTransformer;
 use tallow::recipe::{self, Builtin, Plan};
 use tallow::train::{self, Event, Options, TrainLog};
 
-use crate::support::{golden, numbers, project, shared};
+use crate::support::{copy_dir, golden, numbers, project, shared};
 
 /// The plan of a recipe's text, as if it stood in the project's root.
 pub fn plan(text: &str, sets: &[&str]) -> Plan {
@@ -168,19 +168,6 @@ save_steps = 4
 load_best_model_at_end = true
 metric_for_best_model = "eval_dev_cosine_ndcg@10"
 "#;
-
-fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_dir(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
 
 #[test]
 fn a_resumed_run_has_the_same_bits() {

@@ -1,0 +1,262 @@
+#!/usr/bin/env python3
+"""The same training in sentence-transformers and in tallow, in turn, on this machine.
+
+    python benches/side_by_side.py [--workloads short,mixed,triplets,static,static-matryoshka,encode] [--repeats 3]
+
+Both get the same rows in the same order, model, batch size, maximum length, loss, optimizer and number of steps, and
+no dropout, so that their losses can be compared: speed must not come from doing something else. Each repeat runs all
+contestants one after the other in processes of their own; the table has medians over repeats. Rows per second leave
+out the first steps, peak memory and the time to the first step are of whole processes.
+
+Needs `cargo build --release`, and a Python with sentence-transformers 6 (`pip install "sentence-transformers>=6.2,<7"
+datasets accelerate`). The model and the sentences come from ../shared beside the project; without it a tiny model and
+generated words are used, and the figures mean little.
+"""
+
+import argparse
+import json
+import math
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = ROOT / "../shared/models/all-MiniLM-L6-v2"
+SENTENCES = ROOT / "../shared/data/sentences/sentences.txt"
+WARM = 2
+
+# steps are counted without the WARM ones
+WORKLOADS = {
+    "short": dict(kind="dense", loss="MultipleNegativesRankingLoss", batch=32, steps=8, columns=2, lengths=(15, 15)),
+    "mixed": dict(kind="dense", loss="MultipleNegativesRankingLoss", batch=32, steps=5, columns=2, lengths=(15, 84)),
+    "triplets": dict(kind="dense", loss="MultipleNegativesRankingLoss", batch=32, steps=5, columns=3, lengths=(15, 40, 40)),
+    "static": dict(kind="static", loss="MultipleNegativesRankingLoss", batch=1024, steps=20, columns=2, lengths=(12, 30)),
+    "static-2048": dict(kind="static", loss="MultipleNegativesRankingLoss", batch=2048, steps=10, columns=2, lengths=(12, 30)),
+    "static-matryoshka": dict(
+        kind="static", loss="MultipleNegativesRankingLoss", batch=1024, steps=10, columns=2, lengths=(12, 30),
+        dims=[1024, 512, 256, 128, 64, 32],
+    ),
+    "encode": dict(kind="encode", batch=32, steps=1, columns=1, lengths=(84,), rows=1000),
+}
+
+
+def words():
+    if SENTENCES.exists():
+        return [w for line in SENTENCES.read_text(encoding="utf-8").splitlines()[:4000] for w in line.split()]
+    rng = random.Random(0)
+    return ["".join(rng.choice("aeioubdgklmnprst") for _ in range(rng.randint(2, 8))) for _ in range(5000)]
+
+
+def make_rows(work, folder):
+    """Texts of about the wanted mean numbers of tokens; above 20 they are log-normal, as passages are."""
+    rng = random.Random(7)
+    pool = words()
+    count = work.get("rows") or work["batch"] * (work["steps"] + WARM)
+    names = ["anchor", "positive", "negative"][: work["columns"]]
+    lines = []
+    for _ in range(count):
+        row = {}
+        for name, mean in zip(names, work["lengths"]):
+            # a word is about 1.3 tokens
+            target = mean / 1.3
+            n = target * (0.6 + 0.8 * rng.random()) if mean <= 20 else rng.lognormvariate(math.log(target) - 0.18, 0.6)
+            start = rng.randrange(len(pool) - 400)
+            row[name] = " ".join(pool[start : start + max(2, min(int(n), 380))])
+        lines.append(json.dumps(row))
+    path = Path(folder) / "rows.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path, names, count
+
+
+def model_dir():
+    return MODEL if MODEL.exists() else ROOT / "tests/fixtures/tiny-bert"
+
+
+def peak_memory():
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def reference(work, rows, precision, begun):
+    """One run of sentence-transformers; prints its figures as JSON."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    import torch
+    from datasets import Dataset
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+        losses,
+    )
+    from sentence_transformers.base.sampler import DefaultBatchSampler
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from torch.utils.data import SequentialSampler
+    from tokenizers import Tokenizer
+    from transformers import TrainerCallback
+
+    data = [json.loads(line) for line in Path(rows).read_text(encoding="utf-8").splitlines()]
+    torch.manual_seed(0)
+    if work["kind"] == "static":
+        tokenizer = Tokenizer.from_file(str(model_dir() / "tokenizer.json"))
+        model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=1024)], device="cpu")
+    else:
+        model = SentenceTransformer(str(model_dir()), device="cpu")
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    if work["kind"] == "encode":
+        texts = [row["anchor"] for row in data]
+        model.encode(texts[:32])
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+            start = time.perf_counter()
+            model.encode(texts, batch_size=32)
+        print(json.dumps({"rate": len(texts) / (time.perf_counter() - start), "memory": peak_memory(), "losses": []}))
+        return
+    loss = getattr(losses, work["loss"])(model)
+    if work.get("dims"):
+        loss = losses.MatryoshkaLoss(model, loss, matryoshka_dims=work["dims"])
+    seen, stamps = [], []
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            stamps.append(time.time())
+
+    inner = loss.forward
+
+    def forward(*args, **kwargs):
+        value = inner(*args, **kwargs)
+        seen.append(float(value))
+        return value
+
+    loss.forward = forward
+    args = SentenceTransformerTrainingArguments(
+        output_dir=tempfile.mkdtemp(), max_steps=work["steps"] + WARM, per_device_train_batch_size=work["batch"],
+        learning_rate=2e-5, report_to="none", save_strategy="no", disable_tqdm=True, use_cpu=True,
+        logging_steps=10_000, bf16=precision == "bf16",
+        batch_sampler=lambda dataset, batch_size, drop_last, **kw: DefaultBatchSampler(
+            SequentialSampler(dataset), batch_size=batch_size, drop_last=drop_last
+        ),
+    )
+    trainer = SentenceTransformerTrainer(
+        model=model, args=args, train_dataset=Dataset.from_list(data), loss=loss, callbacks=[Watch()]
+    )
+    trainer.train()
+    seconds = stamps[-1] - stamps[WARM - 1]
+    print(json.dumps({
+        "rate": work["batch"] * work["steps"] / seconds, "memory": peak_memory(), "losses": seen,
+        "first": stamps[0] - begun,
+    }))
+
+
+def ours(tallow, work, rows, names, precision, folder):
+    """One run of tallow."""
+    if work["kind"] == "encode":
+        options = ["--input", str(rows), "--column", "anchor", "--output", f"{folder}/out.npy", "--json"]
+        def timed(path):
+            start = time.perf_counter()
+            subprocess.run([tallow, "encode", str(model_dir()), *options[:1], str(path), *options[2:]], check=True,
+                           capture_output=True)
+            return time.perf_counter() - start
+        # loading the model is taken out, as it is on the other side
+        few = Path(folder) / "few.jsonl"
+        lines = Path(rows).read_text(encoding="utf-8").splitlines()
+        few.write_text("\n".join(lines[:32]) + "\n", encoding="utf-8")
+        start_up = timed(few)
+        return {"rate": (len(lines) - 32) / max(timed(rows) - start_up, 1e-6), "memory": 0, "losses": []}
+    model = f'base = "{model_dir()}"\ndropout = 0.0\n'
+    if work["kind"] == "static":
+        model = f'[model.static_embedding]\nembedding_dim = 1024\ntokenizer = "{model_dir()}/tokenizer.json"\n'
+    matryoshka = f"[loss.matryoshka]\ndims = {work['dims']}\n" if work.get("dims") else ""
+    recipe = Path(folder) / "bench.toml"
+    recipe.write_text(f"""
+[model]
+{model}
+[train_dataset]
+path = "{rows}"
+columns = {json.dumps(names)}
+[loss]
+name = "{work['loss']}"
+{matryoshka}
+[args]
+max_steps = {work['steps'] + WARM}
+per_device_train_batch_size = {work['batch']}
+learning_rate = 2e-5
+shuffle = false
+logging_steps = 1
+save_strategy = "no"
+bf16 = {"true" if precision == "bf16" else "false"}
+""")
+    run = subprocess.run(
+        [tallow, "run", str(recipe), "--set", f'output_dir="{folder}/runs"', "--json"], cwd=folder,
+        capture_output=True, text=True,
+    )
+    if run.returncode != 0:
+        raise SystemExit(run.stdout + run.stderr)
+    answer = json.loads(run.stdout)
+    run_dir = Path(answer["run_dir"])
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if "loss" in line]
+    seconds = lines[-1]["seconds"] - lines[WARM - 1]["seconds"]
+    training = json.loads((run_dir / "outcome.json").read_text())["training"]
+    return {
+        "rate": work["batch"] * work["steps"] / seconds, "memory": answer["peak_memory_bytes"],
+        "losses": [line["loss"] for line in lines], "first": training["seconds_to_first_step"],
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workloads", default="short,mixed,triplets,static,static-2048,static-matryoshka,encode")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--tallow", default=str(ROOT / "target/release/tallow"))
+    parser.add_argument("--bf16", action="store_true", help="tallow in bf16, too, where it can")
+    parser.add_argument("--worker", nargs=3, metavar=("WORKLOAD", "ROWS", "PRECISION"), help=argparse.SUPPRESS)
+    parser.add_argument("--begun", type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        name, rows, precision = options.worker
+        reference(WORKLOADS[name], rows, precision, options.begun)
+        return
+    print(f"model {model_dir().name}; medians of {options.repeats}; rows a second (ratio to the reference's better)")
+    print("| work | st fp32 | st bf16 | tallow | ratio | memory st | memory tallow | first step st | tallow | loss differs by |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for name in options.workloads.split(","):
+        work = WORKLOADS[name]
+        results = {"fp32": [], "bf16": [], "tallow": []}
+        with tempfile.TemporaryDirectory() as folder:
+            rows, names, _ = make_rows(work, folder)
+            for _ in range(options.repeats):
+                for precision in ("fp32", "bf16"):
+                    out = subprocess.run(
+                        [sys.executable, __file__, "--worker", name, str(rows), precision, "--begun", str(time.time())],
+                        capture_output=True, text=True,
+                    )
+                    if out.returncode != 0:
+                        raise SystemExit(out.stderr)
+                    results[precision].append(json.loads(out.stdout.splitlines()[-1]))
+                results["tallow"].append(ours(options.tallow, work, rows, names, "bf16" if options.bf16 else "f32", folder))
+        median = lambda who, key: statistics.median(r.get(key, 0.0) for r in results[who])
+        rate = {who: median(who, "rate") for who in results}
+        best = max(rate["fp32"], rate["bf16"])
+        pairs = zip(results["fp32"][0]["losses"], results["tallow"][0]["losses"])
+        # static tables are drawn at random on each side, so their losses have nothing to agree on
+        differs = max((abs(a - b) for a, b in pairs), default=0.0) if work["kind"] == "dense" else float("nan")
+        gb = lambda who: f"{median(who, 'memory') / 1e9:.2f} GB" if median(who, "memory") else "-"
+        first = lambda who: f"{median(who, 'first'):.1f} s" if median(who, "first") else "-"
+        print(
+            f"| {name} | {rate['fp32']:.1f} | {rate['bf16']:.1f} | {rate['tallow']:.1f} | {rate['tallow'] / best:.1f}x "
+            f"| {gb('fp32')} | {gb('tallow')} | {first('fp32')} | {first('tallow')} "
+            f"| {'-' if math.isnan(differs) or work['kind'] == 'encode' else f'{differs:.1e}'} |", flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
