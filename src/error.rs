@@ -113,6 +113,13 @@ impl Error {
                 std::io::ErrorKind::PermissionDenied => {
                     Some("choose a place you may write to, or change its permissions")
                 }
+                std::io::ErrorKind::NotADirectory => {
+                    Some("a part of the path is a file, not a directory: choose another place")
+                }
+                std::io::ErrorKind::AlreadyExists => {
+                    Some("something else has that name: move it away or choose another place")
+                }
+                std::io::ErrorKind::ReadOnlyFilesystem => Some("nothing can be written there: choose another place"),
                 std::io::ErrorKind::StorageFull => Some("free some disk space; what was complete is kept"),
                 _ => None,
             },

@@ -204,7 +204,7 @@ impl BadRows {
             return Ok(skipped.map(|(reason, (rows, examples))| Skipped { reason, rows, examples }).collect());
         }
         let shown: Vec<String> = self.first.iter().map(|e| e.show(files)).collect();
-        const HINT: &str = "correct them, or leave them out with `on_bad_row = \"skip\"`";
+        const HINT: &str = "correct them; a training data set can leave them out with `on_bad_row = \"skip\"`";
         if let ([only], 1) = (shown.as_slice(), self.total) {
             return Err(Error::data(only.clone()).with_hint(HINT.replace("them", "it")));
         }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::metrics::ranking;
-use super::shared::{self, DOCUMENT_ROLES, QUERY_ROLES, prefixed};
+use super::shared::{self, DOCUMENT, QUERY, prefixed};
 use super::{DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData};
 use crate::error::{Error, Result};
 use crate::flow::{Card, Encode, EncodeOptions, LabelKind, Metrics};
@@ -315,15 +315,15 @@ impl InformationRetrievalEvaluator {
     /// The best documents of each query, by similarity function.
     fn search(&self, model: &dyn Encode, similarities: &[Similarity]) -> Result<Vec<Vec<Vec<Hit>>>> {
         let settings = &self.settings;
-        let options = |given: &Option<String>, name: &Option<String>, roles: &[&str]| -> Result<EncodeOptions> {
+        let options = |given: &Option<String>, name: &Option<String>, role: &str| -> Result<EncodeOptions> {
             Ok(EncodeOptions {
-                prompt: shared::prompt(model, given.as_deref(), name.as_deref(), roles)?,
+                prompt: shared::prompt(model, given.as_deref(), name.as_deref(), role)?,
                 truncate_dim: settings.truncate_dim,
                 ..Default::default()
             })
         };
-        let for_queries = options(&settings.query_prompt, &settings.query_prompt_name, &QUERY_ROLES)?;
-        let for_documents = options(&settings.corpus_prompt, &settings.corpus_prompt_name, &DOCUMENT_ROLES)?;
+        let for_queries = options(&settings.query_prompt, &settings.query_prompt_name, QUERY)?;
+        let for_documents = options(&settings.corpus_prompt, &settings.corpus_prompt_name, DOCUMENT)?;
 
         let texts: Vec<&str> = self.queries.iter().map(|query| query.text.as_str()).collect();
         let queries = shared::encode(model, &texts, &for_queries)?;

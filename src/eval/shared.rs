@@ -73,11 +73,12 @@ pub fn check_columns(columns: &[(&str, usize)]) -> Result<()> {
 }
 
 /// What is put in front of texts of a role: the prompt as given, the model's prompt of the given name, or the model's
-/// first prompt for the role; without any, what the model puts there by default.
+/// prompt for the role; a model without one gets nothing, not its default prompt, as the reference's `encode_query` and
+/// `encode_document` do.
 ///
 /// # Errors
 /// [`Error::Usage`] when the model has no prompt of that name.
-pub fn prompt(model: &dyn Encode, given: Option<&str>, name: Option<&str>, roles: &[&str]) -> Result<Option<String>> {
+pub fn prompt(model: &dyn Encode, given: Option<&str>, name: Option<&str>, role: &str) -> Result<Option<String>> {
     match (given, name) {
         (Some(given), _) => Ok(Some(given.to_owned())),
         (None, Some(name)) => match model.named_prompt(name) {
@@ -85,14 +86,14 @@ pub fn prompt(model: &dyn Encode, given: Option<&str>, name: Option<&str>, roles
             None => Err(Error::usage(format!("the model has no prompt `{name}`"))
                 .with_hint("give the text itself as a prompt instead of a prompt's name")),
         },
-        (None, None) => Ok(roles.iter().find_map(|role| model.named_prompt(role))),
+        (None, None) => Ok(Some(model.named_prompt(role).unwrap_or_default())),
     }
 }
 
-/// The roles under which a model may hold its prompt for queries.
-pub const QUERY_ROLES: [&str; 1] = ["query"];
-/// The roles under which a model may hold its prompt for documents, first come first served.
-pub const DOCUMENT_ROLES: [&str; 3] = ["document", "passage", "corpus"];
+/// The role of queries and anchors.
+pub const QUERY: &str = "query";
+/// The role of documents, positives and negatives.
+pub const DOCUMENT: &str = "document";
 
 /// Encodes and checks what came: one row a text, all values finite.
 ///

@@ -8,7 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::shared::{self, DOCUMENT_ROLES, QUERY_ROLES, prefixed};
+use super::shared::{self, DOCUMENT, QUERY, prefixed};
 use super::{DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData};
 use crate::error::{Error, Result};
 use crate::flow::{Card, Encode, EncodeOptions, LabelKind, Metrics};
@@ -204,18 +204,18 @@ impl Evaluator for TripletEvaluator {
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
         let similarities = self.settings.similarities(model.similarity_fn_name())?;
-        let encode = |sentences: &[String], roles: &[&str]| {
+        let encode = |sentences: &[String], role: &str| {
             let texts: Vec<&str> = sentences.iter().map(String::as_str).collect();
             let options = EncodeOptions {
-                prompt: shared::prompt(model, None, None, roles)?,
+                prompt: shared::prompt(model, None, None, role)?,
                 truncate_dim: self.settings.truncate_dim,
                 ..Default::default()
             };
             shared::encode(model, &texts, &options)
         };
-        let anchors = encode(&self.anchors, &QUERY_ROLES)?;
-        let positives = encode(&self.positives, &DOCUMENT_ROLES)?;
-        let negatives = encode(&self.negatives, &DOCUMENT_ROLES)?;
+        let anchors = encode(&self.anchors, QUERY)?;
+        let positives = encode(&self.positives, DOCUMENT)?;
+        let negatives = encode(&self.negatives, DOCUMENT)?;
 
         let mut metrics = Metrics { primary: self.primary_key(model.similarity_fn_name()), ..Default::default() };
         let mut best = 0.0f64;

@@ -34,6 +34,10 @@ pub struct Card {
     pub columns: (usize, usize),
     /// The labels it takes.
     pub labels: LabelKind,
+    /// Takes the other rows of a batch as negatives, so that a text twice in it is a wrong one (losses).
+    pub in_batch_negatives: bool,
+    /// Compares the rows of a batch with each other, so that a batch of one row teaches nothing (losses).
+    pub compares_rows: bool,
     /// What goes wrong, one sentence each.
     pub gotchas: &'static [&'static str],
     /// The paper, as a link, or empty.
@@ -51,6 +55,8 @@ impl Card {
             inputs: &[],
             columns: (1, usize::MAX),
             labels: LabelKind::Any,
+            in_batch_negatives: false,
+            compares_rows: false,
             gotchas: &[],
             paper: "",
         }

@@ -1,10 +1,11 @@
 //! Downloads, into the same cache that Python's `huggingface_hub` uses.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hf_hub::HFClientSync;
 
 use crate::error::{Error, Result};
+use crate::util::files;
 
 /// What a model needs; other formats of the same weights stay where they are.
 const WANTED: [&str; 4] = ["*.json", "*.safetensors", "*.txt", "*.model"];
@@ -32,7 +33,7 @@ pub fn fetch(id: &str) -> Result<PathBuf> {
     let patterns = |list: &[&str]| list.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
     let cached = repository.snapshot_download().allow_patterns(patterns(&WANTED)).local_files_only(true).send();
     if let Ok(path) = cached
-        && path.join("config.json").exists() | path.join("modules.json").exists()
+        && is_whole(&path)
     {
         return Ok(path);
     }
@@ -45,6 +46,12 @@ pub fn fetch(id: &str) -> Result<PathBuf> {
         .ignore_patterns(patterns(&UNWANTED))
         .send()
         .map_err(|e| failed(&e))
+}
+
+/// Whether a cached snapshot has weights, in its root or in a module's folder; a download may have been broken off.
+fn is_whole(snapshot: &Path) -> bool {
+    let has = |dir: &Path| dir.join("model.safetensors").exists();
+    has(snapshot) || files::list(snapshot).is_ok_and(|entries| entries.iter().any(|entry| has(entry)))
 }
 
 #[cfg(test)]

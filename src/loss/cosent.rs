@@ -16,6 +16,7 @@ pub const CARD: Card = Card {
     inputs: &["(sentence_A, sentence_B) pairs"],
     columns: (2, 2),
     labels: LabelKind::Float,
+    compares_rows: true,
     gotchas: &[
         "Only the order of the labels counts: a batch whose labels are all equal has loss 0 and teaches nothing.",
         "Larger batches compare more pairs: the value grows with the batch size and is not comparable across sizes.",

@@ -20,6 +20,7 @@ pub const CARD: Card = Card {
     ],
     columns: (2, usize::MAX),
     labels: LabelKind::None,
+    in_batch_negatives: true,
     gotchas: &[
         "Every other row is a negative: use `batch_sampler = \"no_duplicates\"`, or a text occurring twice in a batch \
          is pushed away from itself.",

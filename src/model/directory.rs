@@ -38,6 +38,8 @@ pub struct Description {
     pub default_prompt_name: Option<String>,
     /// `cosine` unless the model says otherwise.
     pub similarity_fn_name: Option<String>,
+    /// Values that `encode` keeps of each embedding; `None` for all.
+    pub truncate_dim: Option<usize>,
 }
 
 impl Description {
@@ -67,17 +69,22 @@ impl Description {
                 .collect(),
             default_prompt_name: config.get("default_prompt_name").and_then(Value::as_str).map(str::to_owned),
             similarity_fn_name: config.get("similarity_fn_name").and_then(Value::as_str).map(str::to_owned),
+            truncate_dim: config.get("truncate_dim").and_then(Value::as_u64).map(|n| n as usize),
         })
     }
 
     fn to_json(&self) -> Value {
-        json!({
+        let mut config = json!({
             "__version__": {"sentence_transformers": "5.0.0", "tallow": env!("CARGO_PKG_VERSION")},
             "model_type": ModelType::SentenceTransformer.name(),
             "prompts": self.prompts,
             "default_prompt_name": self.default_prompt_name,
             "similarity_fn_name": self.similarity_fn_name.as_deref().unwrap_or("cosine"),
-        })
+        });
+        if let Some(dim) = self.truncate_dim {
+            config["truncate_dim"] = dim.into();
+        }
+        config
     }
 }
 

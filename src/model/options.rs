@@ -19,6 +19,8 @@ pub struct ModelOptions {
     pub prompts: BTreeMap<String, String>,
     /// The prompt used when none is named.
     pub default_prompt_name: Option<String>,
+    /// Values that `encode` keeps of each embedding.
+    pub truncate_dim: Option<usize>,
     /// `cosine`, `dot`, `euclidean` or `manhattan`.
     pub similarity_fn_name: Option<String>,
 }

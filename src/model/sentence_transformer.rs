@@ -99,7 +99,9 @@ impl SentenceTransformer {
                         "StaticEmbedding" => {
                             let module = StaticEmbedding::load(&folder, &prefix)?;
                             let mut found = TextTokenizer::load(&folder, false)?;
-                            found.set_max_seq_length(options.max_seq_length);
+                            if options.max_seq_length.is_some() {
+                                found.set_max_seq_length(options.max_seq_length);
+                            }
                             check_vocabulary(&found, module.vocabulary())?;
                             tokenizer = Some(found);
                             Box::new(module)
@@ -114,7 +116,7 @@ impl SentenceTransformer {
                 .with_hint("modules.json must begin with a Transformer or a StaticEmbedding")
         })?;
         change_modules(&mut modules, options, directory)?;
-        change_description(&mut description, options);
+        change_description(&mut description, options)?;
         Self::assemble(modules, tokenizer, description, layers, hidden)
     }
 
@@ -124,12 +126,14 @@ impl SentenceTransformer {
     /// When the tokenizer cannot be read.
     pub fn new_static(from: &StaticOptions, options: &ModelOptions, rng: Rng) -> Result<Self> {
         let mut tokenizer = TextTokenizer::load(&from.tokenizer, false)?;
-        tokenizer.set_max_seq_length(options.max_seq_length);
+        if options.max_seq_length.is_some() {
+            tokenizer.set_max_seq_length(options.max_seq_length);
+        }
         let table = StaticEmbedding::random(tokenizer.vocabulary(), from.embedding_dim, "0.", rng)?;
         let mut modules: Vec<Box<dyn Module>> = vec![Box::new(table)];
         change_modules(&mut modules, options, &from.tokenizer)?;
         let mut description = Description::default();
-        change_description(&mut description, options);
+        change_description(&mut description, options)?;
         Self::assemble(modules, tokenizer, description, 0, from.embedding_dim)
     }
 
@@ -140,14 +144,35 @@ impl SentenceTransformer {
         layers: usize,
         hidden: usize,
     ) -> Result<Self> {
-        let dimension = modules.iter().fold(0, |width, module| module.output_dimension(width));
+        let mut dimension = 0;
+        for (i, module) in modules.iter().enumerate() {
+            if let Some(wanted) = module.input_dimension()
+                && i > 0
+                && wanted != dimension
+            {
+                return Err(Error::model(format!(
+                    "the {} module takes a width of {wanted}, what comes before it has {dimension}",
+                    module.name()
+                ))
+                .with_hint(
+                    "a changed `model.pooling_mode` may be the cause; otherwise the modules belong to different models",
+                ));
+            }
+            dimension = module.output_dimension(dimension);
+        }
         let model = Self { modules, tokenizer: Arc::new(tokenizer), description, dimension, layers, hidden };
+        if let Some(dim) = model.description.truncate_dim
+            && (dim == 0 || dim > dimension)
+        {
+            return Err(Error::usage(format!("`truncate_dim` is {dim}, the model has {dimension} dimensions"))
+                .with_hint(format!("give a number from 1 to {dimension}")));
+        }
         // One token through every module: shapes that do not fit are found now and not after an hour.
         model.forward(&PackedBatch::pack([(&[0u32][..], 0)]), &Context::inference())?;
         Ok(model)
     }
 
-    /// Width of the embeddings.
+    /// Width of the embeddings as the modules make them; `encode` may cut them to the model's `truncate_dim`.
     #[must_use]
     pub fn dimension(&self) -> usize {
         self.dimension
@@ -328,12 +353,13 @@ impl Encode for SentenceTransformer {
         }
         progress.finish();
         let embeddings = Embeddings::new(self.dimension, data);
-        if let Some(dim) = options.truncate_dim
+        let truncate_dim = options.truncate_dim.or(self.description.truncate_dim);
+        if let Some(dim) = truncate_dim
             && (dim == 0 || dim > self.dimension)
         {
             return Err(Error::usage(format!("truncate_dim is {dim}, the model has {} dimensions", self.dimension)));
         }
-        let embeddings = match options.truncate_dim {
+        let embeddings = match truncate_dim {
             Some(dim) => embeddings.truncated(dim),
             None => embeddings,
         };
@@ -391,7 +417,7 @@ fn change_modules(modules: &mut Vec<Box<dyn Module>>, options: &ModelOptions, so
     Ok(())
 }
 
-fn change_description(description: &mut Description, options: &ModelOptions) {
+fn change_description(description: &mut Description, options: &ModelOptions) -> Result<()> {
     description.prompts.extend(options.prompts.clone());
     if options.default_prompt_name.is_some() {
         description.default_prompt_name.clone_from(&options.default_prompt_name);
@@ -399,4 +425,21 @@ fn change_description(description: &mut Description, options: &ModelOptions) {
     if options.similarity_fn_name.is_some() {
         description.similarity_fn_name.clone_from(&options.similarity_fn_name);
     }
+    if options.truncate_dim.is_some() {
+        description.truncate_dim = options.truncate_dim;
+    }
+    if let Some(name) = &description.default_prompt_name
+        && !description.prompts.contains_key(name)
+        && !["query", "document"].contains(&name.as_str())
+    {
+        let known = description.prompts.keys().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");
+        return Err(Error::usage(format!("`model.default_prompt_name`: there is no prompt `{name}`")).with_hint(
+            if known.is_empty() {
+                "define it under `[model.prompts]`".to_owned()
+            } else {
+                format!("the prompts are {known}; others are defined under `[model.prompts]`")
+            },
+        ));
+    }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use tokenizers::{Encoding, Tokenizer};
 
 use crate::error::{Error, Result};
@@ -12,6 +13,8 @@ use crate::util::files;
 pub struct TextTokenizer {
     inner: Tokenizer,
     source: PathBuf,
+    /// The file as it was: its folder may be gone when the model is saved.
+    bytes: Vec<u8>,
     max_seq_length: Option<usize>,
     lower_case: bool,
     special_tokens: bool,
@@ -43,14 +46,17 @@ impl TextTokenizer {
                 .with_hint("it should be the tokenizer.json that `tokenizers` or `transformers` saved")
         })?;
         inner.with_padding(None);
+        // Where nothing else limits the length, as in a static embedding, the file's own truncation does.
+        let own_limit = inner.get_truncation().map(|t| t.max_length).filter(|_| !special_tokens);
         inner.with_truncation(None).map_err(|e| Error::model(format!("`{}`: {e}", file.display())))?;
         Ok(Self {
             inner,
             source: file,
-            max_seq_length: None,
+            max_seq_length: own_limit,
             lower_case: false,
             special_tokens,
-            content_hash: xxhash_rust::xxh3::xxh3_64(&bytes),
+            content_hash: content_hash(&bytes)?,
+            bytes,
         })
     }
 
@@ -76,18 +82,29 @@ impl TextTokenizer {
         &self.source
     }
 
-    /// Writes `tokenizer.json` into `directory`.
+    /// Writes `tokenizer.json` into `directory`: as it was found, but for a static embedding with the limit in force,
+    /// which has no other place.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, directory: &Path) -> Result<()> {
         let target = directory.join("tokenizer.json");
-        if self.source.is_file() {
-            return files::copy(&self.source, &target);
+        let own_limit = |file: &Value| file["truncation"]["max_length"].as_u64().map(|n| n as usize);
+        if !self.special_tokens {
+            let mut file = parse(&self.bytes)?;
+            if own_limit(&file) != self.max_seq_length {
+                file["truncation"] = match self.max_seq_length {
+                    None => Value::Null,
+                    Some(limit) => serde_json::json!({
+                        "direction": "Right", "max_length": limit, "strategy": "LongestFirst", "stride": 0,
+                    }),
+                };
+                let text = serde_json::to_string_pretty(&file)
+                    .map_err(|e| Error::Internal(format!("the tokenizer cannot be written: {e}")))?;
+                return files::write_atomic(&target, text.as_bytes());
+            }
         }
-        let text =
-            self.inner.to_string(true).map_err(|e| Error::Internal(format!("the tokenizer cannot be written: {e}")))?;
-        files::write_atomic(&target, text.as_bytes())
+        files::write_atomic(&target, &self.bytes)
     }
 
     fn encode(&self, texts: &[&str], prompt: Option<&str>) -> Result<Vec<Encoding>> {
@@ -133,6 +150,18 @@ impl TextTokenizer {
             _ => ids.to_vec(),
         }
     }
+}
+
+fn parse(bytes: &[u8]) -> Result<Value> {
+    serde_json::from_slice(bytes).map_err(|e| Error::model(format!("tokenizer.json is not JSON: {e}")))
+}
+
+/// A hash of all that changes tokens: truncation and padding are ours to decide and do not count.
+fn content_hash(bytes: &[u8]) -> Result<u64> {
+    let mut file = parse(bytes)?;
+    file["truncation"] = Value::Null;
+    file["padding"] = Value::Null;
+    Ok(xxhash_rust::xxh3::xxh3_64(file.to_string().as_bytes()))
 }
 
 impl Preprocess for TextTokenizer {

@@ -101,7 +101,12 @@ impl Pool {
                     if i == 0 {
                         y.copy_from_slice(row);
                     } else {
-                        y.iter_mut().zip(row).for_each(|(y, x)| *y = y.maximum(*x));
+                        // NaN is passed on, not lost
+                        y.iter_mut().zip(row).for_each(|(y, x)| {
+                            if *x > *y || *x != *x {
+                                *y = *x;
+                            }
+                        });
                     }
                 } else {
                     let weight = self.weight(i, count, skipped);

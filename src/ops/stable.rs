@@ -49,9 +49,10 @@ struct CrossEntropy {
 simd_fn! {
     fn row_logsumexp<T>(row: &[T]) -> T {
         let top = max_of(row);
-        // All minus infinity stays so; one plus infinity, too.
+        // All minus infinity stays so; one plus infinity, too. A maximum does not see NaN, a sum does.
         if !top.is_finite() {
-            return top;
+            let sum = sum_by(row.len(), |i| row[i]);
+            return if sum.is_finite() || sum == top { top } else { sum };
         }
         top + sum_by(row.len(), |i| (row[i] - top).exp()).ln()
     }

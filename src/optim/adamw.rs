@@ -64,8 +64,9 @@ struct Rows {
 /// What one step multiplies with; the same for every element.
 #[derive(Debug, Clone, Copy)]
 struct Constants {
-    beta1: f32,
+    one_minus_beta1: f32,
     beta2: f32,
+    one_minus_beta2: f32,
     decay: f32,
     step_size: f32,
     bias2_sqrt: f32,
@@ -77,8 +78,8 @@ struct Constants {
 #[inline(always)]
 fn update(p: &mut f32, m: &mut f32, v: &mut f32, g: f32, c: &Constants) {
     *p *= c.decay;
-    *m += (g - *m) * (1.0 - c.beta1);
-    *v = *v * c.beta2 + g * g * (1.0 - c.beta2);
+    *m += (g - *m) * c.one_minus_beta1;
+    *v = *v * c.beta2 + g * g * c.one_minus_beta2;
     let denominator = v.sqrt() / c.bias2_sqrt + c.epsilon;
     *p -= c.step_size * (*m / denominator);
 }
@@ -238,8 +239,10 @@ impl Slot {
         self.step += 1;
         let power = |beta: f64| 1.0 - beta.powi(self.step.min(i32::MAX as u64) as i32);
         Constants {
-            beta1: config.beta1 as f32,
+            // from f64, as torch: 1 - 0.999 in f32 is off by 1.3e-5
+            one_minus_beta1: (1.0 - config.beta1) as f32,
             beta2: config.beta2 as f32,
+            one_minus_beta2: (1.0 - config.beta2) as f32,
             decay: (1.0 - learning_rate * self.weight_decay) as f32,
             step_size: (learning_rate / power(config.beta1)) as f32,
             bias2_sqrt: power(config.beta2).sqrt() as f32,

@@ -107,7 +107,7 @@ impl<'de> Deserialize<'de> for Interval {
 /// When something is done: `"no"`, `"epoch"`, or every so many steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Every {
-    /// Never, but see [`super::steps::Cadence::due`] for the end of the run.
+    /// Never, but see [`super::steps::Cadence::due_at`] for the end of the run.
     No,
     /// At the end of each epoch, and where the run ends.
     Epoch,

@@ -8,20 +8,11 @@ use serde::Serialize;
 use super::interval::{Every, Interval};
 use crate::error::{Error, Result};
 
-/// How many batches `rows` rows make.
-#[must_use]
-pub fn batches(rows: u64, batch_size: u64, drop_last: bool) -> u64 {
-    let size = batch_size.max(1);
-    if drop_last { rows / size } else { rows.div_ceil(size) }
-}
-
 /// How long a run is, in optimizer steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Steps {
     /// Batches in one pass over the data.
     pub batches_per_epoch: u64,
-    /// Batches whose gradients one optimizer step sums up.
-    pub gradient_accumulation_steps: u64,
     /// Optimizer steps in one pass; the last one may have fewer batches.
     pub per_epoch: u64,
     /// Optimizer steps in all.
@@ -45,8 +36,7 @@ impl Steps {
             return Err(Error::data("the training data do not fill a single batch")
                 .with_hint("lower `args.per_device_train_batch_size`, or leave `args.dataloader_drop_last` false"));
         }
-        let accumulation = gradient_accumulation_steps.max(1);
-        let per_epoch = batches_per_epoch.div_ceil(accumulation);
+        let per_epoch = batches_per_epoch.div_ceil(gradient_accumulation_steps.max(1));
         let total = match max_steps {
             Some(steps) => steps,
             None => (num_train_epochs * per_epoch as f64).ceil() as u64,
@@ -55,46 +45,7 @@ impl Steps {
             return Err(Error::usage("the run has no step to take")
                 .with_hint("raise `args.num_train_epochs` or `args.max_steps` above 0"));
         }
-        Ok(Self {
-            batches_per_epoch,
-            gradient_accumulation_steps: accumulation,
-            per_epoch,
-            total,
-            epochs: total.div_ceil(per_epoch),
-        })
-    }
-
-    /// The epoch (from 0) that step `step` (from 1) belongs to, and its place in that epoch (from 0).
-    #[must_use]
-    pub fn place(&self, step: u64) -> (u64, u64) {
-        let before = step.saturating_sub(1);
-        (before / self.per_epoch, before % self.per_epoch)
-    }
-
-    /// How many batches step `step` (from 1) sums up: the last step of an epoch takes what is left. Gradients are
-    /// divided by this number.
-    #[must_use]
-    pub fn batches_in(&self, step: u64) -> u64 {
-        let (_, place) = self.place(step);
-        let begun = place * self.gradient_accumulation_steps;
-        self.gradient_accumulation_steps.min(self.batches_per_epoch.saturating_sub(begun)).max(1)
-    }
-
-    /// Epochs done after `step` steps, as the Trainer logs it.
-    #[must_use]
-    pub fn epoch_after(&self, step: u64) -> f64 {
-        if step == 0 {
-            return 0.0;
-        }
-        let (epoch, place) = self.place(step);
-        let seen = ((place + 1) * self.gradient_accumulation_steps).min(self.batches_per_epoch);
-        epoch as f64 + seen as f64 / self.batches_per_epoch as f64
-    }
-
-    /// Whether step `step` (from 1) is the last of its epoch.
-    #[must_use]
-    pub fn ends_epoch(&self, step: u64) -> bool {
-        step > 0 && step.is_multiple_of(self.per_epoch)
+        Ok(Self { batches_per_epoch, per_epoch, total, epochs: total.div_ceil(per_epoch) })
     }
 }
 
@@ -172,12 +123,6 @@ impl Cadence {
         Ok(Self { steps, log, evaluate: resolved_evaluate, save: resolved_save })
     }
 
-    /// What is due after step `step` (from 1) of a run whose epochs all have the same number of batches.
-    #[must_use]
-    pub fn due(&self, step: u64) -> Due {
-        self.due_at(step, self.steps.ends_epoch(step))
-    }
-
     /// What is due after step `step` (from 1), told whether an epoch ended with it.
     ///
     /// Beyond what the Trainer does, the last step is always logged and always evaluated, whatever the strategy: a
@@ -191,15 +136,6 @@ impl Cadence {
             Resolved::Steps(n) => last || step.is_multiple_of(n),
         };
         Due { log: last || step.is_multiple_of(self.log), evaluate: last || on(self.evaluate), save: on(self.save) }
-    }
-
-    /// The resolved number of steps between evaluations, where they go by steps.
-    #[must_use]
-    pub fn eval_steps(&self) -> Option<u64> {
-        match self.evaluate {
-            Resolved::Steps(n) => Some(n),
-            Resolved::No | Resolved::Epoch => None,
-        }
     }
 
     /// How many evaluations the run will make, the last one included.
@@ -229,17 +165,9 @@ mod tests {
 
     #[test]
     fn lengths_are_the_trainers() {
-        assert_eq!(batches(100, 32, false), 4);
-        assert_eq!(batches(100, 32, true), 3);
         // 7 batches, 3 at a time: 3 + 3 + 1
         let s = steps(7, 3, 1.5, None);
         assert_eq!((s.per_epoch, s.total, s.epochs), (3, 5, 2));
-        assert_eq!((1..=5).map(|n| s.batches_in(n)).collect::<Vec<_>>(), [3, 3, 1, 3, 3]);
-        assert_eq!(s.place(4), (1, 0));
-        assert!((s.epoch_after(2) - 6.0 / 7.0).abs() < 1e-15);
-        assert_eq!(s.epoch_after(3), 1.0);
-        assert_eq!(s.epoch_after(0), 0.0);
-        assert!(s.ends_epoch(3) && !s.ends_epoch(4) && !s.ends_epoch(0));
         // max_steps overrides the epochs
         let s = steps(7, 1, 3.0, Some(10));
         assert_eq!((s.total, s.epochs), (10, 2));
@@ -252,13 +180,14 @@ mod tests {
     fn due_by_steps_epochs_and_not_at_all() {
         let s = steps(4, 1, 2.5, None); // 10 steps
         let c = Cadence::new(s, Interval::Steps(3), every(4.0), Every::Epoch, false).unwrap();
-        let at = |f: fn(Due) -> bool| (1..=10).filter(|n| f(c.due(*n))).collect::<Vec<_>>();
+        let due = |c: &Cadence, n: u64| c.due_at(n, n % 4 == 0);
+        let at = |f: fn(Due) -> bool| (1..=10).filter(|n| f(due(&c, *n))).collect::<Vec<_>>();
         assert_eq!(at(|d| d.log), [3, 6, 9, 10]);
         assert_eq!(at(|d| d.evaluate), [4, 8, 10]);
         assert_eq!(at(|d| d.save), [4, 8, 10]);
         assert_eq!(c.evaluations(), 3);
         let c = Cadence::new(s, Interval::Fraction(0.5), Every::No, Every::No, false).unwrap();
-        let due: Vec<_> = (1..=10).map(|n| c.due(n)).collect();
+        let due: Vec<_> = (1..=10).map(|n| due(&c, n)).collect();
         assert!(due.iter().all(|d| !d.save));
         assert_eq!(due.iter().filter(|d| d.evaluate).count(), 1);
         assert!(due[9].evaluate && due[4].log && !due[3].log);
@@ -270,11 +199,12 @@ mod tests {
         let s = steps(25, 1, 1.0, None);
         let log = Interval::Steps(1);
         let c = Cadence::new(s, log, every(0.1), every(0.2), true).unwrap();
-        assert_eq!(c.eval_steps(), Some(3));
+        let due = |n: u64| c.due_at(n, n == 25);
+        assert_eq!((1..=25).find(|n| due(*n).evaluate), Some(3));
         for n in 1..=25 {
-            assert!(!c.due(n).save || c.due(n).evaluate, "{n}");
+            assert!(!due(n).save || due(n).evaluate, "{n}");
         }
-        assert!(c.due(6).save && !c.due(5).save);
+        assert!(due(6).save && !due(5).save);
         let error = Cadence::new(s, log, every(4.0), every(6.0), true).unwrap_err();
         assert!(error.to_string().contains("save_steps"), "{error}");
         assert!(Cadence::new(s, log, every(4.0), every(6.0), false).is_ok());

@@ -6,6 +6,7 @@ use super::plan::{EvaluatorPlan, LossPlan};
 use super::resolve::Registry;
 use crate::data::BatchSampler;
 use crate::error::Result;
+use crate::flow::Card;
 use crate::{eval, loss};
 
 /// Everything that is built in.
@@ -23,6 +24,10 @@ impl Registry for Builtin {
 
     fn samplers(&self) -> Vec<&str> {
         BatchSampler::NAMES.to_vec()
+    }
+
+    fn loss_card(&self, name: &str) -> Option<&'static Card> {
+        loss::cards().find(|card| card.name == name)
     }
 
     fn loss_settings(&self, plan: &LossPlan) -> Result<Map<String, Value>> {

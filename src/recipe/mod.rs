@@ -1,7 +1,8 @@
 //! What was asked for, and what does it come to? The recipe as written, and the plan it resolves to.
 //!
 //! [`load`] reads a file into a typed [`Recipe`] with the place of every key; [`Loaded::resolve`] turns it into a
-//! [`Plan`], in which nothing is left to be decided. The trainer sees only the plan.
+//! [`Plan`], in which all is decided that can be without reading the model and the data. The trainer sees only the
+//! plan.
 
 mod builtin;
 mod hints;
@@ -25,7 +26,7 @@ use crate::util::files;
 pub use builtin::Builtin;
 pub use locate::{Locations, Problem};
 pub use plan::Plan;
-pub use resolve::{NamesOnly, Registry};
+pub use resolve::Registry;
 pub use schema::Recipe;
 
 /// A recipe with the place of each of its keys.

@@ -1,21 +1,21 @@
-//! What a run will do, with nothing left open; saved with the run, so that it can be continued from anywhere.
+//! What a run will do, as far as that can be told without reading the model and the data; saved with the run, so that
+//! it can be continued from anywhere.
 //!
-//! An `Option` here never means "default": `None` means that there is none, or, in [`ModelPlan`], that the base model
-//! decides.
+//! `None` means that there is none, or that what is not read yet decides, which the field's comment then says: in
+//! [`ModelPlan`] the base model, for columns and labels the data, and for [`ArgsPlan::metric_for_best_model`] the first
+//! evaluator together with the model's similarity function.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::schema::{OnBadRow, PoolingMode, SimilarityFunction};
 use crate::error::{Error, Result};
 use crate::flow::ModelType;
 use crate::optim::interval::{Every, Interval};
 use crate::optim::schedule::SchedulerType;
-use crate::optim::steps::{Cadence, Steps};
 use crate::util::files;
 
 /// A resolved recipe. All paths are absolute.
@@ -229,7 +229,8 @@ pub struct ArgsPlan {
     /// Checkpoints kept; `None` for all.
     pub save_total_limit: Option<usize>,
     pub load_best_model_at_end: bool,
-    /// With `eval_` in front; `None` for the primary metric of the first evaluator.
+    /// With `eval_` in front; `None` for the primary metric of the first evaluator, which depends on the similarity
+    /// function of the model.
     pub metric_for_best_model: Option<String>,
     pub greater_is_better: bool,
     /// `None` for never.
@@ -242,31 +243,6 @@ pub struct ArgsPlan {
     /// Besides the run's own files; may be empty.
     pub report_to: Vec<String>,
     pub num_threads: usize,
-}
-
-impl ArgsPlan {
-    /// How long the run is.
-    ///
-    /// # Errors
-    /// When there is no batch.
-    pub fn steps(&self, batches_per_epoch: u64) -> Result<Steps> {
-        Steps::new(batches_per_epoch, self.gradient_accumulation_steps, self.num_train_epochs, self.max_steps)
-    }
-
-    /// At which steps something is due.
-    ///
-    /// # Errors
-    /// When the intervals do not fit the length of the run.
-    pub fn cadence(&self, steps: Steps) -> Result<Cadence> {
-        Cadence::new(steps, self.logging_steps, self.eval, self.save, self.load_best_model_at_end)
-    }
-
-    /// The learning rate of optimizer step `step`, counted from 0, of `total`.
-    #[must_use]
-    pub fn learning_rate_at(&self, step: u64, total: u64) -> f64 {
-        let warmup = self.warmup_steps.resolve(total);
-        self.learning_rate * self.lr_scheduler_type.factor(step, total, warmup)
-    }
 }
 
 /// When to give up.
@@ -334,25 +310,5 @@ impl Plan {
             Error::data(format!("`{}` is not the plan of a run: {}", path.display(), e.trim()))
                 .with_hint("start the run again from its recipe")
         })
-    }
-
-    /// The same for two plans that give the same result: names, places to write to and reports do not count.
-    ///
-    /// # Errors
-    /// When the plan has no form in JSON.
-    pub fn digest(&self) -> Result<String> {
-        let mut value = self.to_json()?;
-        if let Some(plan) = value.as_object_mut() {
-            for key in ["run_name", "output_dir", "recipe", "defaulted", "hub"] {
-                plan.shift_remove(key);
-            }
-            if let Some(args) = plan.get_mut("args").and_then(Value::as_object_mut) {
-                for key in ["report_to", "logging_steps", "save_total_limit"] {
-                    args.shift_remove(key);
-                }
-            }
-        }
-        value.sort_all_objects();
-        Ok(format!("{:032x}", xxh3_128(value.to_string().as_bytes())))
     }
 }

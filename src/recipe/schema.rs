@@ -22,7 +22,7 @@ pub use crate::scoring::Similarity as SimilarityFunction;
 pub struct Recipe {
     /// What the run, its log and its folder are called. Default: the recipe's file name without its ending.
     pub run_name: Option<String>,
-    /// The kind of model. Default: `SentenceTransformer`.
+    /// The kind of model. Default: `SentenceTransformer`, the only one that can be trained so far.
     pub model_type: Option<ModelType>,
     /// Of all random numbers. Default: 42, as Hugging Face has it.
     pub seed: Option<u64>,
@@ -30,7 +30,7 @@ pub struct Recipe {
     pub output_dir: Option<String>,
     /// The model to start from.
     pub model: ModelConfig,
-    /// The training data; several `[[train_dataset]]` tables for several data sets.
+    /// The training data: one `[[train_dataset]]`, of one or more files. Several tables are not available yet.
     pub train_dataset: OneOrMany<DatasetConfig>,
     /// Data to compute the loss on while evaluating. Default: none.
     pub eval_dataset: Option<OneOrMany<DatasetConfig>>,
@@ -46,7 +46,7 @@ pub struct Recipe {
     pub hub: HubConfig,
 }
 
-/// The model: where it comes from (one of `base`, `static_embedding`, `config`) and how it is set up.
+/// The model: where it comes from (`base` or `static_embedding`) and how it is set up.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -54,7 +54,7 @@ pub struct ModelConfig {
     pub base: Option<String>,
     /// A new static embedding: one trainable vector a token, no network.
     pub static_embedding: Option<StaticEmbeddingConfig>,
-    /// An architecture to initialise from scratch: the keys of a Hugging Face `config.json`.
+    /// Not available yet: an architecture to initialise from scratch, as the keys of a Hugging Face `config.json`.
     pub config: Option<Map<String, Value>>,
     /// The tokenizer of a model made from `config`: a `tokenizer.json`, a directory with one, or an id on the Hub.
     pub tokenizer: Option<String>,
@@ -65,7 +65,7 @@ pub struct ModelConfig {
     pub pooling_mode: Option<OneOrMany<PoolingMode>>,
     /// Whether embeddings are divided by their length. Default: as the base model has it.
     pub normalize: Option<bool>,
-    /// Dimensions kept of each embedding when the model is used. Default: all.
+    /// Not available yet: evaluators have a `truncate_dim` of their own, and `tallow encode` has `--truncate-dim`.
     pub truncate_dim: Option<usize>,
     /// Named prompts that are saved with the model. Default: as the base model has them.
     pub prompts: Option<BTreeMap<String, String>>,
@@ -85,7 +85,7 @@ pub struct ModelConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StaticEmbeddingConfig {
-    /// The width of the vectors.
+    /// The width of the vectors, at most 65536.
     pub embedding_dim: usize,
     /// A `tokenizer.json`, a directory with one, or a model's id on the Hub.
     pub tokenizer: String,
@@ -136,7 +136,7 @@ pub struct MatryoshkaConfig {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ArgsConfig {
-    /// Passes over the data; may be fractional. Default: 3.0.
+    /// Passes over the data; may be fractional, at most 100000. Default: 3.0.
     pub num_train_epochs: Option<f64>,
     /// Optimizer steps in all, instead of epochs; -1 for epochs. Default: -1.
     #[schemars(range(min = -1))]
@@ -197,13 +197,14 @@ pub struct ArgsConfig {
     pub shuffle: Option<bool>,
     /// Whether a last, smaller batch is left out. Default: false.
     pub dataloader_drop_last: Option<bool>,
-    /// Matrix products with bf16 operands and f32 sums, where the processor has them. Default: false.
+    /// Not available yet: training runs in f32.
     pub bf16: Option<bool>,
     /// Not available: a CPU has no fast half-precision arithmetic of this kind.
     pub fp16: Option<bool>,
     /// Not available yet.
     pub gradient_checkpointing: Option<bool>,
-    /// Refuse anything that may differ between two runs of one seed. Default: false.
+    /// Accepted, and nothing changes: every run has the same bits for the same seed and `num_threads`. When `true` and
+    /// `num_threads` is left out, a note says which number the plan fixes. Default: false.
     pub full_determinism: Option<bool>,
     /// Where metrics go besides the run's own files: `none` or `jsonl`. Default: `none`.
     pub report_to: Option<OneOrMany<String>>,

@@ -1,4 +1,4 @@
-//! `logs/experiments.md`: a table with a row for every run, newest first, failures included.
+//! `logs/experiments.md`: a table with one row a run, newest first, failures included.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ pub struct Row {
     pub run_id: String,
     /// The base model.
     pub base: String,
-    /// The training data, with its number of rows.
+    /// The training data, with the number of rows of all of it where the run ended well.
     pub data: String,
     /// The loss.
     pub loss: String,
@@ -84,12 +84,12 @@ pub fn escape(cell: &str) -> String {
     cell.replace('\\', "\\\\").replace('|', "\\|").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Puts a row at the top of the table; the file and the table are made when they are not there. Two runs that
-/// end at once wait for each other.
+/// Puts a row at the top of the table, in place of the one that the run left when it ended before and was resumed
+/// since; the file and the table are made when they are not there. Two runs that end at once wait for each other.
 ///
 /// # Errors
 /// When the file cannot be read or written.
-pub fn prepend(path: &Path, row: &Row) -> Result<()> {
+pub fn enter(path: &Path, row: &Row) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     files::create_dir(folder)?;
     let lock_path = folder.join(".experiments.lock");
@@ -101,20 +101,30 @@ pub fn prepend(path: &Path, row: &Row) -> Result<()> {
         return Err(Error::io("lock", &lock_path)(e));
     }
     let text = if path.is_file() { files::read_text(path)? } else { INTRODUCTION.to_owned() };
-    files::write_atomic(path, with_row(&text, &row.line()).as_bytes())
+    files::write_atomic(path, with_row(&text, row).as_bytes())
 }
 
-fn with_row(text: &str, row: &str) -> String {
+fn with_row(text: &str, row: &Row) -> String {
+    let (line, run) = (row.line(), escape(&row.run_id));
     let mut lines: Vec<&str> = text.lines().collect();
     let rule_after_header =
         lines.windows(2).position(|pair| matches!(pair, [h, r] if h.trim() == HEADER && r.starts_with("|--")));
     match rule_after_header {
-        Some(header) => lines.insert(header + 2, row),
+        Some(header) => {
+            let first = header + 2;
+            let rows = lines.iter().skip(first).take_while(|l| l.starts_with('|')).count();
+            // the id is the second cell
+            let earlier = lines.iter().skip(first).take(rows).position(|l| l.split(" | ").nth(1) == Some(&run));
+            if let Some(earlier) = earlier {
+                lines.remove(first + earlier);
+            }
+            lines.insert(first, &line);
+        }
         None => {
             if lines.last().is_some_and(|l| !l.trim().is_empty()) {
                 lines.push("");
             }
-            lines.extend([HEADER, RULE, row]);
+            lines.extend([HEADER, RULE, &line]);
         }
     }
     lines.join("\n") + "\n"
@@ -135,9 +145,9 @@ mod tests {
     fn newest_first_and_escaped() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("logs/experiments.md");
-        prepend(&path, &row("run-one")).unwrap();
+        enter(&path, &row("run-one")).unwrap();
         std::fs::write(&path, files::read_text(&path).unwrap() + "\nMy own notes.\n").unwrap();
-        prepend(&path, &row("run-two")).unwrap();
+        enter(&path, &row("run-two")).unwrap();
         let text = files::read_text(&path).unwrap();
         assert!(text.find("run-two").unwrap() < text.find("run-one").unwrap());
         assert!(text.ends_with("My own notes.\n"));
@@ -149,9 +159,20 @@ mod tests {
 
     #[test]
     fn somebody_elses_file_keeps_its_text() {
-        let text = with_row("# Mine\n\n| a | b |\n|---|---|\n| 1 | 2 |", "| new |");
+        let text = with_row("# Mine\n\n| a | b |\n|---|---|\n| 1 | 2 |", &row("new"));
         assert!(text.starts_with("# Mine\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n| date"));
-        assert!(text.ends_with("| new |\n"));
+        assert!(text.lines().last().unwrap().contains("| new |"), "{text}");
+    }
+
+    #[test]
+    fn a_resumed_run_replaces_its_own_row_alone() {
+        let mut text = with_row("", &Row { date: "monday".into(), verdict: "CANCELLED".into(), ..row("run-1") });
+        text = with_row(&text, &row("run-11"));
+        text.push_str("\n| note | run-1 |\n");
+        let text = with_row(&text, &Row { date: "tuesday".into(), ..row("run-1") });
+        assert!(!text.contains("monday") && !text.contains("CANCELLED"), "{text}");
+        assert!(text.find("tuesday").unwrap() < text.find("run-11").unwrap(), "{text}");
+        assert!(text.ends_with("\n| note | run-1 |\n"), "{text}");
     }
 
     #[test]
@@ -161,7 +182,7 @@ mod tests {
         std::thread::scope(|scope| {
             for i in 0..8 {
                 let path = &path;
-                scope.spawn(move || prepend(path, &row(&format!("run-{i}."))).unwrap());
+                scope.spawn(move || enter(path, &row(&format!("run-{i}."))).unwrap());
             }
         });
         let text = files::read_text(&path).unwrap();

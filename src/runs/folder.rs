@@ -52,6 +52,23 @@ impl RunFolder {
         Err(Error::Internal(format!("no free name for a run below `{}`", runs.display())))
     }
 
+    /// The folders that [`RunFolder::create`] would have to make around the run's own, innermost first.
+    #[must_use]
+    pub fn missing_around(runs: &Path) -> Vec<PathBuf> {
+        files::absolute(runs).ancestors().take_while(|dir| !dir.exists()).map(Path::to_path_buf).collect()
+    }
+
+    /// Takes the run away again, with those of the `made` folders that nothing else lies in.
+    ///
+    /// # Errors
+    /// When the run's own folder cannot be removed.
+    pub fn withdraw(&self, made: &[PathBuf]) -> Result<()> {
+        files::remove_dir(&self.dir())?;
+        // stops at the first folder that is not empty
+        let _ = made.iter().try_for_each(std::fs::remove_dir);
+        Ok(())
+    }
+
     /// The run whose folder `dir` is.
     ///
     /// # Errors
@@ -207,6 +224,22 @@ impl RunFolder {
         self.dir().join("metrics.jsonl")
     }
 
+    /// The step of the newest complete checkpoint, the one that training goes on from.
+    ///
+    /// # Errors
+    /// When the folder of checkpoints cannot be listed.
+    pub fn checkpoint_step(&self) -> Result<Option<u64>> {
+        let checkpoints = self.dir().join("checkpoints");
+        if !checkpoints.is_dir() {
+            return Ok(None);
+        }
+        let step = |path: &PathBuf| -> Option<u64> {
+            let step = path.file_name()?.to_str()?.strip_prefix("checkpoint-")?.parse().ok()?;
+            path.join("trainer_state.json").exists().then_some(step)
+        };
+        Ok(files::list(&checkpoints)?.iter().filter_map(step).max())
+    }
+
     /// Where a detached process's own output goes (panics, libraries).
     #[must_use]
     pub fn console_file(&self) -> PathBuf {
@@ -254,8 +287,7 @@ pub fn display(path: &Path) -> String {
 }
 
 /// `run_name` as one part of a path: anything but letters, digits, `.`, `_` and `-` becomes `-`.
-#[must_use]
-pub fn safe_name(run_name: &str) -> String {
+fn safe_name(run_name: &str) -> String {
     let name: String =
         run_name.chars().map(|c| if c.is_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' }).collect();
     let name = name.trim_matches(|c| c == '.' || c == '-');
@@ -320,6 +352,36 @@ mod tests {
         assert_eq!(RunFolder::latest_unfinished(&dir.path().join("runs"), "a").unwrap(), first);
         assert_eq!(RunFolder::latest_unfinished(&dir.path().join("runs"), "a-b").unwrap(), other);
         assert!(RunFolder::latest_unfinished(&dir.path().join("runs"), "b").is_err());
+    }
+
+    #[test]
+    fn only_complete_checkpoints_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&dir.path().join("runs"), "a").unwrap();
+        assert_eq!(folder.checkpoint_step().unwrap(), None);
+        for (name, complete) in [("checkpoint-9", true), ("checkpoint-10", true), ("checkpoint-20", false)] {
+            let checkpoint = folder.dir().join("checkpoints").join(name);
+            std::fs::create_dir(&checkpoint).unwrap();
+            if complete {
+                std::fs::write(checkpoint.join("trainer_state.json"), "{}").unwrap();
+            }
+        }
+        assert_eq!(folder.checkpoint_step().unwrap(), Some(10));
+    }
+
+    #[test]
+    fn a_withdrawn_run_leaves_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = dir.path().join("new/runs");
+        let made = RunFolder::missing_around(&runs);
+        assert_eq!(made, [runs.clone(), dir.path().join("new")]);
+        let folder = RunFolder::create(&runs, "a").unwrap();
+        let other = RunFolder::create(&runs, "b").unwrap();
+        folder.withdraw(&made).unwrap();
+        assert!(!folder.dir().exists() && other.dir().exists());
+        other.withdraw(&made).unwrap();
+        assert!(dir.path().is_dir() && !dir.path().join("new").exists());
+        assert!(RunFolder::missing_around(dir.path()).is_empty());
     }
 
     #[test]

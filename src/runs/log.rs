@@ -12,6 +12,11 @@ use crate::util::{clock, files};
 pub struct LogFile {
     path: PathBuf,
     file: File,
+    /// What was there, and what was written to it from here, in bytes.
+    before: u64,
+    written: u64,
+    /// Whether its folder was made for it.
+    new_folder: bool,
 }
 
 impl LogFile {
@@ -20,11 +25,13 @@ impl LogFile {
     /// # Errors
     /// When it cannot be written.
     pub fn open(path: &Path) -> Result<Self> {
+        let new_folder = path.parent().is_some_and(|parent| !parent.exists());
         if let Some(parent) = path.parent() {
             files::create_dir(parent)?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("open", path))?;
-        Ok(Self { path: path.to_path_buf(), file })
+        let before = file.metadata().map_err(Error::io("open", path))?.len();
+        Ok(Self { path: path.to_path_buf(), file, before, written: 0, new_folder })
     }
 
     /// Appends the lines of `text`, each with the time in front.
@@ -34,7 +41,18 @@ impl LogFile {
     pub fn write(&mut self, text: &str) -> Result<()> {
         let now = clock::now();
         let stamped: String = text.lines().map(|line| format!("{now} {line}\n")).collect();
-        self.file.write_all(stamped.as_bytes()).map_err(Error::io("write", &self.path))
+        self.file.write_all(stamped.as_bytes()).map_err(Error::io("write", &self.path))?;
+        self.written += stamped.len() as u64;
+        Ok(())
+    }
+
+    /// Removes the log, and its folder if that was made for it, unless something else is in there.
+    pub fn withdraw(self) {
+        let ours = self.before == 0 && self.file.metadata().is_ok_and(|now| now.len() == self.written);
+        if ours && std::fs::remove_file(&self.path).is_ok() && self.new_folder {
+            // fails on a folder that is not empty, as it should
+            let _ = self.path.parent().map(std::fs::remove_dir);
+        }
     }
 }
 
@@ -42,6 +60,23 @@ impl LogFile {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn only_what_is_ours_is_withdrawn() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("logs/a.log");
+        let mut log = LogFile::open(&path).unwrap();
+        log.write("one").unwrap();
+        log.withdraw();
+        assert!(!dir.path().join("logs").exists());
+
+        let mut log = LogFile::open(&path).unwrap();
+        log.write("one").unwrap();
+        LogFile::open(&path).unwrap().write("somebody else").unwrap();
+        log.withdraw();
+        LogFile::open(&path).unwrap().withdraw();
+        assert!(files::read_text(&path).unwrap().contains("somebody else"));
+    }
 
     #[test]
     fn every_line_has_its_time() {

@@ -19,8 +19,6 @@ use crate::util::files;
 pub struct MetricsFile {
     path: PathBuf,
     file: File,
-    /// Lines from before this process took the run up again.
-    inherited: usize,
 }
 
 impl MetricsFile {
@@ -29,35 +27,25 @@ impl MetricsFile {
     /// # Errors
     /// When it cannot be opened for writing.
     pub fn open(path: &Path) -> Result<Self> {
-        let inherited = if path.is_file() { whole_lines(path)?.len() } else { 0 };
+        let resumed = path.is_file();
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("open", path))?;
-        let mut metrics = Self { path: path.to_path_buf(), file, inherited };
-        if inherited > 0 {
+        let mut metrics = Self { path: path.to_path_buf(), file };
+        if resumed {
             // a killed process may have left half a line
             metrics.keep(|_| true)?;
         }
         Ok(metrics)
     }
 
-    /// Drops what an earlier process wrote at `step` and later: those steps are made again.
+    /// Drops what was written at `step` and later: those steps are made again.
     ///
     /// # Errors
     /// When the file cannot be rewritten.
     pub fn resume_at(&mut self, step: u64) -> Result<()> {
-        if self.inherited == 0 {
-            return Ok(());
-        }
-        let inherited = self.inherited;
-        let mut number = 0;
-        self.keep(|line| {
-            number += 1;
-            number > inherited || line.get("step").and_then(Value::as_u64).is_none_or(|s| s < step)
-        })?;
-        self.inherited = 0;
-        Ok(())
+        self.keep(|line| line.get("step").and_then(Value::as_u64).is_some_and(|s| s < step))
     }
 
-    fn keep(&mut self, mut wanted: impl FnMut(&Map<String, Value>) -> bool) -> Result<()> {
+    fn keep(&mut self, wanted: impl Fn(&Map<String, Value>) -> bool) -> Result<()> {
         let mut text = String::new();
         for line in whole_lines(&self.path)? {
             if wanted(&line) {
@@ -107,14 +95,6 @@ impl MetricsFile {
     }
 }
 
-/// All complete lines of a metrics file; none when it is not there yet.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn read(path: &Path) -> Result<Vec<Map<String, Value>>> {
-    if path.is_file() { whole_lines(path) } else { Ok(Vec::new()) }
-}
-
 fn whole_lines(path: &Path) -> Result<Vec<Map<String, Value>>> {
     Ok(files::read_text(path)?.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
@@ -137,7 +117,7 @@ mod tests {
         let mut metrics = Metrics::default();
         metrics.push("dev_spearman_cosine", 0.8);
         file.evaluation(1, 0.5, &metrics, 0.1).unwrap();
-        let lines = read(&path).unwrap();
+        let lines = whole_lines(&path).unwrap();
         for key in ["step", "epoch", "loss", "learning_rate", "grad_norm", "seconds"] {
             assert!(lines[0].contains_key(key), "{key}");
         }
@@ -157,9 +137,11 @@ mod tests {
         let mut file = MetricsFile::open(&path).unwrap();
         file.resume_at(3).unwrap();
         file.training(&log(3, 2.0)).unwrap();
-        file.resume_at(1).unwrap();
+        let lines = whole_lines(&path).unwrap();
         let seen: Vec<(u64, f64)> =
-            read(&path).unwrap().iter().map(|l| (l["step"].as_u64().unwrap(), l["loss"].as_f64().unwrap())).collect();
+            lines.iter().map(|l| (l["step"].as_u64().unwrap(), l["loss"].as_f64().unwrap())).collect();
         assert_eq!(seen, [(1, 1.0), (2, 1.0), (3, 2.0)]);
+        file.resume_at(0).unwrap();
+        assert!(files::read(&path).unwrap().is_empty());
     }
 }

@@ -33,7 +33,8 @@ pub struct Recorder<'a> {
     folder: RunFolder,
     board: Arc<Board>,
     heart: Option<JoinHandle<()>>,
-    log: LogFile,
+    /// There until it is withdrawn.
+    log: Option<LogFile>,
     metrics: MetricsFile,
     progress: Progress,
     echo: &'a mut dyn FnMut(&str),
@@ -41,6 +42,8 @@ pub struct Recorder<'a> {
     began: bool,
     /// Whether this process has done a step.
     stepped: bool,
+    /// The step from which on metrics are made again, until the first of them is there.
+    again_from: Option<u64>,
     complained: bool,
     /// The first step of this process and when it was done, for the pace.
     first: Option<(u64, Instant)>,
@@ -89,23 +92,32 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<'a> Recorder<'a> {
-    /// Takes up a run, new or resumed. `echo` gets the lines for people.
+    /// Takes up a run, new or resumed: `checkpoint` is the step that training goes on from, none when it starts at
+    /// the beginning. `echo` gets the lines for people.
     ///
     /// # Errors
     /// When another process has the run, or a file cannot be written.
-    pub fn begin(folder: &RunFolder, run_name: &str, echo: &'a mut dyn FnMut(&str)) -> Result<Self> {
+    pub fn begin(
+        folder: &RunFolder,
+        run_name: &str,
+        checkpoint: Option<u64>,
+        echo: &'a mut dyn FnMut(&str),
+    ) -> Result<Self> {
         let lock = folder.lock()?;
         let mut status = Status::starting(folder.run_id(), run_name);
         if let Ok(before) = status::read_raw(folder) {
             status.started = before.started;
-            status.step = before.step;
             status.total_steps = before.total_steps;
-            status.epoch = before.epoch;
-            status.metrics = before.metrics;
+            if let Some(step) = checkpoint {
+                status.step = step;
+                // the same share of the epochs as of the steps; the next line of training has it exactly
+                status.epoch = before.epoch * step as f64 / before.step.max(1) as f64;
+                status.metrics = before.metrics;
+            }
         }
         status.process = Identity::own();
         status::write(folder, &status)?;
-        let log = LogFile::open(&folder.log_file(run_name))?;
+        let log = Some(LogFile::open(&folder.log_file(run_name))?);
         let metrics = MetricsFile::open(&folder.metrics_file())?;
         let board = Arc::new(Board {
             folder: folder.clone(),
@@ -129,6 +141,8 @@ impl<'a> Recorder<'a> {
             echo,
             began: false,
             stepped: false,
+            // a checkpoint is written after the metrics of its step
+            again_from: Some(checkpoint.map_or(0, |step| step + 1)),
             complained: false,
             first: None,
             _lock: lock,
@@ -137,16 +151,19 @@ impl<'a> Recorder<'a> {
 
     /// A line for people, in the log too.
     pub fn line(&mut self, text: &str) {
-        let written = self.log.write(text);
-        self.complain(written);
-        let (progress, echo) = (&self.progress, &mut self.echo);
-        progress.suspend(|| echo(text));
+        self.log_only(text);
+        self.show(text);
     }
 
     /// A line for the log only.
     pub fn log_only(&mut self, text: &str) {
-        let written = self.log.write(text);
+        let written = self.log.as_mut().map_or(Ok(()), |log| log.write(text));
         self.complain(written);
+    }
+
+    fn show(&mut self, text: &str) {
+        let (progress, echo) = (&self.progress, &mut self.echo);
+        progress.suspend(|| echo(text));
     }
 
     /// Whether this process got as far as a step, an evaluation or a checkpoint.
@@ -161,6 +178,18 @@ impl<'a> Recorder<'a> {
     /// When the status cannot be written.
     pub fn finish(mut self, ending: &Ending<'_>) -> Result<()> {
         self.end(ending)
+    }
+
+    /// The end of a run of which nothing is kept: its log goes, if nobody else wrote there.
+    ///
+    /// # Errors
+    /// When the status cannot be written.
+    pub fn withdraw(mut self, ending: &Ending<'_>) -> Result<()> {
+        let ended = self.end(ending);
+        if let Some(log) = self.log.take() {
+            log.withdraw();
+        }
+        ended
     }
 
     fn end(&mut self, ending: &Ending<'_>) -> Result<()> {
@@ -204,15 +233,22 @@ impl<'a> Recorder<'a> {
             && !self.complained
         {
             self.complained = true;
-            let echo = &mut self.echo;
-            self.progress.suspend(|| echo(&format!("warning: the run goes on, but {error}")));
+            self.show(&format!("warning: the run goes on, but {error}"));
+        }
+    }
+
+    /// Drops the metrics that are made again, before the first of them is written. Until then they are kept: this
+    /// process may never get there.
+    fn make_room(&mut self) {
+        if let Some(step) = self.again_from.take() {
+            let trimmed = self.metrics.resume_at(step);
+            self.complain(trimmed);
         }
     }
 
     fn step(&mut self, step: u64, total: u64) {
+        self.make_room();
         if !self.stepped {
-            let trimmed = self.metrics.resume_at(step);
-            self.complain(trimmed);
             self.progress = Progress::new("training", total);
         }
         (self.began, self.stepped) = (true, true);
@@ -240,12 +276,18 @@ impl<'a> Recorder<'a> {
         self.progress.message(|| format!("loss {:.4}", log.loss));
         let of = if total > 0 { format!("/{total}") } else { String::new() };
         self.line(&format!(
-            "step {}{of} | epoch {:.2} | loss {:.4} | learning rate {:.2e} | gradient norm {:.3} | {:.1} rows/s",
-            log.step, log.epoch, log.loss, log.learning_rate, log.grad_norm, log.rows_per_second
+            "step {}{of} | epoch {:.2} | loss {:.4} | learning rate {:.2e} | gradient norm {:.3} | {} rows/s",
+            log.step,
+            log.epoch,
+            log.loss,
+            log.learning_rate,
+            log.grad_norm,
+            rate(log.rows_per_second)
         ));
     }
 
     fn evaluation(&mut self, step: u64, epoch: f64, metrics: &Metrics, seconds: f64) {
+        self.make_room();
         let written = self.metrics.evaluation(step, epoch, metrics, seconds);
         self.complain(written);
         self.update(|status| {
@@ -266,6 +308,22 @@ fn remember(status: &mut Status, key: &str, value: f64) {
     }
 }
 
+/// A decimal where it tells something.
+fn rate(per_second: f64) -> String {
+    if per_second >= 999.95 { format!("{per_second:.0}") } else { format!("{per_second:.1}") }
+}
+
+/// The terminal's part of a message: what is long, as a list of all metrics, is whole in the log.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 240;
+    if text.chars().count() <= MOST {
+        return text.to_owned();
+    }
+    let begin: String = text.chars().take(MOST).collect();
+    let words = begin.rsplit_once(' ').map_or(begin.as_str(), |(words, _)| words);
+    format!("{} ... (the whole line is in the log)", words.trim_end_matches(','))
+}
+
 /// The primary metric and a few more.
 fn headline(metrics: &Metrics) -> String {
     let mut shown: Vec<String> = Vec::new();
@@ -283,7 +341,10 @@ fn headline(metrics: &Metrics) -> String {
 impl Listener for Recorder<'_> {
     fn event(&mut self, event: &Event<'_>) {
         match event {
-            Event::Message(text) => self.line(text),
+            Event::Message(text) => {
+                self.log_only(text);
+                self.show(&shortened(text));
+            }
             Event::Warning(text) => self.line(&format!("warning: {text}")),
             Event::Phase(phase) => {
                 self.update(|status| status.phase = (*phase).to_owned());
@@ -317,7 +378,6 @@ impl Drop for Recorder<'_> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::runs::metrics;
     use crate::util::files;
 
     fn log(step: u64) -> TrainLog {
@@ -338,7 +398,7 @@ mod tests {
         let folder = RunFolder::create(&dir.path().join("runs"), "a").unwrap();
         let mut lines = Vec::new();
         let mut echo = |line: &str| lines.push(line.to_owned());
-        let mut recorder = Recorder::begin(&folder, "a", &mut echo).unwrap();
+        let mut recorder = Recorder::begin(&folder, "a", None, &mut echo).unwrap();
         let mut evaluation = Metrics { primary: "dev_x".into(), ..Metrics::default() };
         evaluation.push("dev_x", 0.75);
         recorder.event(&Event::Phase("train"));
@@ -354,10 +414,45 @@ mod tests {
         assert_eq!((status.state, status.step, status.total_steps), (State::Done, 1, 20));
         assert_eq!(status.metrics["eval_dev_x"], 0.75);
         assert!(!status.metrics.contains_key("grad_norm"));
-        assert_eq!(metrics::read(&folder.metrics_file()).unwrap().len(), 2);
+        assert_eq!(files::read_text(&folder.metrics_file()).unwrap().lines().count(), 2);
         let text = files::read_text(&folder.log_file("a")).unwrap();
         assert!(text.contains("step 1/20") && text.contains("warning: careful"), "{text}");
         assert!(lines.iter().any(|l| l.contains("dev_x 0.7500")), "{lines:?}");
+    }
+
+    #[test]
+    fn metrics_made_again_appear_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&dir.path().join("runs"), "a").unwrap();
+        let baseline = Metrics::default();
+        let lines = |checkpoint: Option<u64>, steps: std::ops::RangeInclusive<u64>| -> Vec<u64> {
+            let mut echo = |_: &str| {};
+            let mut recorder = Recorder::begin(&folder, "a", checkpoint, &mut echo).unwrap();
+            assert_eq!(status::read(&folder).unwrap().step, checkpoint.unwrap_or(0));
+            if checkpoint.is_none() {
+                recorder.event(&Event::Evaluation { step: 0, epoch: 0.0, metrics: &baseline, seconds: 0.5 });
+            }
+            for step in steps {
+                recorder.event(&Event::Step { step, total: 20 });
+                recorder.event(&Event::Log(log(step)));
+            }
+            recorder.finish(&Ending::Error(&Error::cancelled("stopped"))).unwrap();
+            let text = files::read_text(&folder.metrics_file()).unwrap();
+            let step = |l: &str| serde_json::from_str::<serde_json::Value>(l).unwrap()["step"].as_u64().unwrap();
+            text.lines().map(step).collect()
+        };
+        assert_eq!(lines(None, 1..=3), [0, 1, 2, 3]);
+        assert_eq!(lines(Some(2), 3..=4), [0, 1, 2, 3, 4]);
+        assert_eq!(lines(Some(0), 1..=1), [0, 1]);
+        assert_eq!(lines(None, 1..=2), [0, 1, 2]);
+    }
+
+    #[test]
+    fn lines_for_people_stay_short() {
+        assert_eq!((rate(999.94).as_str(), rate(1000.4).as_str()), ("999.9", "1000"));
+        assert_eq!(shortened("short"), "short");
+        let long = shortened(&"eval_dev_cosine_ndcg@10, ".repeat(30));
+        assert!(long.len() < 300 && long.contains("ndcg@10 ... (the whole"), "{long}");
     }
 
     #[test]
@@ -369,7 +464,7 @@ mod tests {
         ] {
             let folder = RunFolder::create(&dir.path().join("runs"), "a").unwrap();
             let mut echo = |_: &str| {};
-            Recorder::begin(&folder, "a", &mut echo).unwrap().finish(&Ending::Error(&error)).unwrap();
+            Recorder::begin(&folder, "a", None, &mut echo).unwrap().finish(&Ending::Error(&error)).unwrap();
             let status = status::read(&folder).unwrap();
             assert_eq!((status.state, status.exit_code), (state, Some(code)));
             assert_eq!(status.hint.as_deref(), error.hint());
@@ -381,7 +476,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(&dir.path().join("runs"), "a").unwrap();
         let mut echo = |_: &str| {};
-        drop(Recorder::begin(&folder, "a", &mut echo).unwrap());
+        drop(Recorder::begin(&folder, "a", None, &mut echo).unwrap());
         assert_eq!(status::read(&folder).unwrap().state, State::Failed);
     }
 
@@ -390,7 +485,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(&dir.path().join("runs"), "a").unwrap();
         let mut echo = |_: &str| {};
-        let recorder = Recorder::begin(&folder, "a", &mut echo).unwrap();
+        let recorder = Recorder::begin(&folder, "a", None, &mut echo).unwrap();
         let first = status::read(&folder).unwrap().heartbeat;
         std::thread::sleep(HEARTBEAT + Duration::from_millis(700));
         assert_ne!(status::read(&folder).unwrap().heartbeat, first);

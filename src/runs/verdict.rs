@@ -85,14 +85,6 @@ impl Judgement {
             plain(self.baseline)
         )
     }
-
-    /// What to say before the line when there is nothing to judge by.
-    #[must_use]
-    pub fn note(&self) -> Option<&'static str> {
-        (self.verdict == Verdict::None).then_some(
-            "no verdict: the run had neither an [[evaluator]] nor an [eval_dataset] to compare before and after",
-        )
-    }
 }
 
 #[cfg(test)]
@@ -121,7 +113,6 @@ mod tests {
     fn nothing_to_judge_by_is_never_a_win() {
         let none = Judgement::new(None, None, None, true);
         assert_eq!(none.line(), "VERDICT: NONE | score=n/a | baseline=n/a | delta=n/a");
-        assert!(none.note().is_some());
         assert_eq!(Judgement::new(Some("eval_x"), Some(0.9), None, true).verdict, Verdict::None);
         assert!(judge(f64::NAN, 0.5, true).contains("REGRESSION"));
         assert!(judge(f64::NAN, 0.5, false).contains("REGRESSION"));

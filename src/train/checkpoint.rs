@@ -80,6 +80,57 @@ pub fn list(run_dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
+/// The newest checkpoint that is whole; those after it that are not are told to `warn`.
+///
+/// # Errors
+/// When there are checkpoints and none is whole, or the folder cannot be listed.
+pub fn newest(run_dir: &Path, mut warn: impl FnMut(&str)) -> Result<Option<PathBuf>> {
+    let all = list(run_dir)?;
+    let found = all.len();
+    for (_, path) in all.into_iter().rev() {
+        match check(&path) {
+            Ok(()) => return Ok(Some(path)),
+            Err(e) => warn(&format!("{e}; the checkpoint before it is tried")),
+        }
+    }
+    if found == 0 {
+        return Ok(None);
+    }
+    Err(Error::data(format!("no checkpoint in `{}` is whole", folder(run_dir).display()))
+        .with_hint("start a new run from the recipe"))
+}
+
+/// Whether a checkpoint's files are as long as they say.
+fn check(checkpoint: &Path) -> Result<()> {
+    read_state(checkpoint)?;
+    for name in [OPTIMIZER, "model.safetensors"] {
+        let file = checkpoint.join(name);
+        let handle = files::open(&file)?;
+        // SAFETY: the map is only read, and dropped at the end of this turn.
+        let bytes = unsafe { memmap2::Mmap::map(&handle) }.map_err(Error::io("map", &file))?;
+        safetensors::SafeTensors::deserialize(&bytes)
+            .map_err(|e| Error::data(format!("`{}` is damaged: {e}", file.display())))?;
+    }
+    Ok(())
+}
+
+/// Removes what a process that was killed while it saved has left.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn clean(run_dir: &Path) -> Result<()> {
+    let folder = folder(run_dir);
+    if !folder.exists() {
+        return Ok(());
+    }
+    for path in files::list(&folder)? {
+        if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&format!(".{PREFIX}"))) {
+            files::remove_dir(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes a checkpoint, then removes the oldest beyond `limit`, the best one spared.
 ///
 /// # Errors

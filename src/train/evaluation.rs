@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::DType;
 
 use crate::data::beir::read_beir;
 use crate::data::texts::{self, Table};
-use crate::data::{DatasetSpec, Store};
+use crate::data::{DatasetSpec, EpochPlan, Store};
 use crate::error::{Error, Result};
 use crate::eval::{self, DataKind, EvaluationData, Evaluator};
 use crate::flow::{Encode, LabelKind, Labels, Loss, Metrics, Outputs};
@@ -119,8 +120,10 @@ fn retrieval_from_pairs(queries: Vec<String>, passages: Vec<String>) -> Evaluati
 
 /// A data set whose loss is part of the evaluation.
 pub struct EvalSet {
-    pub store: Store,
+    pub store: Arc<Store>,
     pub loss: Box<dyn Loss>,
+    /// The same batches at every evaluation, by the sampler of the training data, rows in order.
+    pub batches: Arc<EpochPlan>,
 }
 
 /// Everything that measures the model of a run.
@@ -128,7 +131,6 @@ pub struct EvalSet {
 pub struct Evaluation {
     pub evaluators: Vec<Box<dyn Evaluator>>,
     pub sets: Vec<EvalSet>,
-    pub batch_size: usize,
 }
 
 impl Evaluation {
@@ -170,7 +172,7 @@ impl Evaluation {
     pub fn run(&self, model: &SentenceTransformer) -> Result<Metrics> {
         let mut all = Metrics::default();
         for (set, key) in self.sets.iter().zip(self.loss_keys()) {
-            all.push(key, self.loss(model, set)?);
+            all.push(key, Self::loss(model, set)?);
         }
         for evaluator in &self.evaluators {
             let metrics =
@@ -181,11 +183,10 @@ impl Evaluation {
         Ok(all)
     }
 
-    /// The mean loss over the batches of a data set, in order, without dropout.
-    fn loss(&self, model: &SentenceTransformer, set: &EvalSet) -> Result<f64> {
-        let rows: Vec<u32> = (0..set.store.len() as u32).collect();
+    /// The mean loss over the batches of a data set, without dropout.
+    fn loss(model: &SentenceTransformer, set: &EvalSet) -> Result<f64> {
         let (mut sum, mut weight) = (0.0, 0usize);
-        for rows in rows.chunks(self.batch_size.max(1)) {
+        for rows in set.batches.from(0) {
             let batch = set.store.batch(rows)?;
             let outputs = Outputs {
                 embeddings: model.embed(&batch, &Context::inference())?,

@@ -90,6 +90,6 @@ pub fn finite(step: u64, loss: f64, norm: f64, batches: &[Batch], store: &Store)
         rows.join(", ")
     ))
     .with_hint(
-        "the last checkpoint is untouched; lower `args.learning_rate`, check those rows, or set `args.max_grad_norm`",
+        "checkpoints from before are untouched; lower `args.learning_rate`, check those rows, and keep `args.max_grad_norm` above 0",
     ))
 }

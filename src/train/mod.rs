@@ -64,11 +64,11 @@ pub struct Outcome {
     pub final_metrics: Metrics,
     /// Mean loss of the last logged steps.
     pub last_loss: f64,
-    /// Wall time from the start of this process' part of the run.
+    /// Wall time of the run, earlier processes of a resumed one counted in.
     pub seconds: f64,
     /// Wall time from there to the end of the first optimizer step, evaluation before training taken out.
     pub seconds_to_first_step: f64,
-    /// Wall time by phase: `data`, `forward`, `backward`, `optimizer`, `evaluation`, `checkpoint`.
+    /// Wall time of this process by phase: `prepare`, `data`, `forward`, `backward`, `optimizer`, `evaluation`, `checkpoint`.
     pub timings: BTreeMap<String, f64>,
     /// Rows per second of training alone: forward, backward, optimizer and batching.
     pub rows_per_second: f64,

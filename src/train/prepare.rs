@@ -20,6 +20,8 @@ use crate::util::progress::Progress;
 use crate::util::seed::Rng;
 use crate::util::{memory, suggest};
 
+/// Epochs whose batches are counted one by one before the first step.
+const EPOCHS_COUNTED: u64 = 32;
 /// Batches of the first epoch that are looked at for the largest.
 const BATCHES_LOOKED_AT: usize = 200;
 
@@ -56,6 +58,7 @@ fn options(plan: &Plan) -> ModelOptions {
         normalize: plan.model.normalize,
         dropout: plan.model.dropout,
         prompts: plan.model.prompts.clone().unwrap_or_default(),
+        truncate_dim: plan.model.truncate_dim,
         default_prompt_name: plan.model.default_prompt_name.clone(),
         similarity_fn_name: plan.model.similarity_fn_name.map(|s| s.name().to_owned()),
     }
@@ -205,13 +208,21 @@ fn describe(store: &Store, listener: &mut dyn Listener) {
 }
 
 fn evaluation(plan: &Plan, model: &SentenceTransformer, listener: &mut dyn Listener) -> Result<Evaluation> {
-    let mut evaluation = Evaluation { batch_size: plan.args.per_device_eval_batch_size, ..Evaluation::default() };
+    let mut evaluation = Evaluation::default();
     for (i, set) in plan.eval_dataset.iter().enumerate() {
         let loss = loss::build(&set.loss.name, &set.loss.table())?;
         loss.check_dim(model.dimension())?;
         let store = open_store(set, loss.as_ref(), model, &format!("eval_dataset.{i}"))?;
         describe(&store, listener);
-        evaluation.sets.push(EvalSet { store, loss });
+        let store = Arc::new(store);
+        let settings = SamplerSettings {
+            batch_size: plan.args.per_device_eval_batch_size,
+            drop_last: plan.args.dataloader_drop_last,
+            shuffle: false,
+            seed: plan.seed,
+        };
+        let sampler = BatchSampler::from_name(&plan.args.batch_sampler)?.build(Arc::clone(&store) as _, settings)?;
+        evaluation.sets.push(EvalSet { store, loss, batches: sampler.epoch(0) });
     }
     for evaluator in &plan.evaluator {
         evaluation.evaluators.push(build_evaluator(evaluator)?);
@@ -250,13 +261,17 @@ fn count_steps(plan: &Plan, sampler: &dyn Sampler) -> Result<Steps> {
     if args.max_steps.is_some() {
         return Ok(steps);
     }
-    let per_epoch =
-        |epoch: u64| (sampler.batches_per_epoch(epoch) as u64).div_ceil(args.gradient_accumulation_steps.max(1));
+    let parts = args.gradient_accumulation_steps.max(1);
+    let per_epoch = |epoch: u64| (sampler.batches_per_epoch(epoch) as u64).div_ceil(parts);
     let whole = args.num_train_epochs.floor() as u64;
-    let mut total: u64 = (0..whole).map(per_epoch).sum();
+    let counted = whole.min(EPOCHS_COUNTED);
+    let mut total: u64 = (0..counted).map(per_epoch).sum();
+    // of a very long run the rest is taken to be like the first epoch
+    total = total.saturating_add((whole - counted).saturating_mul(steps.per_epoch));
     let part = args.num_train_epochs.fract();
     if part > 0.0 {
-        total += (per_epoch(whole) as f64 * part).ceil() as u64;
+        let last = if whole < EPOCHS_COUNTED { per_epoch(whole) } else { steps.per_epoch };
+        total = total.saturating_add((last as f64 * part).ceil() as u64);
     }
     steps.total = total.max(1);
     Ok(steps)

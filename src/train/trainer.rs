@@ -32,10 +32,11 @@ const DROPOUT_STREAM: u64 = 0xD209;
 pub fn run(plan: &Plan, run_dir: &Path, options: &Options, listener: &mut dyn Listener) -> Result<Outcome> {
     let started = Instant::now();
     listener.event(&Event::Phase("data"));
-    let resume = if options.resume { checkpoint::list(run_dir)?.pop() } else { None };
-    let checkpoint = resume.map(|(_, path)| path);
+    checkpoint::clean(run_dir)?;
+    let checkpoint =
+        if options.resume { checkpoint::newest(run_dir, |text| listener.event(&Event::Warning(text)))? } else { None };
     let mut timings = Timings::default();
-    let prepared = timings.time("data", || Prepared::new(plan, checkpoint.as_deref(), listener))?;
+    let prepared = timings.time("prepare", || Prepared::new(plan, checkpoint.as_deref(), listener))?;
     let params: Vec<Arc<Param>> = prepared.model.params();
     let optimizer = AdamW::new(
         &params,
@@ -103,7 +104,7 @@ impl Trainer<'_> {
     fn begin(&mut self, checkpoint: Option<&Path>, options: &Options, listener: &mut dyn Listener) -> Result<()> {
         let steps = self.prepared.steps;
         listener.event(&Event::Message(&format!(
-            "{} rows, {} batches an epoch, {} optimizer steps ({} warmup), at most about {} of memory, {} kernels",
+            "{} rows, {} batches an epoch, {} optimizer steps ({} warmup), about {} of memory at the peak, {} kernels",
             self.prepared.store.len(),
             steps.batches_per_epoch,
             steps.total,
@@ -151,7 +152,7 @@ impl Trainer<'_> {
                     self.state.total_steps,
                     checkpoint::path(self.run_dir, self.state.step).display()
                 ))
-                .with_hint("continue with `tallow run RECIPE --resume`"));
+                .with_hint(format!("go on with `tallow run --resume {}`", self.run_dir.display())));
             }
             let epoch_ended = self.step(listener)?;
             let due = self.prepared.cadence.due_at(self.state.step, epoch_ended);
@@ -162,6 +163,7 @@ impl Trainer<'_> {
 
     /// The next batch and whether it is the last of its epoch.
     fn next_batch(&mut self) -> Result<(Batch, bool)> {
+        let mut empty = 0;
         loop {
             let epoch = self.state.epoch;
             let plan = match &self.epoch_plan {
@@ -182,8 +184,12 @@ impl Trainer<'_> {
                 }
                 return Ok((batch, last));
             }
-            if plan.is_empty() {
-                return Err(Error::Internal(format!("epoch {epoch} has no batch")));
+            // An epoch may lose every batch when incomplete ones are dropped; another order has some again.
+            empty += u64::from(plan.is_empty());
+            if empty > 1000 {
+                return Err(Error::data("no order of the rows fills a batch").with_hint(
+                    "set `args.dataloader_drop_last = false`, or lower `args.per_device_train_batch_size`",
+                ));
             }
             self.state.epoch += 1;
             self.state.batch = 0;
@@ -355,7 +361,8 @@ impl Trainer<'_> {
         let key = self.prepared.metric.clone();
         let value = |metrics: &Option<Metrics>| metrics.as_ref().and_then(|m| m.get(key.as_deref()?));
         let seconds = self.started.elapsed().as_secs_f64();
-        let training: f64 = ["forward", "backward", "optimizer"].iter().map(|phase| self.timings.get(phase)).sum();
+        let training: f64 =
+            ["data", "forward", "backward", "optimizer"].iter().map(|phase| self.timings.get(phase)).sum();
         let base = self.run_dir.join("base");
         listener.event(&Event::Message(&format!("trained {} steps in {}", self.state.step, clock::human(seconds))));
         Ok(Outcome {

@@ -89,16 +89,26 @@ pub fn temporary_name(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.tmp-{}", std::process::id()))
 }
 
-/// Makes a directory that was filled under a temporary name appear under its own: contents are synced
-/// first, and what stood there before is replaced.
+/// Makes a directory that was filled under a temporary name appear under its own: contents are synced first, and what
+/// stood there before is replaced, or put back when that fails.
 pub fn publish_dir(temporary: &Path, path: &Path) -> Result<()> {
     sync_tree(temporary)?;
-    remove_dir(path)?;
-    fs::rename(temporary, path).map_err(Error::io("rename to", path))?;
+    let aside = temporary_name(path).with_extension("old");
+    let replaced = path.exists();
+    if replaced {
+        remove_dir(&aside)?;
+        fs::rename(path, &aside).map_err(Error::io("replace", path))?;
+    }
+    if let Err(e) = fs::rename(temporary, path) {
+        if replaced {
+            let _ = fs::rename(&aside, path);
+        }
+        return Err(Error::io("rename to", path)(e));
+    }
     if let Some(parent) = path.parent() {
         sync_dir(parent);
     }
-    Ok(())
+    if replaced { remove_dir(&aside) } else { Ok(()) }
 }
 
 fn sync_tree(dir: &Path) -> Result<()> {

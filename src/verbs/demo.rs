@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::engine::{self, Role};
 use super::search::{Hit, find};
-use super::{Answer, Reporter, Verb, run, texts};
+use super::{Answer, Reporter, Verb, run};
+use crate::data::texts::read_texts;
 use crate::error::{Error, Result};
 use crate::runs::folder::display;
 use crate::util::files;
@@ -93,7 +94,7 @@ fn absolute(path: &Path) -> Result<String> {
 
 fn compare(here: &Path, run: &run::Response) -> Result<Vec<Comparison>> {
     let questions = questions(&here.join("questions.json"))?;
-    let passages = texts::read(&here.join("dev.jsonl"), Some("passage"))?;
+    let passages = read_texts(&here.join("dev.jsonl"), Some("passage"))?;
     let ask = |dir: &Path| -> Result<Vec<Vec<Hit>>> {
         let model = engine::load_model(dir)?;
         let query = engine::encode_options(&model, Role::Query, "questions");

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::engine::{self, Role};
-use super::{Answer, Reporter, Verb, texts, vectors};
+use super::{Answer, Reporter, Verb, corpus, vectors};
 use crate::error::{Error, Result};
 use crate::flow::Encode;
 use crate::runs::folder::display;
@@ -18,10 +18,10 @@ use crate::runs::folder::display;
 pub struct Request {
     /// The model's folder.
     pub model: PathBuf,
-    /// The texts: one a line, or `.jsonl`.
+    /// The texts: `.txt` with one a line, or rows (`.jsonl`, `.csv`, `.tsv`, `.parquet`, `.arrow`).
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
-    /// The column with the texts, for `.jsonl`.
+    /// The column with the texts; needed where rows have several. BEIR rows are title and text without it.
     #[arg(long)]
     #[serde(default)]
     pub column: Option<String>,
@@ -70,7 +70,7 @@ impl Verb for Request {
         if self.truncate_dim == Some(0) {
             return Err(Error::usage("`truncate_dim` is 0").with_hint("give the number of dimensions to keep"));
         }
-        let texts = texts::read(&self.input, self.column.as_deref())?;
+        let texts = corpus::read(&self.input, self.column.as_deref())?;
         let model = engine::load_model(&self.model)?;
         let mut options = engine::encode_options(&model, Role::Any, "encoding");
         options.prompt = match (self.prompt, &self.prompt_name) {

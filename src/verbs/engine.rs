@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Map;
-
 use crate::error::{Error, Result};
 use crate::eval::Evaluator;
 use crate::flow::EncodeOptions;
@@ -29,17 +27,9 @@ pub(super) fn train(
     train::run(plan, run_dir, &train::Options { resume, keep_base }, listener)
 }
 
-/// An evaluator by its class name over the data at `path`.
-pub(super) fn evaluator(kind: &str, path: &Path, name: &str) -> Result<Box<dyn Evaluator>> {
-    train::build_evaluator(&EvaluatorPlan {
-        kind: kind.to_owned(),
-        name: name.to_owned(),
-        path: path.to_path_buf(),
-        columns: Vec::new(),
-        label: None,
-        limit: None,
-        settings: Map::new(),
-    })
+/// An evaluator with its data.
+pub(super) fn evaluator(plan: &EvaluatorPlan) -> Result<Box<dyn Evaluator>> {
+    train::build_evaluator(plan)
 }
 
 /// A saved model; a run's folder is taken for the model in it.
@@ -64,15 +54,16 @@ pub(super) enum Role {
     Document,
 }
 
-/// Options for encoding texts of a role: with the role's prompt where the model has one, else with its default.
+/// Options for encoding texts of a role, with the model's prompt of the role's name. A model without one puts nothing
+/// in front of queries and documents, not its default prompt, which is for texts of no role.
 pub(super) fn encode_options(model: &SentenceTransformer, role: Role, what: &'static str) -> EncodeOptions {
-    let names: &[&str] = match role {
-        Role::Any => &[],
-        Role::Query => &["query"],
-        Role::Document => &["document", "passage", "corpus"],
-    };
+    let named = |name: &str| Some(model.prompts().get(name).cloned().unwrap_or_default());
     EncodeOptions {
-        prompt: names.iter().find_map(|name| model.prompts().get(*name).cloned()),
+        prompt: match role {
+            Role::Any => None,
+            Role::Query => named("query"),
+            Role::Document => named("document"),
+        },
         progress: Some(what),
         ..EncodeOptions::default()
     }

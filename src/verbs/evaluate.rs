@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{Answer, Reporter, Verb, engine};
 use crate::error::{Error, Result};
 use crate::flow::Metrics;
+use crate::recipe::plan::EvaluatorPlan;
 use crate::util::clock;
 
 /// Measure a saved model.
@@ -32,6 +33,14 @@ pub struct Request {
     #[arg(long, default_value = "")]
     #[serde(default)]
     pub name: String,
+    /// The columns with the texts, in the evaluator's order; without it those named above.
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    #[serde(default)]
+    pub columns: Vec<String>,
+    /// The column with the labels; without it `label`, `labels`, `score` or `scores`.
+    #[arg(long, value_name = "COLUMN")]
+    #[serde(default)]
+    pub label: Option<String>,
 }
 
 /// The metrics.
@@ -60,7 +69,15 @@ impl Verb for Request {
             return Err(Error::usage(format!("there is nothing at `{}`", self.path.display()))
                 .with_hint("`--path` names the evaluator's data, read relative to the current directory"));
         }
-        let evaluator = engine::evaluator(&self.evaluator, &self.path, &self.name)?;
+        let evaluator = engine::evaluator(&EvaluatorPlan {
+            kind: self.evaluator.clone(),
+            name: self.name.clone(),
+            path: self.path.clone(),
+            columns: self.columns.clone(),
+            label: self.label.clone(),
+            limit: None,
+            settings: Map::new(),
+        })?;
         let model = engine::load_model(&self.model)?;
         let begun = std::time::Instant::now();
         let metrics = evaluator.evaluate(&model)?;
@@ -109,6 +126,8 @@ mod tests {
             evaluator: "EmbeddingSimilarityEvaluator".into(),
             path: "p".into(),
             name: String::new(),
+            columns: Vec::new(),
+            label: None,
         };
         let mut metrics = Metrics { primary: "spearman_cosine".into(), ..Metrics::default() };
         metrics.push("pearson_cosine", f64::NAN);

@@ -13,9 +13,9 @@ pub mod search;
 pub mod smoke_test;
 pub mod status;
 
+mod corpus;
 mod engine;
 mod record;
-mod texts;
 mod vectors;
 
 use schemars::JsonSchema;

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::engine;
+use crate::data::report::thousands;
 use crate::error::{Error, Kind, Result};
 use crate::flow::Encode;
 use crate::model::SentenceTransformer;
@@ -16,14 +17,16 @@ use crate::runs::{RunFolder, card};
 use crate::train::Outcome;
 use crate::util::clock;
 
-/// Adds the row to the run's experiments log.
-pub(super) fn prepend(folder: &RunFolder, row: &Row) -> Result<()> {
-    experiments::prepend(&folder.experiments_file(), row)
+/// Puts the row into the run's experiments log.
+pub(super) fn enter(folder: &RunFolder, row: &Row) -> Result<()> {
+    experiments::enter(&folder.experiments_file(), row)
 }
 
 /// The row of a run that ended with a model.
-pub(super) fn finished(plan: &Plan, folder: &RunFolder, judgement: &Judgement, seconds: f64) -> Row {
-    row(plan, folder).judged(judgement).took(seconds)
+pub(super) fn finished(plan: &Plan, folder: &RunFolder, judgement: &Judgement, outcome: &Outcome) -> Row {
+    let row = row(plan, folder);
+    let data = format!("{} ({})", row.data, thousands(outcome.train_rows));
+    Row { data, ..row }.judged(judgement).took(outcome.seconds)
 }
 
 /// The row of a run that did not.
@@ -52,7 +55,7 @@ fn settings(plan: &Plan) -> String {
         Some(steps) => format!("{steps} steps"),
         None => format!("{} epochs", args.num_train_epochs),
     };
-    let batch = args.per_device_train_batch_size as u64 * args.gradient_accumulation_steps;
+    let batch = (args.per_device_train_batch_size as u64).saturating_mul(args.gradient_accumulation_steps);
     format!("lr {:e}, batch {batch}, {length}", args.learning_rate)
 }
 

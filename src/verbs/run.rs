@@ -133,17 +133,18 @@ struct Job {
     plan: Plan,
     folder: RunFolder,
     notes: Vec<String>,
-    /// Whether checkpoints of an earlier process are there to go on from.
+    /// Whether an earlier process had begun it.
     resume: bool,
-    /// Whether the folder may be taken away again when nothing came of the run.
-    ours: bool,
+    /// Where the folder may be taken away again when nothing came of the run: the folders around it that were not
+    /// there before, innermost first.
+    ours: Option<Vec<PathBuf>>,
 }
 
 fn prepare(mut request: Request, foreground: bool) -> Result<Job> {
     if let Some(dir) = &request.prepared {
         let folder = RunFolder::open(dir)?;
         let plan = Plan::load(&folder.plan_file())?;
-        return Ok(Job { plan, folder, notes: Vec::new(), resume: false, ours: false });
+        return Ok(Job { plan, folder, notes: Vec::new(), resume: false, ours: None });
     }
     // `run --resume recipe.toml`: the recipe was taken for the name of a run
     if let (None, Some(named)) = (&request.recipe, &request.resume)
@@ -163,6 +164,7 @@ fn begin(request: &Request, foreground: bool) -> Result<Job> {
         return Err(Error::usage("no recipe was named").with_hint("use `tallow run RECIPE.toml`, or `--resume RUN`"));
     };
     let (plan, notes) = engine::plan(recipe, &request.set)?;
+    let made = RunFolder::missing_around(&plan.output_dir);
     let folder = RunFolder::create(&plan.output_dir, &plan.run_name)?;
     let fill = || -> Result<()> {
         plan.save(&folder.plan_file())?;
@@ -170,10 +172,10 @@ fn begin(request: &Request, foreground: bool) -> Result<Job> {
         status::write(&folder, &Status::starting(folder.run_id(), &plan.run_name))
     };
     if let Err(error) = fill() {
-        let _ = files::remove_dir(&folder.dir());
+        let _ = folder.withdraw(&made);
         return Err(error);
     }
-    Ok(Job { plan, folder, notes, resume: false, ours: foreground })
+    Ok(Job { plan, folder, notes, resume: false, ours: foreground.then_some(made) })
 }
 
 fn resume(run: &str, request: &Request) -> Result<Job> {
@@ -206,14 +208,17 @@ fn resume(run: &str, request: &Request) -> Result<Job> {
         State::Failed | State::Cancelled => {}
     }
     let plan = Plan::load(&folder.plan_file())?;
-    let mut notes =
-        vec![format!("going on with run `{}`, {} at step {}", folder.run_id(), status.state.name(), status.step)];
+    let (id, state) = (folder.run_id(), status.state.name());
+    let mut notes = vec![match folder.checkpoint_step()? {
+        Some(step) => format!("going on with run `{id}` ({state}) from its checkpoint at step {step}"),
+        None => format!("run `{id}` ({state}) has no checkpoint: it starts again from step 0"),
+    }];
     if let Some(recipe) = &request.recipe
         && files::read(recipe).ok() != files::read(&folder.recipe_file()).ok()
     {
         notes.push(format!("`{}` has changed since; the run goes on as it was planned", recipe.display()));
     }
-    Ok(Job { plan, folder, notes, resume: true, ours: false })
+    Ok(Job { plan, folder, notes, resume: true, ours: None })
 }
 
 /// Starts the job as a process of its own and waits only until that has taken it up.
@@ -276,7 +281,8 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
     interrupt::install();
     let begun = Instant::now();
     let mut echo = |line: &str| reporter.line(line);
-    let mut recorder = Recorder::begin(&folder, &plan.run_name, &mut echo)?;
+    let checkpoint = if resume { folder.checkpoint_step()? } else { None };
+    let mut recorder = Recorder::begin(&folder, &plan.run_name, checkpoint, &mut echo)?;
     recorder.line(&format!("run {} in {}", folder.run_id(), display(&folder.dir())));
     recorder.line(&plan.summary());
     notes.iter().for_each(|note| recorder.line(&format!("note: {note}")));
@@ -286,7 +292,7 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
     match result {
         Ok((response, row)) => {
             let line = response.verdict_line.clone().unwrap_or_default();
-            let logged = record::prepend(&folder, &row);
+            let logged = record::enter(&folder, &row);
             if let Err(error) = logged {
                 recorder.line(&format!("warning: no row in the experiments log: {error}"));
             }
@@ -303,12 +309,15 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
             recorder.log_only(&format!("error: {error}"));
             if recorder.began() {
                 let row = record::unfinished(&plan, &folder, &error, begun.elapsed().as_secs_f64());
-                let _ = record::prepend(&folder, &row);
+                let _ = record::enter(&folder, &row);
             }
-            let nothing_done = ours && !recorder.began();
-            recorder.finish(&Ending::Error(&error))?;
-            if nothing_done {
-                let _ = files::remove_dir(&folder.dir());
+            let ending = Ending::Error(&error);
+            match ours.filter(|_| !recorder.began()) {
+                Some(made) => {
+                    recorder.withdraw(&ending)?;
+                    let _ = folder.withdraw(&made);
+                }
+                None => recorder.finish(&ending)?,
             }
             Err(error)
         }
@@ -350,7 +359,7 @@ fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Respon
     let whole = Record { answer: &response, verdict_line: &line, training: &outcome };
     let text = serde_json::to_string_pretty(&whole).map_err(|e| Error::Internal(format!("outcome: {e}")))?;
     files::write_atomic(&folder.outcome_file(), text.as_bytes())?;
-    let row = record::finished(plan, folder, &judgement, outcome.seconds);
+    let row = record::finished(plan, folder, &judgement, &outcome);
     Ok((response, row))
 }
 

@@ -7,9 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::engine::{self, Role};
-use super::{Answer, Reporter, Verb, texts};
+use super::{Answer, Reporter, Verb, corpus};
 use crate::error::{Error, Result};
 use crate::flow::{Embeddings, Encode, EncodeOptions};
+use crate::scoring::Similarity;
+use crate::scoring::blocks::Search;
 
 /// Search a small corpus with a saved model: it is encoded anew each time.
 #[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
@@ -17,10 +19,10 @@ use crate::flow::{Embeddings, Encode, EncodeOptions};
 pub struct Request {
     /// The model's folder.
     pub model: PathBuf,
-    /// The texts to search: one a line, or `.jsonl`.
+    /// The texts to search: `.txt` with one a line, or rows (`.jsonl`, `.csv`, `.tsv`, `.parquet`, `.arrow`).
     #[arg(long, value_name = "FILE")]
     pub corpus: PathBuf,
-    /// The column with the texts, for `.jsonl`.
+    /// The column with the texts; needed where rows have several. BEIR rows are title and text without it.
     #[arg(long)]
     #[serde(default)]
     pub column: Option<String>,
@@ -40,7 +42,7 @@ const fn default_top_k() -> usize {
 /// What was found.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Response {
-    /// Texts in the corpus.
+    /// Texts in the corpus, empty ones included, which are never found.
     pub corpus_size: usize,
     /// How texts were compared: `cosine`, `dot`, `euclidean`, `manhattan` (the last two as negative distances).
     pub similarity: String,
@@ -78,7 +80,7 @@ impl Verb for Request {
         if self.top_k == 0 {
             return Err(Error::usage("`top_k` is 0").with_hint("ask for at least one text"));
         }
-        let corpus = texts::read(&self.corpus, self.column.as_deref())?;
+        let corpus = corpus::read(&self.corpus, self.column.as_deref())?;
         let model = engine::load_model(&self.model)?;
         let documents = engine::encode_options(&model, Role::Document, "encoding the corpus");
         let queries = engine::encode_options(&model, Role::Query, "encoding the queries");
@@ -94,62 +96,35 @@ pub(super) fn find(
     (corpus, corpus_options): (&[String], &EncodeOptions),
     top_k: usize,
 ) -> Result<Vec<Found>> {
-    let texts = |of: &'static str, all: &[String], options: &EncodeOptions| -> Result<Embeddings> {
-        let all: Vec<&str> = all.iter().map(String::as_str).collect();
-        let embeddings = model.encode(&all, options)?;
-        if embeddings.rows() == all.len() {
+    let name = model.similarity_fn_name();
+    let similarity: Similarity = name.parse().map_err(|_| {
+        Error::model(format!("the model compares texts by `{name}`, which is not known here"))
+            .with_hint("`similarity_fn_name` is one of `cosine`, `dot`, `euclidean`, `manhattan`")
+    })?;
+    let encode = |what: &str, texts: &[&str], options: &EncodeOptions| -> Result<Embeddings> {
+        let embeddings = model.encode(texts, options)?;
+        if embeddings.rows() == texts.len() {
             Ok(embeddings)
         } else {
-            Err(Error::Internal(format!("{} embeddings for {} {of}", embeddings.rows(), all.len())))
+            Err(Error::Internal(format!("{} embeddings for {} {what}", embeddings.rows(), texts.len())))
         }
     };
-    let similarity = Similarity::by_name(model.similarity_fn_name())?;
-    let documents = similarity.prepared(texts("documents", corpus, corpus_options)?);
-    let asked = similarity.prepared(texts("queries", queries, query_options)?);
-    let found = queries.iter().enumerate().map(|(q, query)| {
-        let mut scored: Vec<(usize, f64)> =
-            (0..documents.rows()).map(|d| (d, similarity.score(asked.row(q), documents.row(d)))).collect();
-        scored.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        let hits = scored.into_iter().take(top_k);
-        let hits = hits.filter_map(|(index, score)| Some(Hit { index, score, text: corpus.get(index)?.clone() }));
+    // empty lines keep their numbers, but nobody looks for them
+    let with_text = || corpus.iter().zip(0u32..).filter(|(text, _)| !text.trim().is_empty());
+    let documents: Vec<&str> = with_text().map(|(text, _)| text.as_str()).collect();
+    let numbers: Vec<u32> = with_text().map(|(_, number)| number).collect();
+    let documents = encode("documents", &documents, corpus_options)?;
+    let asked: Vec<&str> = queries.iter().map(String::as_str).collect();
+    let mut search = Search::new(similarity, encode("queries", &asked, query_options)?, top_k);
+    search.add(documents, &numbers);
+    let found = queries.iter().zip(search.finish()).map(|(query, hits)| {
+        let hits = hits.into_iter().filter_map(|hit| {
+            let index = hit.rank as usize;
+            Some(Hit { index, score: f64::from(hit.score), text: corpus.get(index)?.clone() })
+        });
         Found { query: query.clone(), hits: hits.collect() }
     });
     Ok(found.collect())
-}
-
-/// How two embeddings are compared; larger is nearer for all of them.
-#[derive(Debug, Clone, Copy)]
-enum Similarity {
-    Cosine,
-    Dot,
-    Euclidean,
-    Manhattan,
-}
-
-impl Similarity {
-    fn by_name(name: &str) -> Result<Self> {
-        match name {
-            "cosine" => Ok(Self::Cosine),
-            "dot" => Ok(Self::Dot),
-            "euclidean" => Ok(Self::Euclidean),
-            "manhattan" => Ok(Self::Manhattan),
-            _ => Err(Error::model(format!("the model compares texts by `{name}`, which is not known here"))
-                .with_hint("`similarity_fn_name` is one of `cosine`, `dot`, `euclidean`, `manhattan`")),
-        }
-    }
-
-    fn prepared(self, embeddings: Embeddings) -> Embeddings {
-        if matches!(self, Self::Cosine) { embeddings.normalized() } else { embeddings }
-    }
-
-    fn score(self, a: &[f32], b: &[f32]) -> f64 {
-        let pairs = a.iter().zip(b).map(|(x, y)| (f64::from(*x), f64::from(*y)));
-        match self {
-            Self::Cosine | Self::Dot => pairs.map(|(x, y)| x * y).sum(),
-            Self::Euclidean => -pairs.map(|(x, y)| (x - y) * (x - y)).sum::<f64>().sqrt(),
-            Self::Manhattan => -pairs.map(|(x, y)| (x - y).abs()).sum::<f64>(),
-        }
-    }
 }
 
 impl Answer for Response {
@@ -208,6 +183,13 @@ mod tests {
         let corpus = ["a".to_owned()];
         let plain = EncodeOptions::default();
         assert!(find(&Letters("maxsim"), (&corpus, &plain), (&corpus, &plain), 1).is_err());
+    }
+
+    #[test]
+    fn empty_lines_are_counted_and_not_found() {
+        let (corpus, plain) = (["", "a", " ", "b"].map(String::from), EncodeOptions::default());
+        let found = find(&Letters("euclidean"), (&["b".to_owned()], &plain), (&corpus, &plain), 9).unwrap();
+        assert_eq!(found[0].hits.iter().map(|h| h.index).collect::<Vec<_>>(), [3, 1]);
     }
 
     #[test]

@@ -218,3 +218,52 @@ fn minilm_encodes_as_the_reference() {
     let worst = difference(&got, &numbers(&case["embeddings_before"]));
     assert!(worst < 1e-5, "{worst:e}");
 }
+
+/// A static embedding's only place for a limit is its tokenizer's truncation, which the reference obeys, too.
+#[test]
+fn a_static_model_keeps_its_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let limit = |path: &Path| -> serde_json::Value {
+        let file: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(path.join("tokenizer.json")).unwrap()).unwrap();
+        file["truncation"]["max_length"].clone()
+    };
+    let text = "one two three four five six seven eight nine ten";
+    let options = ModelOptions { max_seq_length: Some(4), ..ModelOptions::default() };
+    let model = SentenceTransformer::load_with(&fixture("tiny-static"), &options).unwrap();
+    let target = dir.path().join("model");
+    model.save(&target).unwrap();
+    assert_eq!(limit(&target), 4);
+    let again = SentenceTransformer::load(&target).unwrap();
+    assert_eq!(again.max_seq_length(), Some(4));
+    let encode = |m: &SentenceTransformer| m.encode(&[text], &EncodeOptions::default()).unwrap();
+    assert_eq!(encode(&model), encode(&again));
+    assert_ne!(encode(&model), encode(&SentenceTransformer::load(&fixture("tiny-static")).unwrap()));
+    // from scratch, a tokenizer's own truncation holds
+    let from = StaticOptions { tokenizer: target.join("tokenizer.json"), embedding_dim: 8 };
+    let fresh = SentenceTransformer::new_static(&from, &ModelOptions::default(), Rng::new(0)).unwrap();
+    assert_eq!(fresh.max_seq_length(), Some(4));
+}
+
+#[test]
+fn weights_in_half_precision_are_saved_as_what_they_become() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("half");
+    copy_dir(&fixture("tiny-bert"), &source);
+    let config = std::fs::read_to_string(source.join("config.json")).unwrap();
+    std::fs::write(source.join("config.json"), config.replace("\"float32\"", "\"bfloat16\"")).unwrap();
+    let model = SentenceTransformer::load(&source).unwrap();
+    std::fs::remove_dir_all(&source).unwrap();
+    let target = dir.path().join("saved");
+    model.save(&target).unwrap();
+    let saved = std::fs::read_to_string(target.join("config.json")).unwrap();
+    assert!(saved.contains("\"dtype\": \"float32\""), "{saved}");
+    assert!(target.join("tokenizer_config.json").exists(), "kept although the source is gone");
+}
+
+#[test]
+fn a_default_prompt_must_exist() {
+    let options = ModelOptions { default_prompt_name: Some("qeury".to_owned()), ..ModelOptions::default() };
+    let error = SentenceTransformer::load_with(&fixture("tiny-bert"), &options).err().unwrap();
+    assert!(error.to_string().contains("`qeury`") && error.hint().is_some(), "{error}");
+}

@@ -273,6 +273,11 @@ fn infinite_scores_give_no_nan() {
     let got = y.to_vec1::<f64>().unwrap();
     assert!((got[0] - (1f64.exp() + 2f64.exp()).ln()).abs() < 1e-12);
     assert_eq!(got[1], f64::NEG_INFINITY);
+    // NaN is no "minus infinity": it must not vanish
+    for row in [[f64::NAN, f64::NEG_INFINITY], [f64::NAN, f64::NAN], [1.0, f64::NAN]] {
+        let x = Tensor::new(&row, &Device::Cpu).unwrap();
+        assert!(ops::logsumexp(&x).unwrap().to_scalar::<f64>().unwrap().is_nan(), "{row:?}");
+    }
     let grads = y.narrow(0, 0, 1).unwrap().sum_all().unwrap().backward().unwrap();
     let d = grads.get(x.as_tensor()).unwrap().to_vec2::<f64>().unwrap();
     assert_eq!(d[0][0], 0.0);

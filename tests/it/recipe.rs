@@ -8,13 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tallow::Error;
-use tallow::recipe::{self, NamesOnly, Plan};
-
-const NAMES: NamesOnly = NamesOnly {
-    losses: &["MultipleNegativesRankingLoss", "CoSENTLoss", "CosineSimilarityLoss", "TripletLoss"],
-    evaluators: &["InformationRetrievalEvaluator", "EmbeddingSimilarityEvaluator", "TripletEvaluator"],
-    samplers: &["batch_sampler", "no_duplicates"],
-};
+use tallow::recipe::{self, Builtin, Plan};
 
 const RECIPE: &str = r#"seed = 12
 
@@ -61,7 +55,7 @@ impl Place {
 
     fn resolve(&self, text: &str, sets: &[&str]) -> Result<(Plan, Vec<String>), Error> {
         let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
-        recipe::parse(&self.path(), text, &sets)?.resolve(&NAMES)
+        recipe::parse(&self.path(), text, &sets)?.resolve(&Builtin)
     }
 
     /// The message and hint of the refusal, the folder's name taken out.
@@ -116,7 +110,7 @@ fn the_ready_recipes_resolve() {
         let loaded = recipe::load(&path, &[]).unwrap_or_else(|e| panic!("{e}: {:?}", e.hint()));
         seen.push(path.file_name().unwrap().to_string_lossy().into_owned());
         if there {
-            let (plan, notes) = loaded.resolve(&NAMES).unwrap_or_else(|e| panic!("{e}: {:?}", e.hint()));
+            let (plan, notes) = loaded.resolve(&Builtin).unwrap_or_else(|e| panic!("{e}: {:?}", e.hint()));
             assert_eq!(notes, Vec::<String>::new(), "{}", path.display());
             assert_eq!(Some(plan.run_name.as_str()), path.file_stem().and_then(|s| s.to_str()));
             let back: Plan = toml::from_str(&plan.to_toml().unwrap()).unwrap();

@@ -90,6 +90,8 @@ fn a_run_ends_with_a_verdict_and_leaves_its_records() {
     assert!(log.contains("step 4/4") && stderr.contains("step 4/4"), "{stderr}");
     let experiments = work.text("logs/experiments.md");
     assert!(experiments.contains("tiny-") && experiments.contains("CoSENTLoss"), "{experiments}");
+    let rows = work.text("train.jsonl").lines().count();
+    assert!(experiments.contains(&format!(" ({rows}) | CoSENTLoss")), "{experiments}");
 
     let status = work.json(&["status"]);
     assert_eq!((status["state"].as_str(), status["step"].as_u64()), (Some("done"), Some(4)));
@@ -107,6 +109,23 @@ fn a_run_ends_with_a_verdict_and_leaves_its_records() {
     let evaluated = work.json(&arguments);
     let again = evaluated["metrics"]["dev_spearman_cosine"].as_f64().unwrap();
     assert!((again - status["score"].as_f64().unwrap()).abs() < 1e-9, "{evaluated:#} {status:#}");
+
+    let named = ["--columns", "sentence2,sentence1", "--label", "score"];
+    let swapped = work.json(&[arguments.as_slice(), &named].concat());
+    let swapped = swapped["metrics"]["dev_spearman_cosine"].as_f64().unwrap();
+    assert!((swapped - again).abs() < 1e-6, "{swapped} {again}");
+    let wrong = work.json(&[arguments.as_slice(), &["--columns", "sentence1,sentence9"]].concat());
+    assert!(wrong["error"]["message"].as_str().unwrap().contains("`sentence9`"), "{wrong}");
+
+    std::fs::write(work.path("lines.txt"), "a cat\n\na dog\n").unwrap();
+    std::fs::write(work.path("rows.csv"), "id,text\n1,a cat\n2,\"a dog, too\"\n").unwrap();
+    for (file, rows) in [("lines.txt", 3), ("rows.csv", 2)] {
+        let encoded = work.json(&["encode", &model, "--input", file, "--output", "e.npy"]);
+        assert_eq!(encoded["rows"], rows, "{file}: {encoded:#}");
+    }
+    let found = work.json(&["search", &model, "--corpus", "lines.txt", "--query", "a dog"]);
+    let hits = found["queries"][0]["hits"].as_array().unwrap();
+    assert_eq!((hits.len(), hits[0]["index"].as_u64(), hits[0]["text"].as_str()), (2, Some(2), Some("a dog")));
 
     let error = work.json(&["run", "--resume", status["run_id"].as_str().unwrap()]);
     assert!(error["error"]["message"].as_str().unwrap().contains("is done"), "{error}");
@@ -181,6 +200,38 @@ fn a_detached_run_is_cancelled_and_resumed() {
     let killed = work.follow(id, |s| s["state"] != "running");
     assert_eq!(killed["state"], "failed");
     assert!(killed["hint"].as_str().unwrap().contains("--resume"), "{killed:#}");
+
+    work.json(&["run", "--resume", id, "--detach"]);
+    assert_eq!(work.json(&["cancel", id])["state"], "cancelled");
+    let experiments = work.text("logs/experiments.md");
+    assert_eq!(experiments.matches(id).count(), 1, "{experiments}");
+}
+
+/// Killed before its first checkpoint, a run starts again, says so, and its metrics hold each step once.
+#[test]
+#[cfg(unix)]
+fn a_run_without_a_checkpoint_starts_again() {
+    let work = Work::new(600);
+    let recipe = work.text("recipe.toml") + "save_strategy = \"no\"\n";
+    std::fs::write(work.path("recipe.toml"), recipe).unwrap();
+    let started = work.json(&["run", "recipe.toml", "--detach"]);
+    let id = started["run_id"].as_str().unwrap();
+    let status = work.follow(id, |s| s["step"].as_u64().unwrap() >= 20 || s["state"] != "running");
+    assert_eq!(status["state"], "running", "it ended before it could be killed: {status:#}");
+    let pid = libc::pid_t::try_from(status["pid"].as_i64().unwrap()).unwrap();
+    // SAFETY: a plain system call on a process this test started.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
+    work.follow(id, |s| s["state"] != "running");
+
+    let output = work.tallow(&["run", "--resume", id]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("no checkpoint: it starts again from step 0"), "{stderr}");
+    let status = work.json(&["status", id]);
+    assert!(work.steps(&status).iter().copied().eq(1..=600), "steps are missing or double");
+    let metrics = work.text(Path::new(status["run_dir"].as_str().unwrap()).join("metrics.jsonl"));
+    let baselines = metrics.lines().filter(|l| serde_json::from_str::<Value>(l).unwrap()["step"] == 0).count();
+    assert_eq!(baselines, 1, "{metrics}");
 }
 
 #[test]
@@ -190,8 +241,14 @@ fn what_cannot_start_leaves_no_run() {
         work.tallow(&["run", "recipe.toml", "--set", "train_dataset.0.columns=[\"sentence1\", \"sentence9\"]"]);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && stderr.contains("sentence9"), "{stderr}");
-    let runs = work.path("runs");
-    assert!(!runs.exists() || std::fs::read_dir(&runs).unwrap().next().is_none(), "{stderr}");
+    assert!(!work.path("runs").exists() && !work.path("logs").exists(), "{stderr}");
+
+    std::fs::create_dir_all(work.path("runs")).unwrap();
+    std::fs::create_dir_all(work.path("logs")).unwrap();
+    std::fs::write(work.path("logs/tiny.log"), "earlier\n").unwrap();
+    work.tallow(&["run", "recipe.toml", "--set", "train_dataset.0.columns=[\"sentence1\", \"sentence9\"]"]);
+    assert_eq!(std::fs::read_dir(work.path("runs")).unwrap().count(), 0);
+    assert!(work.text("logs/tiny.log").starts_with("earlier\n"));
     assert!(!work.path("logs/experiments.md").exists());
 }
 

@@ -268,14 +268,57 @@ fn a_wrong_metric_is_refused_before_any_step() {
 
 #[test]
 fn an_exploding_run_stops_and_names_its_rows() {
-    let dir = tempfile::tempdir().unwrap();
     let sets = ["args.learning_rate=1e30", "args.max_grad_norm=0.0", "args.lr_scheduler_type=\"constant\""];
-    let (outcome, _) = run(&plan(SMALL, &sets), dir.path(), Options::default());
-    let error = outcome.unwrap_err();
-    let text = error.to_string();
-    assert!(text.contains("step ") && text.contains("curves_pairs.jsonl` line "), "{text}");
-    assert!(error.hint().unwrap().contains("learning_rate"));
-    assert!(!dir.path().join("model").exists());
+    let scored = r#"
+        [model]
+        base = "tests/fixtures/tiny-bert"
+        [train_dataset]
+        path = "tests/golden/curves_scored.jsonl"
+        [loss]
+        name = "CoSENTLoss"
+        [args]
+        per_device_train_batch_size = 8
+    "#;
+    for (text, file) in [(SMALL, "curves_pairs"), (scored, "curves_scored")] {
+        let dir = tempfile::tempdir().unwrap();
+        let (outcome, _) = run(&plan(text, &sets), dir.path(), Options::default());
+        let error = outcome.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("step ") && text.contains(&format!("{file}.jsonl` line ")), "{text}");
+        assert!(error.hint().unwrap().contains("learning_rate"));
+        assert!(!dir.path().join("model").exists());
+    }
+}
+
+/// Checkpoints that a resumed run has loaded may be removed while it goes on; nothing of the model may be lost by that.
+#[test]
+fn a_run_resumed_twice_loses_no_file() {
+    let plan =
+        plan(SMALL, &["args.save_total_limit=1", "args.load_best_model_at_end=false", "args.eval_strategy=\"no\""]);
+    let dir = tempfile::tempdir().unwrap();
+    let whole = dir.path().join("whole");
+    let part = |step: u64| dir.path().join(format!("stopped-at-{step}"));
+    let resume = Options { resume: true, ..Options::default() };
+    train::run(&plan, &whole, &Options::default(), &mut |event: &Event<'_>| {
+        if let Event::Checkpoint { step: 4, .. } = event {
+            copy_dir(&whole.join("checkpoints"), &part(4).join("checkpoints"));
+        }
+    })
+    .unwrap();
+    train::run(&plan, &part(4), &resume, &mut |event: &Event<'_>| {
+        if let Event::Checkpoint { step: 8, .. } = event {
+            copy_dir(&part(4).join("checkpoints"), &part(8).join("checkpoints"));
+        }
+    })
+    .unwrap();
+    std::fs::create_dir_all(part(8).join("checkpoints/.checkpoint-9.tmp-1")).unwrap();
+    train::run(&plan, &part(8), &resume, &mut |_: &Event<'_>| {}).unwrap();
+    let left = std::fs::read_dir(part(8).join("checkpoints")).unwrap().count();
+    assert_eq!(left, 1, "one checkpoint is kept, and nothing half-written");
+    for file in ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json", "modules.json"] {
+        let read = |dir: &Path| std::fs::read(dir.join("model").join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+        assert!(read(&whole) == read(&part(8)), "{file} differs");
+    }
 }
 
 #[test]
@@ -330,4 +373,28 @@ fn a_static_embedding_is_trained_from_scratch() {
     assert!(outcome.score.unwrap() > outcome.baseline.unwrap() + 0.02, "{:?} {:?}", outcome.score, outcome.baseline);
     let model = SentenceTransformer::load(&outcome.model_dir).unwrap();
     assert_eq!(model.dimension(), 32);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(SMALL, &[]);
+    let (outcome, logs) = run(&plan, dir.path(), Options::default());
+    let weights = std::fs::read(outcome.unwrap().model_dir.join("model.safetensors")).unwrap();
+    let last = train_checkpoint(dir.path());
+    let file = last.join("optimizer.safetensors");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    let mut warnings = Vec::new();
+    let mut first = None;
+    let resume = Options { resume: true, ..Options::default() };
+    let outcome = train::run(&plan, dir.path(), &resume, &mut |event: &Event<'_>| match event {
+        Event::Warning(text) => warnings.push((*text).to_owned()),
+        Event::Log(line) => first = first.or(Some(line.step)),
+        _ => {}
+    })
+    .unwrap();
+    assert!(warnings.iter().any(|w| w.contains("optimizer.safetensors") && w.contains("is damaged")), "{warnings:?}");
+    assert!(first.unwrap() > 1 && first.unwrap() <= logs.len() as u64, "it went on from the one before");
+    assert!(std::fs::read(outcome.model_dir.join("model.safetensors")).unwrap() == weights);
 }

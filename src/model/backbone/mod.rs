@@ -30,7 +30,7 @@ pub trait Backbone: Send + Sync {
     /// The rows of its tables that a pass over `batch` reads.
     fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)>;
 
-    /// Tensors of the checkpoint that the network does not use; saved again as they were.
+    /// Tensors of the checkpoint that the network does not use (a pooler); saved again, in f32.
     fn unused(&self) -> &[(String, Tensor)];
 
     /// Width of the hidden states.

@@ -41,7 +41,12 @@ impl Dense {
         let file = directory.join("config.json");
         let bad = |what: String| Error::model(format!("`{}`: {what}", file.display()));
         let size = |key: &str| {
-            config.get(key).and_then(Value::as_u64).map(|n| n as usize).ok_or_else(|| bad(format!("no `{key}`")))
+            config
+                .get(key)
+                .and_then(Value::as_u64)
+                .filter(|n| *n > 0)
+                .map(|n| n as usize)
+                .ok_or_else(|| bad(format!("`{key}` is not a number above 0")))
         };
         for key in ["module_input_name", "module_output_name"] {
             let name = config.get(key).and_then(Value::as_str).unwrap_or("sentence_embedding");
@@ -91,6 +96,10 @@ impl Module for Dense {
             params.push(("linear.bias".to_owned(), Arc::clone(bias)));
         }
         params
+    }
+
+    fn input_dimension(&self) -> Option<usize> {
+        self.weight.dims().get(1).copied()
     }
 
     fn output_dimension(&self, input: usize) -> usize {

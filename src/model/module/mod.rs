@@ -69,6 +69,11 @@ pub trait Module: Send + Sync {
         0
     }
 
+    /// Width of what it takes, where only one will do.
+    fn input_dimension(&self) -> Option<usize> {
+        None
+    }
+
     /// Width of what it puts out, given the width of what goes in.
     fn output_dimension(&self, input: usize) -> usize {
         input

@@ -119,6 +119,10 @@ impl Module for Pooling {
         Ok(features)
     }
 
+    fn input_dimension(&self) -> Option<usize> {
+        Some(self.dimension)
+    }
+
     fn output_dimension(&self, _: usize) -> usize {
         self.dimension * self.modes.len()
     }

@@ -1,6 +1,6 @@
 //! The encoder: a backbone with its configuration as it was found.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -19,7 +19,8 @@ pub struct Transformer {
     config: Value,
     max_seq_length: Option<usize>,
     lower_case: bool,
-    source: PathBuf,
+    /// The tokenizer's other files as they were: their folder may be gone when the model is saved.
+    tokenizer_files: Vec<(&'static str, Vec<u8>)>,
 }
 
 /// Files beside tokenizer.json that belong to the tokenizer and are kept as they are.
@@ -58,7 +59,11 @@ impl Transformer {
             config,
             max_seq_length,
             lower_case: sentence.get("do_lower_case").and_then(Value::as_bool).unwrap_or(false),
-            source: directory.to_path_buf(),
+            tokenizer_files: TOKENIZER_FILES
+                .iter()
+                .filter(|name| directory.join(name).exists())
+                .map(|name| Ok((*name, files::read(&directory.join(name))?)))
+                .collect::<Result<_>>()?,
         })
     }
 
@@ -123,16 +128,20 @@ impl Module for Transformer {
     }
 
     fn save(&self, directory: &Path) -> Result<()> {
-        write_json(&directory.join("config.json"), &self.config)?;
+        // The weights are saved in f32, and transformers loads what the configuration says.
+        let mut config = self.config.clone();
+        for key in ["dtype", "torch_dtype"] {
+            if config.get(key).is_some() {
+                config[key] = "float32".into();
+            }
+        }
+        write_json(&directory.join("config.json"), &config)?;
         write_json(
             &directory.join("sentence_bert_config.json"),
             &json!({"max_seq_length": self.max_seq_length, "do_lower_case": self.lower_case}),
         )?;
-        for name in TOKENIZER_FILES {
-            let file = self.source.join(name);
-            if file.exists() {
-                files::copy(&file, &directory.join(name))?;
-            }
+        for (name, bytes) in &self.tokenizer_files {
+            files::write_atomic(&directory.join(name), bytes)?;
         }
         let mut all = tensors(&self.params());
         all.extend(self.backbone.unused().iter().cloned());

@@ -6,11 +6,24 @@ use crate::optim::schedule::SchedulerType;
 use crate::recipe::plan::{ArgsPlan, DatasetPlan, EarlyStoppingPlan, EvaluatorPlan};
 use crate::recipe::schema::{ArgsConfig, IntervalStrategy};
 
+// Far above anything a run can come to, and low enough for the arithmetic on it: a number beyond is a slip.
+const MOST_EPOCHS: f64 = 100_000.0;
+const MOST_STEPS: i64 = 1_000_000_000_000;
+const MOST_ROWS: usize = 1_000_000;
+
 impl Resolver<'_> {
     pub(super) fn args(&mut self, args: &ArgsConfig, evaluators: &[EvaluatorPlan], eval: &[DatasetPlan]) -> ArgsPlan {
-        let num_train_epochs = self.number("num_train_epochs", args.num_train_epochs, 3.0, Bound::Above(0.0));
+        let num_train_epochs = self.number("num_train_epochs", args.num_train_epochs, 3.0, Bound::Epochs);
         let max_steps = self.max_steps(args);
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.at_most("per_device_train_batch_size", args.per_device_train_batch_size, MOST_ROWS);
+        self.at_most("per_device_eval_batch_size", args.per_device_eval_batch_size, MOST_ROWS);
+        if args.full_determinism == Some(true) && args.num_threads.is_none() {
+            self.notes.push(format!(
+                "`args.full_determinism`: the plan fixes `args.num_threads` at {threads}, what this machine has; write \
+                 `num_threads = {threads}` into the recipe for the same bits on another"
+            ));
+        }
         let metric_for_best_model = self.metric(args, evaluators, eval);
         let (eval_every, save_every) = self.cadence(args, !evaluators.is_empty() || !eval.is_empty());
         let greater = metric_for_best_model.as_ref().is_none_or(|metric| !metric.ends_with("loss"));
@@ -73,6 +86,16 @@ impl Resolver<'_> {
         self.or(&key, given, default)
     }
 
+    fn at_most(&mut self, name: &str, given: Option<usize>, most: usize) {
+        if let Some(number) = given.filter(|n| *n > most) {
+            self.problem(
+                format!("args.{name}"),
+                format!("must be {most} or less, found {number}"),
+                "16 to 1024 is usual; memory is what limits it",
+            );
+        }
+    }
+
     /// Steps that must be at least one.
     fn interval(&mut self, name: &str, given: Option<f64>, default: Interval) -> Interval {
         let key = format!("args.{name}");
@@ -93,6 +116,13 @@ impl Resolver<'_> {
         let steps = args.max_steps.filter(|n| *n != -1)?;
         if steps == 0 {
             self.problem("args.max_steps", "must be 1 or more, or -1, found 0", "-1 lets `num_train_epochs` decide");
+        }
+        if steps > MOST_STEPS {
+            self.problem(
+                "args.max_steps",
+                format!("must be {MOST_STEPS} or less, found {steps}"),
+                "give the steps the run can take, or leave it out and set `num_train_epochs`",
+            );
         }
         if args.num_train_epochs.is_some() {
             self.notes
@@ -198,7 +228,8 @@ impl Resolver<'_> {
         }
         self.defaulted.push("args.metric_for_best_model".to_owned());
         match evaluators.first() {
-            Some(evaluator) => self.registry.primary_metric(evaluator),
+            // which one it is depends on the model's similarity function, and the model is not read yet
+            Some(_) => None,
             None if eval.len() == 1 => Some("eval_loss".to_owned()),
             None => eval.first().map(|first| format!("eval_{}_loss", first.name)),
         }
@@ -252,6 +283,8 @@ impl Resolver<'_> {
 #[derive(Debug, Clone, Copy)]
 enum Bound {
     Above(f64),
+    /// Above 0, and few enough to be counted one by one.
+    Epochs,
     From(f64),
     /// In 0..1.
     Part,
@@ -262,6 +295,8 @@ impl Bound {
     fn broken(self, number: f64) -> Option<String> {
         let (fine, rule) = match self {
             Self::Above(least) => (number > least, format!("above {least}")),
+            Self::Epochs if number > MOST_EPOCHS => (false, format!("{MOST_EPOCHS} or less")),
+            Self::Epochs => (number > 0.0, "above 0".to_owned()),
             Self::From(least) => (number >= least, format!("{least} or more")),
             Self::Part => ((0.0..1.0).contains(&number), "0 or more and below 1".to_owned()),
         };

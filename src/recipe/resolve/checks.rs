@@ -3,28 +3,16 @@
 use std::path::Path;
 
 use super::Resolver;
+use crate::flow::ModelType;
 use crate::optim::interval::{Every, Interval};
 use crate::optim::schedule::SchedulerType;
 use crate::recipe::plan::{DatasetPlan, ModelSource, Plan};
 use crate::recipe::schema::Recipe;
 
-/// Losses that take the other rows of a batch as negatives.
-const IN_BATCH_NEGATIVES: &[&str] = &[
-    "MultipleNegativesRankingLoss",
-    "CachedMultipleNegativesRankingLoss",
-    "MultipleNegativesSymmetricRankingLoss",
-    "CachedMultipleNegativesSymmetricRankingLoss",
-    "GISTEmbedLoss",
-    "CachedGISTEmbedLoss",
-    "MegaBatchMarginLoss",
-];
-
-/// Losses that compare the rows of a batch with each other.
-const COMPARES_ROWS: &[&str] = &["CoSENTLoss", "AnglELoss"];
-
 /// Looks at the plan as a whole.
 pub(super) fn run(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
-    unavailable(r, recipe);
+    unavailable_model(r, recipe, plan);
+    unavailable(r, recipe, plan);
     batches(r, plan);
     best(r, plan);
     matryoshka(r, plan);
@@ -38,12 +26,49 @@ pub(super) fn run(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
     }
 }
 
-fn unavailable(r: &mut Resolver<'_>, recipe: &Recipe) {
+/// What is not built, named with its place before a model or data are read.
+fn unavailable_model(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
+    if plan.model_type != ModelType::SentenceTransformer {
+        r.problem(
+            "model_type",
+            format!("is {}", plan.model_type),
+            "only SentenceTransformer models can be trained so far",
+        );
+    }
+    if recipe.model.config.is_some() {
+        r.problem(
+            "model.config",
+            "a new network cannot be made yet",
+            "start from `model.base`, or from scratch with `model.static_embedding`",
+        );
+    }
+    if recipe.model.truncate_dim.is_some() {
+        r.problem(
+            "model.truncate_dim",
+            "not built yet: a run can't set how much of its embeddings the saved model keeps",
+            "set `truncate_dim` in an `[[evaluator]]` to measure the short form, and make it with `tallow encode \
+             --truncate-dim`",
+        );
+    }
+}
+
+fn unavailable(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
     if recipe.args.fp16 == Some(true) {
         r.problem(
             "args.fp16",
             "is not to be had: a CPU computes in f32, and fp16 would be slower and less exact",
-            "leave it out; `bf16 = true` is faster on processors that have it",
+            "leave it out: training runs in f32",
+        );
+    }
+    if recipe.args.bf16 == Some(true) {
+        r.problem("args.bf16", "there is no bf16 kernel yet", "leave it out: training runs in f32");
+    }
+    if plan.train_dataset.len() > 1 {
+        r.problem(
+            "train_dataset.1",
+            format!("{} training data sets are given", plan.train_dataset.len()),
+            "training on several data sets at once is not built yet; files with the same columns can be listed \
+             together: `path = [\"a.jsonl\", \"b.jsonl\"]`",
         );
     }
     if recipe.args.gradient_checkpointing == Some(true) {
@@ -60,9 +85,10 @@ fn batches(r: &mut Resolver<'_>, plan: &Plan) {
     let mut noted = false;
     for (i, dataset) in plan.train_dataset.iter().enumerate() {
         let loss = dataset.loss.name.as_str();
-        let in_batch = IN_BATCH_NEGATIVES.contains(&loss);
+        let card = r.registry.loss_card(loss);
+        let in_batch = card.is_some_and(|card| card.in_batch_negatives);
         // hard negatives give a row something to be compared with
-        let lonely = (in_batch && dataset.columns.len() < 3) || COMPARES_ROWS.contains(&loss);
+        let lonely = (in_batch && dataset.columns.len() < 3) || card.is_some_and(|card| card.compares_rows);
         if alone && lonely {
             r.problem(
                 "args.per_device_train_batch_size",

@@ -14,7 +14,7 @@ use super::paths::Bases;
 use super::plan::{EvaluatorPlan, HubPlan, LossPlan, Plan};
 use super::schema::{HubConfig, Recipe};
 use crate::error::{Error, Result};
-use crate::flow::ModelType;
+use crate::flow::{Card, ModelType};
 use crate::util::suggest;
 
 /// What the recipe has to know of losses, evaluators and samplers.
@@ -27,6 +27,11 @@ pub trait Registry {
 
     /// The names of the batch samplers.
     fn samplers(&self) -> Vec<&str>;
+
+    /// What the catalogue says of the loss called `name`.
+    fn loss_card(&self, _name: &str) -> Option<&'static Card> {
+        None
+    }
 
     /// A loss's settings with its defaults filled in.
     ///
@@ -42,33 +47,6 @@ pub trait Registry {
     /// When a setting is unknown or wrong.
     fn evaluator_settings(&self, evaluator: &EvaluatorPlan) -> Result<Map<String, Value>> {
         Ok(evaluator.settings.clone())
-    }
-
-    /// The key of an evaluator's primary metric, `eval_` in front, where that can be told from its settings.
-    fn primary_metric(&self, _evaluator: &EvaluatorPlan) -> Option<String> {
-        None
-    }
-}
-
-/// A registry that knows names only; settings pass unchecked.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NamesOnly {
-    pub losses: &'static [&'static str],
-    pub evaluators: &'static [&'static str],
-    pub samplers: &'static [&'static str],
-}
-
-impl Registry for NamesOnly {
-    fn losses(&self) -> Vec<&str> {
-        self.losses.to_vec()
-    }
-
-    fn evaluators(&self) -> Vec<&str> {
-        self.evaluators.to_vec()
-    }
-
-    fn samplers(&self) -> Vec<&str> {
-        self.samplers.to_vec()
     }
 }
 

@@ -5,6 +5,9 @@ use crate::flow::ModelType;
 use crate::recipe::plan::{Location, ModelPlan, ModelSource};
 use crate::recipe::schema::ModelConfig;
 
+/// The widest static embedding: far above any in use, and a table of it still has a size that can be computed.
+const WIDEST: usize = 65_536;
+
 impl Resolver<'_> {
     pub(super) fn model(&mut self, model: &ModelConfig, model_type: ModelType) -> ModelPlan {
         self.check_model(model, model_type);
@@ -34,7 +37,7 @@ impl Resolver<'_> {
             [] => self.problem(
                 "model.base",
                 "is required but missing",
-                "give a model directory or Hub id, or make a new model with `[model.static_embedding]` or `[model.config]`",
+                "give a model directory or Hub id, or make a new model with `[model.static_embedding]`",
             ),
             [_] => {}
             [first, second, ..] => self.problem(
@@ -51,10 +54,11 @@ impl Resolver<'_> {
             );
         }
         if let Some(embedding) = &model.static_embedding {
-            if embedding.embedding_dim == 0 {
+            let dim = embedding.embedding_dim;
+            if !(1..=WIDEST).contains(&dim) {
                 self.problem(
                     "model.static_embedding.embedding_dim",
-                    "must be 1 or more, found 0",
+                    format!("must be 1 to {WIDEST}, found {dim}"),
                     "256 to 1024 is usual",
                 );
             }
@@ -93,10 +97,8 @@ impl Resolver<'_> {
     }
 
     fn check_model(&mut self, model: &ModelConfig, model_type: ModelType) {
-        for (key, value) in [("max_seq_length", model.max_seq_length), ("truncate_dim", model.truncate_dim)] {
-            if value == Some(0) {
-                self.problem(format!("model.{key}"), "must be 1 or more, found 0", "leave it out for no limit");
-            }
+        if model.max_seq_length == Some(0) {
+            self.problem("model.max_seq_length", "must be 1 or more, found 0", "leave it out for no limit");
         }
         if let Some(dropout) = model.dropout.filter(|p| !(0.0..1.0).contains(p)) {
             self.problem(
@@ -125,11 +127,7 @@ impl Resolver<'_> {
                 [("num_labels", model.num_labels.is_some()), ("activation_fn", model.activation_fn.is_some())]
             {
                 if given {
-                    self.problem(
-                        format!("model.{key}"),
-                        format!("has no meaning for a {model_type}"),
-                        "leave it out, or set `model_type = \"CrossEncoder\"`",
-                    );
+                    self.problem(format!("model.{key}"), format!("has no meaning for a {model_type}"), "leave it out");
                 }
             }
         }

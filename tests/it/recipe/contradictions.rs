@@ -8,6 +8,12 @@ fn contradictions_are_refused_with_the_key_and_the_way_out() {
     for (args, key, part) in [
         ("max_steps = 0", "max_steps", "must be 1 or more, or -1"),
         ("num_train_epochs = 0", "num_train_epochs", "must be above 0"),
+        ("num_train_epochs = 1e12", "num_train_epochs", "must be 100000 or less"),
+        ("num_train_epochs = 1e300", "num_train_epochs", "must be 100000 or less"),
+        ("max_steps = 1000000000001", "max_steps", "must be 1000000000000 or less"),
+        ("per_device_train_batch_size = 1000001", "per_device_train_batch_size", "must be 1000000 or less"),
+        ("per_device_eval_batch_size = 1000001", "per_device_eval_batch_size", "must be 1000000 or less"),
+        ("bf16 = true", "bf16", "there is no bf16 kernel yet"),
         ("gradient_accumulation_steps = 0", "gradient_accumulation_steps", "must be 1 or more"),
         ("adam_beta2 = 1.0", "adam_beta2", "below 1"),
         ("warmup_steps = 1.5", "warmup_steps", "whole number of steps"),
@@ -38,6 +44,18 @@ fn contradictions_are_refused_with_the_key_and_the_way_out() {
     }
     for (from, to, part) in [
         ("dropout = 0.0", "dropout = 1.0", "line 5: `model.dropout`: must be 0 or more and below 1"),
+        ("dropout = 0.0", "truncate_dim = 64", "line 5: `model.truncate_dim`: not built yet: a run can't"),
+        (
+            "base = \"minilm\"",
+            "config = { model_type = \"bert\" }\ntokenizer = \"tokenizer.json\"",
+            "line 4: `model.config`: a new network cannot be made yet",
+        ),
+        ("seed = 12", "model_type = \"CrossEncoder\"", "line 1: `model_type`: is CrossEncoder"),
+        (
+            "[train_dataset]",
+            "[[train_dataset]]\npath = \"train.jsonl\"\n[[train_dataset]]",
+            "line 9: `train_dataset.1`: 2 training data sets are given",
+        ),
         ("dropout = 0.0", "num_labels = 1", "line 5: `model.num_labels`: has no meaning for a SentenceTransformer"),
         (
             "base = \"minilm\"",
@@ -71,6 +89,16 @@ fn contradictions_are_refused_with_the_key_and_the_way_out() {
         assert!(!hint.is_empty(), "{message}");
     }
     let new = "[model.static_embedding]\nembedding_dim = 8\ntokenizer = \"tokenizer.json\"\n[train_dataset]";
+    for dim in ["0", "65537", "1000000000000"] {
+        let text = RECIPE
+            .replace("base = \"minilm\"\ndropout = 0.0\n", "")
+            .replace("[train_dataset]", &new.replace("= 8", &format!("= {dim}")));
+        let (message, _) = p.refusal(&text, &[]);
+        assert!(
+            message.ends_with(&format!("`model.static_embedding.embedding_dim`: must be 1 to 65536, found {dim}")),
+            "{message}"
+        );
+    }
     let both = p.changed("[train_dataset]", new).0;
     assert!(both.contains("`model.static_embedding`: can't be combined with `model.base`"), "{both}");
     let wide = RECIPE
