@@ -90,7 +90,7 @@ fn the_best_score_function_of_the_first_evaluation_stays_primary() {
 #[test]
 fn prompts_are_the_ones_for_the_role() {
     let model = || Numbers {
-        prompts: HashMap::from([("query", "q: "), ("passage", "p: "), ("other", "o: ")]),
+        prompts: HashMap::from([("query", "q: "), ("document", "p: "), ("other", "o: ")]),
         ..Default::default()
     };
     let prompts = |settings: Value| {

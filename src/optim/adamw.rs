@@ -4,7 +4,7 @@
 //! them (their momentum fades, their weights decay). Those steps are kept back and replayed, number by number, when
 //! a row is needed again or everything is looked at: the result has the same bits as updating every row every step.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -160,18 +160,22 @@ impl AdamW {
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut views = Vec::new();
-        let mut steps = HashMap::new();
+        let mut steps = BTreeMap::new();
         for slot in self.slots.iter().filter(|s| !s.m.is_empty()) {
             let name = slot.param.name();
-            steps.insert(name.to_owned(), slot.step.to_string());
+            steps.insert(name, slot.step);
             for (kind, values) in [(FIRST, &slot.m), (SECOND, &slot.v)] {
                 let view = TensorView::new(Dtype::F32, slot.param.dims().to_vec(), bytes(values));
                 views.push((format!("{name}.{kind}"), view.map_err(|e| internal(&e))?));
             }
         }
-        safetensors::serialize_to_file(views, Some(steps), path).map_err(|e| match e {
-            SafeTensorError::IoError(source) => Error::io("write", path)(source),
-            other => internal(&other),
+        // one entry, since the format's metadata has no order and the file is to be the same every time
+        let steps = serde_json::to_string(&steps).map_err(|e| internal(&e))?;
+        safetensors::serialize_to_file(views, Some(HashMap::from([(STEPS.to_owned(), steps)])), path).map_err(|e| {
+            match e {
+                SafeTensorError::IoError(source) => Error::io("write", path)(source),
+                other => internal(&other),
+            }
         })
     }
 
@@ -187,13 +191,14 @@ impl AdamW {
                 .with_hint("the checkpoint belongs to another model; resume with the run's own plan")
         };
         let (_, header) = SafeTensors::read_metadata(&data).map_err(|e| damaged(&e))?;
-        let steps = header.metadata().clone().unwrap_or_default();
+        let steps = header.metadata().as_ref().and_then(|m| m.get(STEPS)).map_or("{}", String::as_str);
+        let steps: BTreeMap<String, u64> = serde_json::from_str(steps).map_err(|e| damaged(&e))?;
         let tensors = SafeTensors::deserialize(&data).map_err(|e| damaged(&e))?;
         let mut used = 0;
         for slot in &mut self.slots {
             let name = slot.param.name();
             let Some(step) = steps.get(name) else { continue };
-            slot.step = step.parse().map_err(|_| damaged(&format!("the step of `{name}` is `{step}`")))?;
+            slot.step = *step;
             for (kind, target) in [(FIRST, &mut slot.m), (SECOND, &mut slot.v)] {
                 let view = tensors.tensor(&format!("{name}.{kind}")).map_err(|e| damaged(&e))?;
                 if view.shape() != slot.param.dims() || view.dtype() != Dtype::F32 {
@@ -218,6 +223,8 @@ impl AdamW {
 
 const FIRST: &str = "exp_avg";
 const SECOND: &str = "exp_avg_sq";
+/// The metadata's entry with the step counts by parameter.
+const STEPS: &str = "steps";
 
 fn internal(error: &dyn std::fmt::Display) -> Error {
     Error::Internal(format!("cannot serialise the optimizer: {error}"))

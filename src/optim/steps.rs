@@ -180,7 +180,7 @@ mod tests {
     fn due_by_steps_epochs_and_not_at_all() {
         let s = steps(4, 1, 2.5, None); // 10 steps
         let c = Cadence::new(s, Interval::Steps(3), every(4.0), Every::Epoch, false).unwrap();
-        let due = |c: &Cadence, n: u64| c.due_at(n, n % 4 == 0);
+        let due = |c: &Cadence, n: u64| c.due_at(n, n.is_multiple_of(4));
         let at = |f: fn(Due) -> bool| (1..=10).filter(|n| f(due(&c, *n))).collect::<Vec<_>>();
         assert_eq!(at(|d| d.log), [3, 6, 9, 10]);
         assert_eq!(at(|d| d.evaluate), [4, 8, 10]);

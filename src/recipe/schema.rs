@@ -65,7 +65,8 @@ pub struct ModelConfig {
     pub pooling_mode: Option<OneOrMany<PoolingMode>>,
     /// Whether embeddings are divided by their length. Default: as the base model has it.
     pub normalize: Option<bool>,
-    /// Not available yet: evaluators have a `truncate_dim` of their own, and `tallow encode` has `--truncate-dim`.
+    /// How many values `encode` and evaluations keep of each embedding; training uses all, see `[loss.matryoshka]`.
+    /// Saved with the model. Default: what the base model says, else all.
     pub truncate_dim: Option<usize>,
     /// Named prompts that are saved with the model. Default: as the base model has them.
     pub prompts: Option<BTreeMap<String, String>>,

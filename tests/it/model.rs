@@ -267,3 +267,28 @@ fn a_default_prompt_must_exist() {
     let error = SentenceTransformer::load_with(&fixture("tiny-bert"), &options).err().unwrap();
     assert!(error.to_string().contains("`qeury`") && error.hint().is_some(), "{error}");
 }
+
+#[test]
+fn a_model_remembers_how_much_of_an_embedding_to_keep() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ModelOptions { truncate_dim: Some(8), ..ModelOptions::default() };
+    let model = SentenceTransformer::load_with(&fixture("tiny-static"), &options).unwrap();
+    let target = dir.path().join("model");
+    model.save(&target).unwrap();
+    let again = SentenceTransformer::load(&target).unwrap();
+    let whole = SentenceTransformer::load(&fixture("tiny-static")).unwrap();
+    let encode = |m: &SentenceTransformer| m.encode(&["a text"], &EncodeOptions::default()).unwrap();
+    assert_eq!(encode(&again).dim(), 8);
+    assert_eq!(encode(&again).row(0), &encode(&whole).row(0)[..8]);
+    let too_many = ModelOptions { truncate_dim: Some(25), ..ModelOptions::default() };
+    let error = SentenceTransformer::load_with(&fixture("tiny-static"), &too_many).err().unwrap();
+    assert!(error.to_string().contains("24 dimensions"), "{error}");
+}
+
+#[test]
+fn modules_that_do_not_fit_are_named() {
+    let options = ModelOptions { pooling_mode: vec![PoolingMode::LastToken], ..ModelOptions::default() };
+    let error = SentenceTransformer::load_with(&fixture("tiny-modules"), &options).err().unwrap();
+    assert!(error.to_string().contains("Dense module takes a width of 48"), "{error}");
+    assert!(error.hint().unwrap().contains("pooling_mode"));
+}

@@ -280,7 +280,7 @@ fn a_killed_run_ends_at_the_same_bits() {
         .output()
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{stderr}");
+    assert!(output.status.success(), "{} {stderr}", String::from_utf8_lossy(&output.stdout));
     assert!(stderr.contains("continuing after step"), "{stderr}");
     let weights = |dir: &Path| std::fs::read(dir.join("model/model.safetensors")).unwrap();
     let left_alone = work.path("runs").join(whole["run_id"].as_str().unwrap());

@@ -10,14 +10,17 @@ use crate::recipe::schema::{ArgsConfig, IntervalStrategy};
 const MOST_EPOCHS: f64 = 100_000.0;
 const MOST_STEPS: i64 = 1_000_000_000_000;
 const MOST_ROWS: usize = 1_000_000;
+const MOST_THREADS: usize = 1024;
 
 impl Resolver<'_> {
     pub(super) fn args(&mut self, args: &ArgsConfig, evaluators: &[EvaluatorPlan], eval: &[DatasetPlan]) -> ArgsPlan {
         let num_train_epochs = self.number("num_train_epochs", args.num_train_epochs, 3.0, Bound::Epochs);
         let max_steps = self.max_steps(args);
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        self.at_most("per_device_train_batch_size", args.per_device_train_batch_size, MOST_ROWS);
-        self.at_most("per_device_eval_batch_size", args.per_device_eval_batch_size, MOST_ROWS);
+        let batch = "16 to 1024 is usual; memory is what limits it";
+        self.at_most("per_device_train_batch_size", args.per_device_train_batch_size, MOST_ROWS, batch);
+        self.at_most("per_device_eval_batch_size", args.per_device_eval_batch_size, MOST_ROWS, batch);
+        self.at_most("num_threads", args.num_threads, MOST_THREADS, "leave it out for one a core");
         if args.full_determinism == Some(true) && args.num_threads.is_none() {
             self.notes.push(format!(
                 "`args.full_determinism`: the plan fixes `args.num_threads` at {threads}, what this machine has; write \
@@ -86,13 +89,9 @@ impl Resolver<'_> {
         self.or(&key, given, default)
     }
 
-    fn at_most(&mut self, name: &str, given: Option<usize>, most: usize) {
+    fn at_most(&mut self, name: &str, given: Option<usize>, most: usize, hint: &str) {
         if let Some(number) = given.filter(|n| *n > most) {
-            self.problem(
-                format!("args.{name}"),
-                format!("must be {most} or less, found {number}"),
-                "16 to 1024 is usual; memory is what limits it",
-            );
+            self.problem(format!("args.{name}"), format!("must be {most} or less, found {number}"), hint);
         }
     }
 

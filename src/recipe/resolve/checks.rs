@@ -42,13 +42,8 @@ fn unavailable_model(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
             "start from `model.base`, or from scratch with `model.static_embedding`",
         );
     }
-    if recipe.model.truncate_dim.is_some() {
-        r.problem(
-            "model.truncate_dim",
-            "not built yet: a run can't set how much of its embeddings the saved model keeps",
-            "set `truncate_dim` in an `[[evaluator]]` to measure the short form, and make it with `tallow encode \
-             --truncate-dim`",
-        );
+    if recipe.model.truncate_dim == Some(0) {
+        r.problem("model.truncate_dim", "is 0", "give the number of values to keep, or leave it out");
     }
 }
 

@@ -13,6 +13,7 @@ fn contradictions_are_refused_with_the_key_and_the_way_out() {
         ("max_steps = 1000000000001", "max_steps", "must be 1000000000000 or less"),
         ("per_device_train_batch_size = 1000001", "per_device_train_batch_size", "must be 1000000 or less"),
         ("per_device_eval_batch_size = 1000001", "per_device_eval_batch_size", "must be 1000000 or less"),
+        ("num_threads = 100000", "num_threads", "must be 1024 or less"),
         ("bf16 = true", "bf16", "there is no bf16 kernel yet"),
         ("gradient_accumulation_steps = 0", "gradient_accumulation_steps", "must be 1 or more"),
         ("adam_beta2 = 1.0", "adam_beta2", "below 1"),
@@ -44,7 +45,7 @@ fn contradictions_are_refused_with_the_key_and_the_way_out() {
     }
     for (from, to, part) in [
         ("dropout = 0.0", "dropout = 1.0", "line 5: `model.dropout`: must be 0 or more and below 1"),
-        ("dropout = 0.0", "truncate_dim = 64", "line 5: `model.truncate_dim`: not built yet: a run can't"),
+        ("dropout = 0.0", "truncate_dim = 0", "line 5: `model.truncate_dim`: is 0"),
         (
             "base = \"minilm\"",
             "config = { model_type = \"bert\" }\ntokenizer = \"tokenizer.json\"",
