@@ -103,7 +103,7 @@ impl Pool {
                     } else {
                         // NaN is passed on, not lost
                         y.iter_mut().zip(row).for_each(|(y, x)| {
-                            if *x > *y || *x != *x {
+                            if *x > *y || x.is_nan() {
                                 *y = *x;
                             }
                         });

@@ -34,6 +34,7 @@ pub trait Real:
     fn ln(self) -> Self;
     fn abs(self) -> Self;
     fn is_finite(self) -> bool;
+    fn is_nan(self) -> bool;
 
     /// The values of a storage, to be changed.
     fn storage_mut(storage: &mut CpuStorage) -> Result<&mut [Self]>;
@@ -86,6 +87,10 @@ macro_rules! real {
             #[inline(always)]
             fn is_finite(self) -> bool {
                 <$t>::is_finite(self)
+            }
+            #[inline(always)]
+            fn is_nan(self) -> bool {
+                <$t>::is_nan(self)
             }
             fn storage_mut(storage: &mut CpuStorage) -> Result<&mut [Self]> {
                 match storage {

@@ -69,10 +69,16 @@ impl Verb for Request {
     fn run(self, reporter: &mut dyn Reporter) -> Result<Response> {
         let here = self.output;
         files::create_dir(&here)?;
-        for (name, bytes) in FILES {
-            files::write_atomic(&here.join(name), bytes)?;
-        }
         reporter.line(&format!("the demo's data and recipe are in `{}`", display(&here)));
+        for (name, bytes) in FILES {
+            let path = here.join(name);
+            // An edited recipe is there to be tried, and a file of somebody else's is not ours to replace.
+            if path.exists() && files::read(&path)? != bytes {
+                reporter.line(&format!("`{}` differs from the demo's own: it is used as it is", display(&path)));
+            } else {
+                files::write_atomic(&path, bytes)?;
+            }
+        }
         let recipe = here.join("recipe.toml");
         let runs = here.join("runs");
         let request = run::Request {
