@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::runs::status::{self, State};
@@ -24,6 +25,9 @@ pub struct RunFolder {
     runs: PathBuf,
     run_id: String,
 }
+
+/// A killed process counts as ended while its last threads still hold its files open; so long they may take.
+const DYING: Duration = Duration::from_secs(2);
 
 /// Where runs are looked for when no folder is named: a recipe's default `output_dir`.
 pub const RUNS: &str = "runs";
@@ -178,12 +182,18 @@ impl RunFolder {
     pub fn lock(&self) -> Result<File> {
         let path = self.dir().join(".lock");
         let file = files::create(&path)?;
-        match file.try_lock() {
-            // a file system without locks does not stop the run
-            Ok(()) | Err(std::fs::TryLockError::Error(_)) => Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) => {
-                Err(Error::usage(format!("run `{}` is under way in another process", self.run_id))
-                    .with_hint(format!("follow it with `tallow status {}`", self.run_id)))
+        let deadline = Instant::now() + DYING;
+        loop {
+            match file.try_lock() {
+                // a file system without locks does not stop the run
+                Ok(()) | Err(std::fs::TryLockError::Error(_)) => return Ok(file),
+                Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(std::fs::TryLockError::WouldBlock) => {
+                    return Err(Error::usage(format!("run `{}` is under way in another process", self.run_id))
+                        .with_hint(format!("follow it with `tallow status {}`", self.run_id)));
+                }
             }
         }
     }
