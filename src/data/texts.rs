@@ -197,7 +197,7 @@ pub fn read_texts(path: &Path, column: Option<&str>) -> Result<Vec<String>> {
     if table.columns.len() > 1 {
         let names: Vec<String> = table.names.iter().map(|n| format!("`{n}`")).collect();
         return Err(Error::data(format!("`{}` has several text columns: {}", path.display(), names.join(", ")))
-            .with_hint("name the one to use"));
+            .with_hint("name the one to use (`--column`)"));
     }
     Ok(table.columns.pop().unwrap_or_default())
 }

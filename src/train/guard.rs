@@ -36,13 +36,9 @@ pub fn coverage(params: &[Arc<Param>]) -> Result<Coverage> {
     Ok(coverage)
 }
 
-/// Some names, and how many more.
-pub fn some(names: &[String]) -> String {
-    let shown = names.iter().take(5).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(5) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
+/// The names, all of them: a terminal cuts long lines, the log does not.
+fn list(names: &[String]) -> String {
+    names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// The first step's check: a gradient that is not finite is an error, tensors without one are a warning.
@@ -53,7 +49,7 @@ pub fn first_step(coverage: &Coverage, loss: f64) -> Result<Option<String>> {
     if !coverage.not_finite.is_empty() {
         return Err(Error::train(format!(
             "the first batch (loss {loss}) gives a gradient that is not finite in {}",
-            some(&coverage.not_finite)
+            list(&coverage.not_finite)
         ))
         .with_hint("the base model's weights may hold NaN; try another base or look at the first rows of the data"));
     }
@@ -68,7 +64,7 @@ pub fn first_step(coverage: &Coverage, loss: f64) -> Result<Option<String>> {
             "{} of {} trainable tensors get no gradient from the first batch: {}",
             coverage.without_gradient.len(),
             coverage.trainable,
-            some(&coverage.without_gradient)
+            list(&coverage.without_gradient)
         )));
     }
     Ok(None)

@@ -282,7 +282,16 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
     let begun = Instant::now();
     let mut echo = |line: &str| reporter.line(line);
     let checkpoint = if resume { folder.checkpoint_step()? } else { None };
-    let mut recorder = Recorder::begin(&folder, &plan.run_name, checkpoint, &mut echo)?;
+    let mut recorder = match Recorder::begin(&folder, &plan.run_name, checkpoint, &mut echo) {
+        Ok(recorder) => recorder,
+        Err(error) => {
+            // a log that cannot be written, say: the run has not begun
+            if let Some(made) = ours {
+                let _ = folder.withdraw(&made);
+            }
+            return Err(error);
+        }
+    };
     recorder.line(&format!("run {} in {}", folder.run_id(), display(&folder.dir())));
     recorder.line(&plan.summary());
     notes.iter().for_each(|note| recorder.line(&format!("note: {note}")));

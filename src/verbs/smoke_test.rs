@@ -97,7 +97,7 @@ impl Answer for Response {
         let mut lines = vec![
             format!("loss       {}", losses.join(", ")),
             format!("gradients  {} of {} trainable tensors", coverage.with_gradient, coverage.trainable),
-            format!("memory     about {} at the most{free}", memory::human(report.estimated_peak_memory_bytes)),
+            format!("memory     about {}{free}", memory::human(report.estimated_peak_memory_bytes)),
             format!(
                 "time       about {}: {} steps of {}, {} evaluations of {}",
                 clock::human(report.estimated_seconds),

@@ -288,3 +288,13 @@ fn a_killed_run_ends_at_the_same_bits() {
     let resumed: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(resumed["score"], whole["score"]);
 }
+
+#[test]
+fn a_log_that_cannot_be_written_stops_a_run_before_it_begins() {
+    let work = Work::new(2);
+    std::fs::write(work.path("logs"), "a file").unwrap();
+    let error = work.json(&["run", "recipe.toml"]);
+    assert!(error["error"]["message"].as_str().unwrap().contains("logs"), "{error:#}");
+    assert!(error["error"]["hint"].is_string(), "{error:#}");
+    assert!(!work.path("runs").exists());
+}
