@@ -211,7 +211,7 @@ fn a_detached_run_is_cancelled_and_resumed() {
 #[test]
 #[cfg(unix)]
 fn a_run_without_a_checkpoint_starts_again() {
-    let work = Work::new(600);
+    let work = Work::new(1500);
     let recipe = work.text("recipe.toml") + "save_strategy = \"no\"\n";
     std::fs::write(work.path("recipe.toml"), recipe).unwrap();
     let started = work.json(&["run", "recipe.toml", "--detach"]);
@@ -228,7 +228,7 @@ fn a_run_without_a_checkpoint_starts_again() {
     assert!(output.status.success(), "{stderr}");
     assert!(stderr.contains("no checkpoint: it starts again from step 0"), "{stderr}");
     let status = work.json(&["status", id]);
-    assert!(work.steps(&status).iter().copied().eq(1..=600), "steps are missing or double");
+    assert!(work.steps(&status).iter().copied().eq(1..=1500), "steps are missing or double");
     let metrics = work.text(Path::new(status["run_dir"].as_str().unwrap()).join("metrics.jsonl"));
     let baselines = metrics.lines().filter(|l| serde_json::from_str::<Value>(l).unwrap()["step"] == 0).count();
     assert_eq!(baselines, 1, "{metrics}");
@@ -256,8 +256,8 @@ fn what_cannot_start_leaves_no_run() {
 #[test]
 #[cfg(unix)]
 fn a_killed_run_ends_at_the_same_bits() {
-    let work = Work::new(600);
-    let recipe = work.text("recipe.toml") + "save_steps = 20\nsave_strategy = \"steps\"\nsave_total_limit = 2\n";
+    let work = Work::new(1500);
+    let recipe = work.text("recipe.toml") + "save_steps = 50\nsave_strategy = \"steps\"\nsave_total_limit = 2\n";
     std::fs::write(work.path("recipe.toml"), recipe).unwrap();
     let whole = work.json(&["run", "recipe.toml"]);
     let started = work.json(&["run", "recipe.toml", "--detach"]);
@@ -269,7 +269,7 @@ fn a_killed_run_ends_at_the_same_bits() {
     // SAFETY: a plain system call on a process this test started.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
     let killed = work.follow(id, |s| s["state"] != "running");
-    assert!(killed["step"].as_u64().unwrap() < 600, "{killed:#}");
+    assert!(killed["step"].as_u64().unwrap() < 1500, "{killed:#}");
 
     let elsewhere = tempfile::tempdir().unwrap();
     let run_dir = work.path("runs").join(id);
