@@ -51,16 +51,19 @@ simd_fn! {
 
 simd_fn! {
     fn gelu_backward<T>(x: &[T], dy: &[T], dx: &mut [T]) {
-        let half = T::of(0.5);
-        let inverse_sqrt2 = T::of(std::f64::consts::FRAC_1_SQRT_2);
-        // 1 / sqrt(2 π)
-        let density = T::of(0.398_942_280_401_432_7);
         for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
-            let phi = density * (-half * *x * *x).exp();
-            let cumulative = half * (T::ONE + (*x * inverse_sqrt2).erf());
-            *dx = *dy * (cumulative + *x * phi);
+            *dx = *dy * gelu_derivative(*x);
         }
     }
+}
+
+/// `Φ(x) + x φ(x)`
+#[inline(always)]
+fn gelu_derivative<T: Real>(x: T) -> T {
+    let half = T::of(0.5);
+    // 1 / sqrt(2 π)
+    let phi = T::of(0.398_942_280_401_432_7) * (-half * x * x).exp();
+    half * (T::ONE + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf()) + x * phi
 }
 
 simd_fn! {
@@ -80,6 +83,32 @@ simd_fn! {
 }
 
 simd_fn! {
+    fn relu_forward<T>(x: &[T], y: &mut [T]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = x.maximum(T::ZERO);
+        }
+    }
+}
+
+simd_fn! {
+    /// `dy *= gelu'(x)`
+    fn gelu_slope<T>(x: &[T], dy: &mut [T]) {
+        for (dy, x) in dy.iter_mut().zip(x) {
+            *dy *= gelu_derivative(*x);
+        }
+    }
+}
+
+simd_fn! {
+    /// Gradients that are functions of the input: `dy *= derivative(x)`.
+    fn from_input<T>(x: &[T], dy: &mut [T], derivative: impl Fn(T) -> T) {
+        for (dy, x) in dy.iter_mut().zip(x) {
+            *dy *= derivative(*x);
+        }
+    }
+}
+
+simd_fn! {
     /// Gradients that are functions of the result: tanh, relu, sigmoid.
     fn from_result<T>(y: &[T], dy: &[T], dx: &mut [T], derivative: impl Fn(T) -> T) {
         for ((dx, y), dy) in dx.iter_mut().zip(y).zip(dy) {
@@ -88,17 +117,36 @@ simd_fn! {
     }
 }
 
+/// `y = activation(x)`, on this thread.
+pub(super) fn forward<T: Real>(activation: Activation, x: &[T], y: &mut [T]) {
+    match activation {
+        Activation::Gelu => gelu_forward(x, y),
+        Activation::Tanh => tanh_forward(x, y),
+        Activation::Sigmoid => sigmoid_forward(x, y),
+        Activation::Relu => relu_forward(x, y),
+        Activation::Identity => y.copy_from_slice(x),
+    }
+}
+
+/// `dy *= activation'(x)` for activations whose gradient is known from their input alone, on this thread.
+pub(super) fn backward_in_place<T: Real>(activation: Activation, x: &[T], dy: &mut [T]) {
+    match activation {
+        Activation::Gelu => gelu_slope(x, dy),
+        Activation::Relu => from_input(x, dy, |x| if x > T::ZERO { T::ONE } else { T::ZERO }),
+        Activation::Tanh => from_input(x, dy, |x| T::ONE - x.tanh() * x.tanh()),
+        Activation::Sigmoid => from_input(x, dy, |x| {
+            let y = T::ONE / (T::ONE + (-x).exp());
+            y * (T::ONE - y)
+        }),
+        Activation::Identity => {}
+    }
+}
+
 impl Apply {
     fn forward<T: Real>(&self, x: &[T]) -> Vec<T> {
         let mut out = kernel::zeros::<T>(x.len());
         let activation = self.0;
-        out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| match activation {
-            Activation::Gelu => gelu_forward(x, y),
-            Activation::Tanh => tanh_forward(x, y),
-            Activation::Sigmoid => sigmoid_forward(x, y),
-            Activation::Relu => y.iter_mut().zip(x).for_each(|(y, x)| *y = x.maximum(T::ZERO)),
-            Activation::Identity => y.copy_from_slice(x),
-        });
+        out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| forward(activation, x, y));
         out
     }
 

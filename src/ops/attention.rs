@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::context::{Dropout, keeps};
 use super::kernel::{self, Shared, by_dtype, simd_fn};
+use super::matmul::{self, Matrix, Target};
 use super::real::{Real, max_of, sum_by};
 
 /// `dropout(softmax(q kᵀ / sqrt(head_dim))) v` within each sequence and head.
@@ -37,16 +38,13 @@ pub fn attention(
         bail!("attention: {heads} heads do not divide a width of {width}");
     }
     kernel::check_offsets("attention", offsets, tokens)?;
-    q.contiguous()?.apply_op3(
-        &k.contiguous()?,
-        &v.contiguous()?,
-        Attention { tasks: Tasks::new(offsets, heads), width, head_dim: width / heads, dropout },
-    )
+    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Attention::new(offsets, heads, width, dropout))
 }
 
-struct Attention {
+/// Attention of packed sequences on host values.
+pub(super) struct Attention {
     tasks: Tasks,
-    width: usize,
+    pub(super) width: usize,
     head_dim: usize,
     dropout: Dropout,
 }
@@ -83,12 +81,12 @@ impl Tasks {
 }
 
 simd_fn! {
-    /// Rows of scores become rows of probabilities.
-    fn softmax_rows<T>(scores: &mut [T], length: usize) {
+    /// Rows of scores become rows of probabilities, `softmax(score * scale)`.
+    fn softmax_rows<T>(scores: &mut [T], length: usize, scale: T) {
         for row in scores.chunks_exact_mut(length) {
             let top = max_of(row);
             for s in row.iter_mut() {
-                *s = (*s - top).exp();
+                *s = ((*s - top) * scale).exp();
             }
             let inverse = T::ONE / sum_by(length, |i| row[i]);
             for s in row.iter_mut() {
@@ -108,12 +106,12 @@ simd_fn! {
 }
 
 simd_fn! {
-    /// In place over `d` (the gradient of the probabilities): the gradient of the scores, `p * (d - Σ d p)`.
-    fn softmax_backward_rows<T>(p: &[T], d: &mut [T], length: usize) {
+    /// In place over `d` (the gradient of the probabilities): that of the scores, `p * (d - Σ d p) * scale`.
+    fn softmax_backward_rows<T>(p: &[T], d: &mut [T], length: usize, scale: T) {
         for (p, d) in p.chunks_exact(length).zip(d.chunks_exact_mut(length)) {
             let along = sum_by(length, |i| p[i] * d[i]);
             for (d, p) in d.iter_mut().zip(p) {
-                *d = *p * (*d - along);
+                *d = *p * (*d - along) * scale;
             }
         }
     }
@@ -142,80 +140,82 @@ fn with_scratch<T: Real, R>(lengths: [usize; 3], f: impl FnOnce([&mut [T]; 3]) -
 }
 
 impl Attention {
+    /// `heads` divide `width`, and the offsets cover the tokens.
+    pub(super) fn new(offsets: &[u32], heads: usize, width: usize, dropout: Dropout) -> Self {
+        Self { tasks: Tasks::new(offsets, heads), width, head_dim: width / heads, dropout }
+    }
+
     fn mask(&self) -> Option<((u32, u32, u32), f64)> {
         self.dropout.active().then(|| (self.dropout.parts(), self.dropout.scale()))
     }
 
-    /// The softmax probabilities of one task, before dropout.
-    fn probabilities<T: Real>(&self, q: &[T], k: &[T], task: Task, scores: &mut [T]) {
-        let (length, dim, width) = (task.length, self.head_dim, self.width);
-        let at = task.start * width + task.head * dim;
-        // SAFETY: scores is [length, length]; q and k are read inside the rows of this sequence.
-        unsafe {
-            kernel::gemm(
-                (length, length, dim),
-                scores.as_mut_ptr(),
-                (length, 1),
-                false,
-                q.as_ptr().add(at),
-                (width, 1),
-                k.as_ptr().add(at),
-                (1, width),
-                T::of(1.0 / (dim as f64).sqrt()),
-                false,
-            );
-        }
-        softmax_rows(scores, length);
+    /// The rows and columns of one task.
+    fn part<'a, T>(&self, all: Matrix<'a, T>, task: Task) -> Matrix<'a, T> {
+        all.columns(task.head * self.head_dim, self.head_dim).rows(task.start, task.length)
     }
 
-    fn forward<T: Real>(&self, q: &[T], k: &[T], v: &[T]) -> Vec<T> {
-        let mut out = kernel::zeros::<T>(q.len());
-        let target = Shared::new(&mut out);
-        let (dim, width, mask) = (self.head_dim, self.width, self.mask());
+    /// Where one task's result goes in rows of `stride` values.
+    ///
+    /// # Safety
+    /// `data` has room for all tokens, and tasks are written by one thread each.
+    unsafe fn place<'a, T>(&self, data: Shared<T>, stride: usize, task: Task) -> Target<'a, T> {
+        // SAFETY: the caller's promise.
+        unsafe { Target::at(data.at(task.start * stride + task.head * self.head_dim), stride) }
+    }
+
+    /// The softmax probabilities of one task, before dropout.
+    fn probabilities<T: Real>(&self, q: Matrix<'_, T>, k: Matrix<'_, T>, task: Task, scores: &mut [T]) {
+        let length = task.length;
+        let (q, k) = (self.part(q, task), self.part(k, task));
+        matmul::multiply_here(q.depth_in_rows(), k.depth_in_rows(), Target::new(scores, length));
+        softmax_rows(scores, length, T::of(1.0 / (self.head_dim as f64).sqrt()));
+    }
+
+    /// `q`, `k`, `v` have `width` columns; `out` `[tokens, width]`.
+    pub(super) fn forward<T: Real>(&self, [q, k, v]: [Matrix<'_, T>; 3], out: &mut [T]) {
+        let target = Shared::new(out);
         self.tasks.0.par_iter().for_each(|task| {
             let length = task.length;
             with_scratch::<T, _>([length * length, 0, 0], |[scores, _, _]| {
                 self.probabilities(q, k, *task, scores);
-                if let Some((parts, scale)) = mask {
+                if let Some((parts, scale)) = self.mask() {
                     drop_scores(scores, task.first_score, parts, T::of(scale));
                 }
-                let at = task.start * width + task.head * dim;
                 // SAFETY: each task writes the columns of its head in the rows of its sequence.
-                unsafe {
-                    kernel::gemm(
-                        (length, dim, length),
-                        target.at(at),
-                        (width, 1),
-                        false,
-                        scores.as_ptr(),
-                        (length, 1),
-                        v.as_ptr().add(at),
-                        (width, 1),
-                        T::ONE,
-                        false,
-                    );
-                }
+                let place = unsafe { self.place(target, self.width, *task) };
+                let scores = [&*scores];
+                let scores = Matrix::stacked(&scores, length);
+                matmul::multiply_here(scores.depth_in_rows(), self.part(v, *task).depth_across_rows(), place);
             });
         });
-        out
     }
 
-    fn backward<T: Real>(&self, q: &[T], k: &[T], v: &[T], d_out: &[T]) -> [Vec<T>; 3] {
-        let mut grads = [kernel::zeros::<T>(q.len()), kernel::zeros::<T>(q.len()), kernel::zeros::<T>(q.len())];
-        let [dq, dk, dv] = &mut grads;
-        let (dq, dk, dv) = (Shared::new(dq), Shared::new(dk), Shared::new(dv));
-        self.tasks.0.par_iter().for_each(|task| {
-            self.backward_task(*task, [q, k, v, d_out], [dq, dk, dv]);
-        });
-        grads
+    /// The gradients of `q`, `k` and `v`, at the given places in rows of `stride` values.
+    ///
+    /// # Safety
+    /// From each of `places` on there are `tokens` rows of `stride` values, and `width` columns of them are free.
+    pub(super) unsafe fn backward<T: Real>(
+        &self,
+        inputs: [Matrix<'_, T>; 3],
+        d_out: Matrix<'_, T>,
+        places: [Shared<T>; 3],
+        stride: usize,
+    ) {
+        self.tasks.0.par_iter().for_each(|task| self.backward_task(*task, inputs, d_out, places, stride));
     }
 
-    fn backward_task<T: Real>(&self, task: Task, [q, k, v, d_out]: [&[T]; 4], [dq, dk, dv]: [Shared<T>; 3]) {
-        let (length, dim, width, mask) = (task.length, self.head_dim, self.width, self.mask());
-        let at = task.start * width + task.head * dim;
+    fn backward_task<T: Real>(
+        &self,
+        task: Task,
+        [q, k, v]: [Matrix<'_, T>; 3],
+        d_out: Matrix<'_, T>,
+        [dq, dk, dv]: [Shared<T>; 3],
+        stride: usize,
+    ) {
+        let (length, mask) = (task.length, self.mask());
         let square = length * length;
         let dropped = if mask.is_some() { square } else { 0 };
-        let scale = T::of(1.0 / (dim as f64).sqrt());
+        let scale = T::of(1.0 / (self.head_dim as f64).sqrt());
         with_scratch::<T, _>([square, square, dropped], |[p, d, after]| {
             self.probabilities(q, k, task, p);
             let used: &[T] = match mask {
@@ -226,64 +226,21 @@ impl Attention {
                 }
                 None => p,
             };
-            // SAFETY: each task writes the columns of its head in the rows of its sequence; scratch is this thread's.
-            unsafe {
-                // dv = usedᵀ d_out
-                kernel::gemm(
-                    (length, dim, length),
-                    dv.at(at),
-                    (width, 1),
-                    false,
-                    used.as_ptr(),
-                    (1, length),
-                    d_out.as_ptr().add(at),
-                    (width, 1),
-                    T::ONE,
-                    false,
-                );
-                // d = d_out vᵀ
-                kernel::gemm(
-                    (length, length, dim),
-                    d.as_mut_ptr(),
-                    (length, 1),
-                    false,
-                    d_out.as_ptr().add(at),
-                    (width, 1),
-                    v.as_ptr().add(at),
-                    (1, width),
-                    T::ONE,
-                    false,
-                );
-                if let Some((parts, keep)) = mask {
-                    drop_scores(d, task.first_score, parts, T::of(keep));
-                }
-                softmax_backward_rows(p, d, length);
-                // dq = d k / sqrt(dim), dk = dᵀ q / sqrt(dim)
-                kernel::gemm(
-                    (length, dim, length),
-                    dq.at(at),
-                    (width, 1),
-                    false,
-                    d.as_ptr(),
-                    (length, 1),
-                    k.as_ptr().add(at),
-                    (width, 1),
-                    scale,
-                    false,
-                );
-                kernel::gemm(
-                    (length, dim, length),
-                    dk.at(at),
-                    (width, 1),
-                    false,
-                    d.as_ptr(),
-                    (1, length),
-                    q.as_ptr().add(at),
-                    (width, 1),
-                    scale,
-                    false,
-                );
+            let [q, k, v, d_out] = [q, k, v, d_out].map(|m| self.part(m, task));
+            // SAFETY: each task writes the columns of its head in the rows of its sequence.
+            let [dq, dk, dv] = [dq, dk, dv].map(|place| unsafe { self.place(place, stride, task) });
+            let used = [used];
+            let used = Matrix::stacked(&used, length);
+            matmul::multiply_here(used.depth_across_rows(), d_out.depth_across_rows(), dv);
+            matmul::multiply_here(d_out.depth_in_rows(), v.depth_in_rows(), Target::new(d, length));
+            if let Some((parts, keep)) = mask {
+                drop_scores(d, task.first_score, parts, T::of(keep));
             }
+            softmax_backward_rows(p, d, length, scale);
+            let d = [&*d];
+            let d = Matrix::stacked(&d, length);
+            matmul::multiply_here(d.depth_in_rows(), k.depth_across_rows(), dq);
+            matmul::multiply_here(d.depth_across_rows(), q.depth_across_rows(), dk);
         });
     }
 }
@@ -303,7 +260,11 @@ impl CustomOp3 for Attention {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         by_dtype!(kernel::dtype(s1), "attention", T => {
-            let out = self.forward::<T>(kernel::slice(s1, l1)?, kernel::slice(s2, l2)?, kernel::slice(s3, l3)?);
+            let q = [kernel::slice::<T>(s1, l1)?];
+            let k = [kernel::slice::<T>(s2, l2)?];
+            let v = [kernel::slice::<T>(s3, l3)?];
+            let mut out = kernel::zeros::<T>(q[0].len());
+            self.forward([&q, &k, &v].map(|m| Matrix::stacked(m, self.width)), &mut out);
             Ok((<T as candle_core::WithDType>::to_cpu_storage_owned(out), l1.shape().clone()))
         })
     }
@@ -318,9 +279,20 @@ impl CustomOp3 for Attention {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let d_out = d_out.contiguous()?;
         by_dtype!(q.dtype(), "attention", T => {
-            let [dq, dk, dv] = kernel::read::<T, _>(q, |q| kernel::read::<T, _>(k, |k| {
-                kernel::read::<T, _>(v, |v| kernel::read::<T, _>(&d_out, |d_out| self.backward(q, k, v, d_out)))
-            }))????;
+            let hosts = [kernel::host(q)?, kernel::host(k)?, kernel::host(v)?, kernel::host(&d_out)?];
+            let [q_host, k_host, v_host, d_host] = &hosts;
+            let (a, b, c, d) = ([q_host.values::<T>()?], [k_host.values::<T>()?], [v_host.values::<T>()?], [d_host.values::<T>()?]);
+            let [mut dq, mut dk, mut dv] = [q, k, v].map(|x| kernel::zeros::<T>(x.elem_count()));
+            let places = [&mut dq, &mut dk, &mut dv].map(|x| Shared::new(x));
+            // SAFETY: the places are arrays of the inputs' size.
+            unsafe {
+                self.backward(
+                    [&a, &b, &c].map(|m| Matrix::stacked(m, self.width)),
+                    Matrix::stacked(&d, self.width),
+                    places,
+                    self.width,
+                );
+            }
             let shape = q.dims().to_vec();
             Ok((
                 Some(kernel::tensor(dq, shape.clone())?),

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
+use super::matmul::Precision;
 use crate::util::seed::Rng;
 
 /// One forward pass: the root that makes candle record the graph, and the random stream of the dropouts.
@@ -13,6 +14,7 @@ pub struct Context {
     root: Option<Var>,
     rng: Rng,
     site: Cell<u64>,
+    precision: Precision,
 }
 
 impl Context {
@@ -21,13 +23,30 @@ impl Context {
     /// # Errors
     /// Never in practice: it makes one scalar.
     pub fn training(dtype: DType, rng: Rng) -> Result<Self> {
-        Ok(Self { root: Some(Var::zeros(1, dtype, &Device::Cpu)?), rng, site: Cell::new(0) })
+        Ok(Self {
+            root: Some(Var::zeros(1, dtype, &Device::Cpu)?),
+            rng,
+            site: Cell::new(0),
+            precision: Precision::Full,
+        })
     }
 
     /// A pass whose result is only looked at: nothing is recorded, nothing dropped.
     #[must_use]
     pub fn inference() -> Self {
-        Self { root: None, rng: Rng::new(0), site: Cell::new(0) }
+        Self { root: None, rng: Rng::new(0), site: Cell::new(0), precision: Precision::Full }
+    }
+
+    /// The same pass with the operands of its matrix products rounded.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// What the operands of matrix products are rounded to.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Whether gradients are wanted and dropout is on.

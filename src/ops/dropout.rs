@@ -32,14 +32,19 @@ simd_fn! {
     }
 }
 
+/// `y = dropout(x)`, on all threads.
+pub(super) fn drop_into<T: Real>(dropout: Dropout, x: &[T], y: &mut [T]) {
+    let (parts, scale) = (dropout.parts(), T::of(dropout.scale()));
+    y.par_chunks_mut(CHUNK)
+        .zip(x.par_chunks(CHUNK))
+        .enumerate()
+        .for_each(|(i, (y, x))| masked(x, y, (i * CHUNK) as u32, parts, scale));
+}
+
 impl Apply {
     fn apply<T: Real>(&self, x: &[T]) -> Vec<T> {
         let mut out = kernel::zeros::<T>(x.len());
-        let (parts, scale) = (self.0.parts(), T::of(self.0.scale()));
-        out.par_chunks_mut(CHUNK)
-            .zip(x.par_chunks(CHUNK))
-            .enumerate()
-            .for_each(|(i, (y, x))| masked(x, y, (i * CHUNK) as u32, parts, scale));
+        drop_into(self.0, x, &mut out);
         out
     }
 }

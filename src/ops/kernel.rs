@@ -108,6 +108,31 @@ pub fn slice<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'
     }
 }
 
+/// A contiguous host tensor, held for reading.
+pub struct Host<G> {
+    storage: G,
+    range: (usize, usize),
+}
+
+/// Holds a tensor for reading.
+pub fn host(tensor: &Tensor) -> Result<Host<impl std::ops::Deref<Target = Storage> + '_>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Some(range) = layout.contiguous_offsets() else {
+        bail!("a kernel wants contiguous values, got strides {:?}", layout.stride());
+    };
+    Ok(Host { storage, range })
+}
+
+impl<G: std::ops::Deref<Target = Storage>> Host<G> {
+    /// The values.
+    pub fn values<T: Real>(&self) -> Result<&[T]> {
+        match &*self.storage {
+            Storage::Cpu(storage) => Ok(&T::cpu_storage_as_slice(storage)?[self.range.0..self.range.1]),
+            _ => bail!("this kernel runs on the CPU only"),
+        }
+    }
+}
+
 /// Runs `f` on the values of a contiguous host tensor.
 pub fn read<T: Real, R>(tensor: &Tensor, f: impl FnOnce(&[T]) -> R) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
@@ -181,6 +206,11 @@ unsafe impl<T: Send> Sync for Shared<T> {}
 impl<T> Shared<T> {
     pub fn new(data: &mut [T]) -> Self {
         Self(data.as_mut_ptr())
+    }
+
+    /// The same from a later value on.
+    pub fn skip(self, values: usize) -> Self {
+        Self(self.0.wrapping_add(values))
     }
 
     /// # Safety

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::kernel::{self, Shared, by_dtype, simd_fn};
+use super::activation::Activation;
+use super::context::Context;
+use super::kernel::{self, by_dtype, simd_fn};
+use super::matmul::{self, Finish, Matrix, Precision, Target};
 use super::param::Param;
 use super::real::Real;
 
@@ -16,35 +19,18 @@ use super::real::Real;
 ///
 /// # Errors
 /// When the shapes or element types do not fit.
-pub fn linear(x: &Tensor, weight: &Arc<Param>, bias: Option<&Arc<Param>>) -> Result<Tensor> {
-    let &[out, input] = weight.dims() else {
-        bail!("linear: weight `{}` is {:?}, not a matrix", weight.name(), weight.dims());
-    };
-    if x.dims().last() != Some(&input) {
-        bail!("linear: input is {:?}, weight `{}` is [{out}, {input}]", x.dims(), weight.name());
-    }
-    if let Some(bias) = bias
-        && bias.dims() != [out]
-    {
-        bail!("linear: bias `{}` is {:?}, wanted [{out}]", bias.name(), bias.dims());
+pub fn linear(context: &Context, x: &Tensor, weight: &Arc<Param>, bias: Option<&Arc<Param>>) -> Result<Tensor> {
+    let stack = Stack::new(vec![(Arc::clone(weight), bias.map(Arc::clone))])?;
+    if x.dims().last() != Some(&stack.input) {
+        bail!("linear: input is {:?}, weight `{}` is {:?}", x.dims(), weight.name(), weight.dims());
     }
     kernel::check_dtype("linear", x.dtype(), weight.dtype())?;
-    x.contiguous()?.apply_op1(Linear { weight: Arc::clone(weight), bias: bias.map(Arc::clone), out, input })
+    x.contiguous()?.apply_op1(Linear { stack, precision: context.precision() })
 }
 
 struct Linear {
-    weight: Arc<Param>,
-    bias: Option<Arc<Param>>,
-    out: usize,
-    input: usize,
-}
-
-simd_fn! {
-    fn fill_rows<T>(rows: &mut [T], row: &[T]) {
-        for target in rows.chunks_exact_mut(row.len()) {
-            target.copy_from_slice(row);
-        }
-    }
+    stack: Stack,
+    precision: Precision,
 }
 
 simd_fn! {
@@ -58,99 +44,161 @@ simd_fn! {
     }
 }
 
-/// Column sums of `[rows, width]` in a fixed order whatever the number of threads, added to `sum`.
-pub(super) fn column_sums<T: Real>(data: &[T], width: usize, sum: &mut [T]) {
-    let chunk = 64 * width.max(1);
+simd_fn! {
+    fn add_row<T>(sum: &mut [T], row: &[T]) {
+        for (a, b) in sum.iter_mut().zip(row) {
+            *a += *b;
+        }
+    }
+}
+
+/// Column sums of `[rows, width]` in a fixed order whatever the number of threads.
+fn column_sums<T: Real>(data: &[T], width: usize) -> Vec<T> {
     let partial: Vec<Vec<T>> = data
-        .par_chunks(chunk)
+        .par_chunks(128 * width.max(1))
         .map(|rows| {
             let mut part = kernel::zeros::<T>(width);
             add_rows(&mut part, rows);
             part
         })
         .collect();
+    let mut sum = kernel::zeros::<T>(width);
     for part in partial {
-        for (a, b) in sum.iter_mut().zip(part) {
-            *a += b;
+        add_row(&mut sum, &part);
+    }
+    sum
+}
+
+/// Layers of one shape that share their input, seen as one layer with their outputs side by side.
+pub(super) struct Stack {
+    layers: Vec<(Arc<Param>, Option<Arc<Param>>)>,
+    /// Outputs of one layer.
+    out: usize,
+    pub(super) input: usize,
+}
+
+impl Stack {
+    pub(super) fn new(layers: Vec<(Arc<Param>, Option<Arc<Param>>)>) -> Result<Self> {
+        let Some((first, _)) = layers.first() else {
+            bail!("linear: no layer");
+        };
+        let &[out, input] = first.dims() else {
+            bail!("linear: weight `{}` is {:?}, not a matrix", first.name(), first.dims());
+        };
+        for (weight, bias) in &layers {
+            if weight.dims() != [out, input] || weight.dtype() != first.dtype() {
+                bail!("linear: weight `{}` is {:?}, wanted [{out}, {input}]", weight.name(), weight.dims());
+            }
+            if let Some(bias) = bias
+                && bias.dims() != [out]
+            {
+                bail!("linear: bias `{}` is {:?}, wanted [{out}]", bias.name(), bias.dims());
+            }
         }
+        Ok(Self { layers, out, input })
+    }
+
+    /// All outputs.
+    pub(super) fn width(&self) -> usize {
+        self.out * self.layers.len()
+    }
+
+    /// Lends the weights, stacked.
+    fn with_weights<T: Real, R>(&self, f: impl FnOnce(&[&[T]]) -> R) -> Result<R> {
+        let hosts = self.layers.iter().map(|(weight, _)| weight.host()).collect::<Result<Vec<_>>>()?;
+        let values = hosts.iter().map(|host| host.values::<T>()).collect::<Result<Vec<_>>>()?;
+        Ok(f(&values))
+    }
+
+    /// `y = map(x) Wᵀ + b`: `x` `[tokens, input]`, `y` `[tokens, width]`.
+    pub(super) fn forward<T: Real>(&self, x: &[T], map: Activation, y: &mut [T], precision: Precision) -> Result<()> {
+        let mut bias = Vec::new();
+        for (i, (_, b)) in self.layers.iter().enumerate() {
+            if let Some(b) = b {
+                bias.resize(i * self.out, T::ZERO);
+                bias.extend_from_slice(b.host()?.values::<T>()?);
+            }
+        }
+        if !bias.is_empty() {
+            bias.resize(self.width(), T::ZERO);
+        }
+        let add_bias = |_: usize, column: usize, values: &mut [T]| add_row(values, &bias[column..]);
+        let x = [x];
+        self.with_weights::<T, _>(|weights| {
+            let mut target = Target::new(y, self.width());
+            if !bias.is_empty() {
+                target = target.finished_by(&add_bias);
+            }
+            matmul::multiply(
+                Matrix::stacked(&x, self.input).depth_in_rows().mapped(map),
+                Matrix::stacked(weights, self.input).depth_in_rows(),
+                target,
+                precision,
+            );
+        })
+    }
+
+    /// `dx = dy W` or `dx += dy W`.
+    pub(super) fn input_gradient<T: Real>(
+        &self,
+        dy: &[T],
+        dx: &mut [T],
+        add: bool,
+        finish: Option<Finish<'_, T>>,
+        precision: Precision,
+    ) -> Result<()> {
+        let dy = [dy];
+        self.with_weights::<T, _>(|weights| {
+            let mut target = Target::new(dx, self.input).adding(add);
+            if let Some(finish) = finish {
+                target = target.finished_by(finish);
+            }
+            matmul::multiply(
+                Matrix::stacked(&dy, self.width()).depth_in_rows(),
+                Matrix::stacked(weights, self.input).depth_across_rows(),
+                target,
+                precision,
+            );
+        })
+    }
+
+    /// `dW += dyᵀ map(x)` and `db += Σ dy`.
+    pub(super) fn weight_gradient<T: Real>(
+        &self,
+        x: &[T],
+        map: Activation,
+        dy: &[T],
+        precision: Precision,
+    ) -> Result<()> {
+        let biases = self.layers.iter().any(|(_, b)| b.as_ref().is_some_and(|b| b.trainable()));
+        let sums = if biases { column_sums(dy, self.width()) } else { Vec::new() };
+        let (x, dy) = ([x], [dy]);
+        for (i, (weight, bias)) in self.layers.iter().enumerate() {
+            let columns = i * self.out..(i + 1) * self.out;
+            weight.accumulate::<T>(|add, dw| {
+                matmul::multiply(
+                    Matrix::stacked(&dy, self.width()).columns(columns.start, self.out).depth_across_rows(),
+                    Matrix::stacked(&x, self.input).depth_across_rows().mapped(map),
+                    Target::new(dw, self.input).adding(add),
+                    precision,
+                );
+            })?;
+            if let Some(bias) = bias {
+                bias.accumulate::<T>(|_, db| add_row(db, &sums[columns]))?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl Linear {
-    fn forward<T: Real>(&self, x: &[T]) -> Result<Vec<T>> {
-        let tokens = x.len() / self.input.max(1);
-        let mut y = kernel::zeros::<T>(tokens * self.out);
-        if let Some(bias) = &self.bias {
-            bias.read::<T, _>(|bias| {
-                y.par_chunks_mut(self.out * 64).for_each(|rows| fill_rows(rows, bias));
-            })?;
-        }
-        let accumulate = self.bias.is_some();
-        self.weight.read::<T, _>(|weight| {
-            // SAFETY: y is [tokens, out], x [tokens, in], weight [out, in] read as its transpose.
-            unsafe {
-                kernel::gemm(
-                    (tokens, self.out, self.input),
-                    y.as_mut_ptr(),
-                    (self.out, 1),
-                    accumulate,
-                    x.as_ptr(),
-                    (self.input, 1),
-                    weight.as_ptr(),
-                    (1, self.input),
-                    T::ONE,
-                    true,
-                );
-            }
-        })?;
-        Ok(y)
-    }
-
     fn backward<T: Real>(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
-        let tokens = x.elem_count() / self.input.max(1);
         let dy = dy.contiguous()?;
-        let mut dx = kernel::zeros::<T>(tokens * self.input);
-        kernel::read::<T, _>(&dy, |dy| -> Result<()> {
-            self.weight.read::<T, _>(|weight| {
-                // SAFETY: dx is [tokens, in], dy [tokens, out], weight [out, in].
-                unsafe {
-                    kernel::gemm(
-                        (tokens, self.input, self.out),
-                        dx.as_mut_ptr(),
-                        (self.input, 1),
-                        false,
-                        dy.as_ptr(),
-                        (self.out, 1),
-                        weight.as_ptr(),
-                        (self.input, 1),
-                        T::ONE,
-                        true,
-                    );
-                }
-            })?;
-            if let Some(bias) = &self.bias {
-                bias.accumulate::<T>(|_, sum| column_sums(dy, self.out, sum))?;
-            }
-            kernel::read::<T, _>(x, |x| {
-                self.weight.accumulate::<T>(|add, dw| {
-                    // SAFETY: dw is [out, in], dy [tokens, out] read as its transpose, x [tokens, in].
-                    unsafe {
-                        kernel::gemm(
-                            (self.out, self.input, tokens),
-                            Shared::new(dw).at(0),
-                            (self.input, 1),
-                            add,
-                            dy.as_ptr(),
-                            (1, self.out),
-                            x.as_ptr(),
-                            (self.input, 1),
-                            T::ONE,
-                            true,
-                        );
-                    }
-                })
-            })?
-        })??;
+        let (x_host, dy) = (kernel::host(x)?, kernel::host(&dy)?);
+        let (values, dy) = (x_host.values::<T>()?, dy.values::<T>()?);
+        self.stack.weight_gradient(values, Activation::Identity, dy, self.precision)?;
+        let mut dx = kernel::zeros::<T>(values.len());
+        self.stack.input_gradient(dy, &mut dx, false, None, self.precision)?;
         kernel::tensor(dx, x.dims().to_vec())
     }
 }
@@ -163,10 +211,12 @@ impl CustomOp1 for Linear {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let mut dims = layout.dims().to_vec();
         if let Some(last) = dims.last_mut() {
-            *last = self.out;
+            *last = self.stack.width();
         }
         by_dtype!(kernel::dtype(storage), "linear", T => {
-            let y = self.forward::<T>(kernel::slice(storage, layout)?)?;
+            let x: &[T] = kernel::slice(storage, layout)?;
+            let mut y = kernel::zeros::<T>(x.len() / self.stack.input.max(1) * self.stack.width());
+            self.stack.forward(x, Activation::Identity, &mut y, self.precision)?;
             Ok((<T as candle_core::WithDType>::to_cpu_storage_owned(y), Shape::from(dims)))
         })
     }

@@ -11,13 +11,19 @@ pub mod attention;
 pub mod context;
 pub mod dropout;
 pub mod embedding;
+pub mod feed_forward;
 mod kernel;
 pub mod linear;
 mod math;
+mod matmul;
 pub mod norm;
 pub mod param;
 pub mod pool;
+pub mod product;
 mod real;
+mod saved;
+mod scratch;
+pub mod self_attention;
 pub mod stable;
 
 pub use activation::{Activation, activation};
@@ -25,11 +31,15 @@ pub use attention::attention;
 pub use context::{Context, Dropout};
 pub use dropout::dropout;
 pub use embedding::{embedding_bag_mean, embedding_sum};
+pub use feed_forward::{FeedForward, feed_forward};
 pub use linear::linear;
+pub use matmul::{Precision, bf16_available};
 pub use norm::{l2_normalize, layer_norm, residual_layer_norm};
 pub use param::{Param, RowGradient};
 pub use pool::{PoolingMode, pool};
+pub use product::dot_products;
 pub use real::Real;
+pub use self_attention::{SelfAttention, self_attention};
 pub use stable::{cross_entropy, logsumexp};
 
 /// Which vector instructions the kernels use on this machine: `avx512`, `avx2` or `baseline`.

@@ -69,6 +69,24 @@ simd_fn! {
 }
 
 simd_fn! {
+    /// `x = dropout(x) + residual`, one row.
+    fn add_in_place<T>(x: &mut [T], residual: &[T], first: u32, parts: Option<(u32, u32, u32)>, scale: T) {
+        match parts {
+            Some(parts) => {
+                for (i, (x, r)) in x.iter_mut().zip(residual).enumerate() {
+                    *x = *x * (if keeps(parts, first.wrapping_add(i as u32)) { scale } else { T::ZERO }) + *r;
+                }
+            }
+            None => {
+                for (x, r) in x.iter_mut().zip(residual) {
+                    *x += *r;
+                }
+            }
+        }
+    }
+}
+
+simd_fn! {
     /// Mean and reciprocal standard deviation of a row.
     fn moments<T>(row: &[T], eps: T) -> (T, T) {
         let n = T::of(row.len() as f64);
@@ -104,6 +122,105 @@ simd_fn! {
         for ((s, dy), w) in sum.iter_mut().zip(dy).zip(weight) {
             *s = scale * (*dy * *w - mean_g - *s * mean_gx);
         }
+    }
+}
+
+simd_fn! {
+    /// In place: `row = (row - mean) / deviation`, and `y = row * weight + bias`; the reciprocal deviation.
+    fn standardize_row<T>(row: &mut [T], weight: &[T], bias: &[T], eps: T, y: &mut [T]) -> T {
+        let n = T::of(row.len() as f64);
+        let mean = sum_by(row.len(), |i| row[i]) / n;
+        let variance = sum_by(row.len(), |i| (row[i] - mean) * (row[i] - mean)) / n;
+        let scale = T::ONE / (variance + eps).sqrt();
+        for (((x, y), w), b) in row.iter_mut().zip(y).zip(weight).zip(bias) {
+            *x = (*x - mean) * scale;
+            *y = *x * *w + *b;
+        }
+        scale
+    }
+}
+
+simd_fn! {
+    /// One row's backward from its standardised values.
+    fn backward_standardized<T>(x: &[T], scale: T, weight: &[T], dy: &[T], dx: &mut [T], dw: &mut [T], db: &mut [T]) {
+        let n = x.len();
+        let inverse = T::ONE / T::of(n as f64);
+        for (((x, dy), dw), db) in x.iter().zip(dy).zip(dw).zip(db) {
+            *dw += *dy * *x;
+            *db += *dy;
+        }
+        let mean_g = sum_by(n, |i| dy[i] * weight[i]) * inverse;
+        let mean_gx = sum_by(n, |i| dy[i] * weight[i] * x[i]) * inverse;
+        for (((dx, x), dy), w) in dx.iter_mut().zip(x).zip(dy).zip(weight) {
+            *dx = scale * (*dy * *w - mean_g - *x * mean_gx);
+        }
+    }
+}
+
+/// The end of a post-norm block: `y = LayerNorm(dropout(x) + residual)`.
+///
+/// `x` becomes the standardised sum, `scales` the rows' reciprocal deviations: what the backward pass needs.
+pub(super) struct ResidualNorm {
+    pub dropout: Dropout,
+    pub weight: Arc<Param>,
+    pub bias: Arc<Param>,
+    pub eps: f64,
+}
+
+impl ResidualNorm {
+    pub(super) fn new((weight, bias): (&Arc<Param>, &Arc<Param>), eps: f64, dropout: Dropout) -> Result<Self> {
+        if weight.dims().len() != 1 || bias.dims() != weight.dims() {
+            bail!("layer norm: `{}` is {:?}, `{}` is {:?}", weight.name(), weight.dims(), bias.name(), bias.dims());
+        }
+        Ok(Self { dropout, weight: Arc::clone(weight), bias: Arc::clone(bias), eps })
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.weight.elements()
+    }
+
+    pub(super) fn forward<T: Real>(&self, x: &mut [T], residual: &[T], scales: &mut [T], y: &mut [T]) -> Result<()> {
+        let width = self.weight.elements();
+        let rows = kernel::rows_per_task(width);
+        let (weight, bias) = (self.weight.host()?, self.bias.host()?);
+        let (weight, bias) = (weight.values::<T>()?, bias.values::<T>()?);
+        let mask = self.dropout.active().then(|| self.dropout.parts());
+        let (scale, eps) = (T::of(self.dropout.scale()), T::of(self.eps));
+        let tasks = x.par_chunks_mut(rows * width).zip(y.par_chunks_mut(rows * width)).zip(scales.par_chunks_mut(rows));
+        tasks.enumerate().for_each(|(task, ((x, y), scales))| {
+            for (row, ((x, y), kept)) in
+                x.chunks_exact_mut(width).zip(y.chunks_exact_mut(width)).zip(scales).enumerate()
+            {
+                let start = (task * rows + row) * width;
+                add_in_place(x, &residual[start..start + width], start as u32, mask, scale);
+                *kept = standardize_row(x, weight, bias, eps, y);
+            }
+        });
+        Ok(())
+    }
+
+    /// The gradient of the sum, which is that of the residual; weight and bias get theirs.
+    pub(super) fn backward<T: Real>(&self, x: &[T], scales: &[T], dy: &[T], d_sum: &mut [T]) -> Result<()> {
+        // A fixed number of rows a task, whatever the threads: the partial sums add up in one order.
+        const ROWS: usize = 64;
+        let width = self.weight.elements();
+        let parts: Vec<(Vec<T>, Vec<T>)> = {
+            let weight = self.weight.host()?;
+            let weight = weight.values::<T>()?;
+            let task = |(task, d_sum): (usize, &mut [T])| {
+                let (mut dw, mut db) = (kernel::zeros::<T>(width), kernel::zeros::<T>(width));
+                for (row, d_sum) in d_sum.chunks_exact_mut(width).enumerate() {
+                    let row = task * ROWS + row;
+                    let range = row * width..(row + 1) * width;
+                    backward_standardized(&x[range.clone()], scales[row], weight, &dy[range], d_sum, &mut dw, &mut db);
+                }
+                (dw, db)
+            };
+            d_sum.par_chunks_mut(ROWS * width).enumerate().map(task).collect()
+        };
+        let (dw, db): (Vec<Vec<T>>, Vec<Vec<T>>) = parts.into_iter().unzip();
+        self.weight.accumulate::<T>(|_, sum| add_parts(sum, &dw))?;
+        self.bias.accumulate::<T>(|_, sum| add_parts(sum, &db))
     }
 }
 

@@ -136,6 +136,11 @@ impl Param {
         kernel::read::<T, R>(&self.value, f)
     }
 
+    /// The values, held for reading.
+    pub(super) fn host(&self) -> Result<kernel::Host<impl std::ops::Deref<Target = candle_core::Storage> + '_>> {
+        kernel::host(&self.value)
+    }
+
     /// The gradient as a tensor of the parameter's shape (rows that did not occur are zero); `None` without one.
     ///
     /// # Errors

@@ -3,10 +3,13 @@
 use candle_core::{CpuStorage, Result, WithDType, bail};
 
 use super::math;
+use super::matmul::{self, Precision, Product};
+use super::scratch::Plain;
 
 /// f32 for work, f64 for checking the same code by finite differences.
 pub trait Real:
     WithDType
+    + Plain
     + Copy
     + Send
     + Sync
@@ -36,6 +39,10 @@ pub trait Real:
     fn is_finite(self) -> bool;
     fn is_nan(self) -> bool;
 
+    /// A matrix product, by the best this machine has.
+    #[doc(hidden)]
+    fn multiply(product: &Product<'_, Self>, precision: Precision);
+
     /// The values of a storage, to be changed.
     fn storage_mut(storage: &mut CpuStorage) -> Result<&mut [Self]>;
 
@@ -46,7 +53,7 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($t:ty, $variant:ident, $exp:path, $erf:path, $tanh:path) => {
+    ($t:ty, $variant:ident, $exp:path, $erf:path, $tanh:path, $multiply:expr) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -92,6 +99,9 @@ macro_rules! real {
             fn is_nan(self) -> bool {
                 <$t>::is_nan(self)
             }
+            fn multiply(product: &Product<'_, Self>, precision: Precision) {
+                $multiply(product, precision)
+            }
             fn storage_mut(storage: &mut CpuStorage) -> Result<&mut [Self]> {
                 match storage {
                     CpuStorage::$variant(values) => Ok(values),
@@ -102,8 +112,8 @@ macro_rules! real {
     };
 }
 
-real!(f32, F32, math::exp_f32, math::erf_f32, math::tanh_f32);
-real!(f64, F64, f64::exp, libm::erf, f64::tanh);
+real!(f32, F32, math::exp_f32, math::erf_f32, math::tanh_f32, matmul::multiply_f32);
+real!(f64, F64, f64::exp, libm::erf, f64::tanh, |product, _| matmul::multiply_f64(product));
 
 /// Lanes that sums are kept in: independent accumulators the compiler can vectorise, and a fixed order of addition.
 pub const LANES: usize = 16;

@@ -27,7 +27,7 @@ pub fn euclidean_matrix(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     }
     let a_square = a.sqr()?.sum_keepdim(D::Minus1)?; // [n, 1]
     let b_square = b.sqr()?.sum_keepdim(D::Minus1)?.t()?; // [1, m]
-    let product = a.matmul(&b.t()?)?.affine(-2.0, 0.0)?; // [n, m]
+    let product = super::dot::matrix(a, b)?.affine(-2.0, 0.0)?; // [n, m]
     let square = product.broadcast_add(&a_square)?.broadcast_add(&b_square)?;
     // Rounding can make a small square negative; `stable::sqrt` gives those 0.
     stable::sqrt(&square)

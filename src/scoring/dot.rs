@@ -4,7 +4,7 @@ use candle_core::{D, Result, Tensor};
 
 /// `a b^T`: `[n, dim]` and `[m, dim]` to `[n, m]`.
 pub fn matrix(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    a.matmul(&b.t()?)
+    crate::ops::dot_products(a, b)
 }
 
 /// The dot product of each pair of rows: two `[n, dim]` to `[n]`.

@@ -13,6 +13,7 @@ use crate::eval::trainer_key;
 use crate::flow::{Encode, Loss, ModelType};
 use crate::loss;
 use crate::model::{ModelOptions, SentenceTransformer, StaticOptions};
+use crate::ops::{self, Precision};
 use crate::optim::steps::{Cadence, Steps};
 use crate::recipe::Plan;
 use crate::recipe::plan::{DatasetPlan, Location, ModelSource};
@@ -40,6 +41,8 @@ pub struct Prepared {
     pub greater_is_better: bool,
     pub estimate: Estimate,
     pub warnings: Vec<String>,
+    /// Of the operands of matrix products in training.
+    pub precision: Precision,
 }
 
 /// The directory of a model that is local, or a clear refusal.
@@ -132,10 +135,6 @@ impl Prepared {
     /// When anything a plan names is missing, broken, or does not fit the rest.
     pub fn new(plan: &Plan, checkpoint: Option<&Path>, listener: &mut dyn Listener) -> Result<Self> {
         set_threads(plan.args.num_threads);
-        if plan.args.bf16 {
-            return Err(Error::usage("`args.bf16`: there is no bf16 kernel yet")
-                .with_hint("leave it out: training runs in f32"));
-        }
         let [train] = plan.train_dataset.as_slice() else {
             return Err(Error::usage(format!("{} training data sets are given", plan.train_dataset.len())).with_hint(
                 "training on several data sets at once is not built yet; files with the same columns can be listed \
@@ -144,6 +143,14 @@ impl Prepared {
         };
         let model = load_model(plan, checkpoint)?;
         let mut warnings = Vec::new();
+        let precision = if plan.args.bf16 { Precision::Bf16 } else { Precision::Full };
+        if plan.args.bf16 && !ops::bf16_available() {
+            warnings.push(
+                "`args.bf16`: this machine has no instructions for bfloat16 products (AVX512-BF16), so they are \
+                 computed in f32: as exact, and not faster"
+                    .to_owned(),
+            );
+        }
         let loss = loss::build(&train.loss.name, &train.loss.table())?;
         warnings.extend(loss.check_dim(model.dimension())?);
         let store = Arc::new(open_store(train, loss.as_ref(), &model, "train_dataset")?);
@@ -191,6 +198,7 @@ impl Prepared {
             metric,
             estimate,
             warnings,
+            precision,
         })
     }
 }

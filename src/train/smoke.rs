@@ -127,7 +127,14 @@ fn take_steps(plan: &Plan, prepared: &Prepared, params: &[std::sync::Arc<Param>]
             let batch = prepared.store.batch(rows)?;
             optimizer.catch_up(&prepared.model.rows(&batch.packed))?;
             let rng = Rng::new(plan.seed).fork(step as u64).fork(part as u64);
-            sum += forward_backward(&prepared.model, prepared.loss.as_ref(), &batch, rng, &mut timings)?;
+            sum += forward_backward(
+                &prepared.model,
+                prepared.loss.as_ref(),
+                &batch,
+                rng,
+                prepared.precision,
+                &mut timings,
+            )?;
             used.push(batch);
         }
         if used.is_empty() {

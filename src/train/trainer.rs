@@ -14,7 +14,7 @@ use crate::data::sampler::EpochPlan;
 use crate::error::{Error, Result};
 use crate::eval::trainer_key;
 use crate::flow::{Batch, Encode, Metrics};
-use crate::ops::Param;
+use crate::ops::{self, Param, Precision};
 use crate::optim::steps::Due;
 use crate::optim::{AdamW, AdamWConfig, clip_coefficient, gradient_norm};
 use crate::recipe::Plan;
@@ -104,13 +104,14 @@ impl Trainer<'_> {
     fn begin(&mut self, checkpoint: Option<&Path>, options: &Options, listener: &mut dyn Listener) -> Result<()> {
         let steps = self.prepared.steps;
         listener.event(&Event::Message(&format!(
-            "{} rows, {} batches an epoch, {} optimizer steps ({} warmup), about {} of memory at the peak, {} kernels",
+            "{} rows, {} batches an epoch, {} optimizer steps ({} warmup), about {} of memory at the peak, {} kernels{}",
             self.prepared.store.len(),
             steps.batches_per_epoch,
             steps.total,
             self.prepared.warmup,
             memory::human(self.prepared.estimate.peak()),
-            crate::ops::simd_level(),
+            ops::simd_level(),
+            if self.prepared.precision == Precision::Bf16 && ops::bf16_available() { " and bf16 products" } else { "" },
         )));
         if let Some(checkpoint) = checkpoint {
             let state = checkpoint::read_state(checkpoint)?;
@@ -209,7 +210,8 @@ impl Trainer<'_> {
             self.timings.add("data", start.elapsed().as_secs_f64());
             self.timings.time("optimizer", || self.optimizer.catch_up(&self.prepared.model.rows(&batch.packed)))?;
             let loss = self.prepared.loss.as_ref();
-            loss_sum += forward_backward(&self.prepared.model, loss, &batch, rng.fork(micro), &mut self.timings)?;
+            let (model, precision) = (&self.prepared.model, self.prepared.precision);
+            loss_sum += forward_backward(model, loss, &batch, rng.fork(micro), precision, &mut self.timings)?;
             self.state.rows += batch.rows as u64;
             batches.push(batch);
             epoch_ended = last;

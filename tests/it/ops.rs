@@ -64,9 +64,12 @@ fn run(case: &mut Case<'_>) -> Result<Tensor> {
     let context = Context::training(case.dtype, Rng::new(0))?;
     let op = case.value["op"].as_str().unwrap();
     match op {
-        "linear" => ops::linear(&case.var("x"), &case.param("weight"), Some(&case.param("bias"))),
+        "linear" => {
+            ops::linear(&Context::inference(), &case.var("x"), &case.param("weight"), Some(&case.param("bias")))
+        }
         "dense_tanh" => {
-            let y = ops::linear(&case.var("x"), &case.param("weight"), Some(&case.param("bias")))?;
+            let y =
+                ops::linear(&Context::inference(), &case.var("x"), &case.param("weight"), Some(&case.param("bias")))?;
             ops::activation(&y, Activation::Tanh)
         }
         "residual_layer_norm" => ops::residual_layer_norm(
@@ -209,6 +212,129 @@ fn check_gradients(
     }
 }
 
+/// The parameters of a transformer layer, by the names of [`NAMES`].
+struct Layer(Vec<Arc<Param>>);
+
+const NAMES: [&str; 12] = ["wq", "bq", "wk", "bk", "wv", "bv", "wo", "bo", "w1", "b1", "w2", "b2"];
+
+impl Layer {
+    fn random(rng: &mut Rng, width: usize, inner: usize, dtype: DType) -> Self {
+        let mut params = Vec::new();
+        for name in NAMES {
+            let out = if matches!(name, "w1" | "b1") { inner } else { width };
+            let input = if name == "w2" { inner } else { width };
+            let shape = if name.starts_with('w') { vec![out, input] } else { vec![out] };
+            let scale = if name.starts_with('w') { 1.0 / (input as f64).sqrt() } else { 0.1 };
+            let value = random(rng, &shape).affine(scale, 0.0).unwrap().to_dtype(dtype).unwrap();
+            params.push(Param::new(name, &value).unwrap());
+        }
+        for name in ["g1", "h1", "g2", "h2"] {
+            let value = random(rng, &[width]).affine(0.2, 1.0).unwrap().to_dtype(dtype).unwrap();
+            params.push(Param::new(name, &value).unwrap());
+        }
+        Self(params)
+    }
+
+    fn pair(&self, at: usize) -> (&Arc<Param>, &Arc<Param>) {
+        (&self.0[at], &self.0[at + 1])
+    }
+
+    fn attention_params(&self) -> Vec<Arc<Param>> {
+        self.0[..8].iter().chain(&self.0[12..14]).cloned().collect()
+    }
+
+    fn forward_params(&self) -> Vec<Arc<Param>> {
+        self.0[8..12].iter().chain(&self.0[14..]).cloned().collect()
+    }
+
+    fn attention(&self, c: &Context, x: &Tensor, offsets: &Arc<Vec<u32>>, heads: usize, rate: f64) -> Result<Tensor> {
+        let layer = ops::SelfAttention {
+            query: self.pair(0),
+            key: self.pair(2),
+            value: self.pair(4),
+            output: self.pair(6),
+            norm: self.pair(12),
+            eps: 1e-9,
+            heads,
+            probability_dropout: c.dropout(rate),
+            dropout: c.dropout(rate),
+        };
+        ops::self_attention(c, x, offsets, &layer)
+    }
+
+    fn forward(&self, c: &Context, x: &Tensor, activation: Activation, rate: f64) -> Result<Tensor> {
+        let layer = ops::FeedForward {
+            inner: self.pair(8),
+            activation,
+            outer: self.pair(10),
+            norm: self.pair(14),
+            eps: 1e-9,
+            dropout: c.dropout(rate),
+        };
+        ops::feed_forward(c, x, &layer)
+    }
+
+    /// The same layer from the single operations: the slow twin of the two blocks.
+    fn twin(&self, c: &Context, x: &Tensor, offsets: &Arc<Vec<u32>>, heads: usize, rate: f64) -> Result<Tensor> {
+        let linear = |x: &Tensor, at: usize| ops::linear(c, x, &self.0[at], Some(&self.0[at + 1]));
+        let seen = ops::attention(&linear(x, 0)?, &linear(x, 2)?, &linear(x, 4)?, offsets, heads, c.dropout(rate))?;
+        let (g, h) = self.pair(12);
+        let y = ops::residual_layer_norm(&linear(&seen, 6)?, x, c.dropout(rate), g, h, 1e-9)?;
+        let inner = ops::activation(&linear(&y, 8)?, Activation::Gelu)?;
+        let (g, h) = self.pair(14);
+        ops::residual_layer_norm(&linear(&inner, 10)?, &y, c.dropout(rate), g, h, 1e-9)
+    }
+}
+
+#[test]
+fn blocks_equal_the_operations_they_are_made_of() {
+    for dtype in [DType::F64, DType::F32] {
+        for (rate, lengths) in [(0.0, vec![3u32, 1, 0, 70, 5]), (0.1, vec![40, 33, 7])] {
+            let mut rng = Rng::new(9);
+            let layer = Layer::random(&mut rng, 48, 192, dtype);
+            let tokens: u32 = lengths.iter().sum();
+            let x = random(&mut rng, &[tokens as usize, 48]).to_dtype(dtype).unwrap();
+            let weights = random(&mut rng, &[tokens as usize, 48]).to_dtype(dtype).unwrap();
+            let offsets = offsets(&lengths);
+            let run = |fast: bool| {
+                let context = Context::training(dtype, Rng::new(3)).unwrap();
+                let x = Var::from_tensor(&x).unwrap();
+                let y = if fast {
+                    let attended = layer.attention(&context, &x, &offsets, 4, rate).unwrap();
+                    layer.forward(&context, &attended, Activation::Gelu, rate).unwrap()
+                } else {
+                    layer.twin(&context, &x, &offsets, 4, rate).unwrap()
+                };
+                let gradients = y.mul(&weights).unwrap().sum_all().unwrap().backward().unwrap();
+                let mut results = vec![y.clone(), gradients.get(&x).unwrap().clone()];
+                for param in &layer.0 {
+                    results.push(param.gradient_tensor().unwrap().unwrap());
+                    param.clear_gradient();
+                }
+                results
+            };
+            let tolerance = if dtype == DType::F64 { 1e-11 } else { 2e-4 };
+            for (i, (fast, slow)) in run(true).iter().zip(run(false)).enumerate() {
+                let [fast, slow] = [fast, &slow].map(values);
+                let size = slow.iter().fold(1.0f64, |m, x| m.max(x.abs()));
+                for (a, b) in fast.iter().zip(&slow) {
+                    assert!((a - b).abs() <= tolerance * size, "{dtype:?} result {i}: {a} against {b}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_block_is_differentiated_once() {
+    let layer = Layer::random(&mut Rng::new(1), 8, 16, DType::F64);
+    let context = Context::training(DType::F64, Rng::new(1)).unwrap();
+    let x = Var::from_tensor(&random(&mut Rng::new(2), &[3, 8])).unwrap();
+    let y = layer.forward(&context, &x, Activation::Gelu, 0.0).unwrap().sum_all().unwrap();
+    assert!(y.backward().is_ok());
+    assert!(y.backward().unwrap_err().to_string().contains("differentiated once"));
+}
+
 #[test]
 fn gradients_equal_finite_differences() {
     let mut rng = Rng::new(4);
@@ -218,11 +344,11 @@ fn gradients_equal_finite_differences() {
     let skip = Arc::new(vec![1, 0, 0, 2]);
 
     let (w, b) = (param(rng, "w", &[3, 5]), param(rng, "b", &[3]));
-    check_gradients("linear", &[random(rng, &[4, 5])], &[w.clone(), b.clone()], |x, _| {
-        ops::linear(&x[0], &w, Some(&b))
+    check_gradients("linear", &[random(rng, &[4, 5])], &[w.clone(), b.clone()], |x, c| {
+        ops::linear(c, &x[0], &w, Some(&b))
     });
-    check_gradients("linear without bias", &[random(rng, &[2, 2, 5])], std::slice::from_ref(&w), |x, _| {
-        ops::linear(&x[0], &w, None)
+    check_gradients("linear without bias", &[random(rng, &[2, 2, 5])], std::slice::from_ref(&w), |x, c| {
+        ops::linear(c, &x[0], &w, None)
     });
 
     let (g, b) = (param(rng, "g", &[19]), param(rng, "b", &[19]));
@@ -237,6 +363,16 @@ fn gradients_equal_finite_differences() {
         check_gradients("attention", &qkv, &[], |x, c| {
             ops::attention(&x[0], &x[1], &x[2], &lengths, 2, c.dropout(rate))
         });
+    }
+    for rate in [0.0, 0.4] {
+        let layer = Layer::random(rng, 6, 10, DType::F64);
+        let x = [random(rng, &[8, 6])];
+        check_gradients("self-attention", &x, &layer.attention_params(), |x, c| {
+            layer.attention(c, &x[0], &lengths, 2, rate)
+        });
+        for kind in [Activation::Gelu, Activation::Tanh, Activation::Sigmoid] {
+            check_gradients("feed-forward", &x, &layer.forward_params(), |x, c| layer.forward(c, &x[0], kind, rate));
+        }
     }
     for kind in [Activation::Gelu, Activation::Tanh, Activation::Sigmoid, Activation::Relu] {
         check_gradients("activation", &qkv[..1], &[], |x, _| ops::activation(&x[0], kind));
@@ -308,7 +444,7 @@ fn packed_attention_equals_one_sequence_at_a_time() {
 fn wrong_shapes_are_refused() {
     let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
     let w = Param::new("dense.weight", &Tensor::zeros((4, 5), DType::F32, &Device::Cpu).unwrap()).unwrap();
-    assert!(ops::linear(&x, &w, None).unwrap_err().to_string().contains("dense.weight"));
+    assert!(ops::linear(&Context::inference(), &x, &w, None).unwrap_err().to_string().contains("dense.weight"));
     assert!(ops::attention(&x, &x, &x, &offsets(&[2]), 2, Dropout::NONE).is_err());
     assert!(ops::attention(&x, &x, &x, &offsets(&[3]), 3, Dropout::NONE).is_err());
     let table = Param::new("table", &Tensor::zeros((4, 5), DType::F32, &Device::Cpu).unwrap()).unwrap();

@@ -13,7 +13,7 @@ use crate::support::{assert_close, golden, numbers, tensor, values};
 fn leave_gradient(param: &Arc<Param>, gradient: &Tensor) {
     let identity = Tensor::eye(param.dims()[1], param.dtype(), &Device::Cpu).unwrap();
     let x = Var::from_tensor(&identity).unwrap();
-    let y = ops::linear(x.as_tensor(), param, None).unwrap();
+    let y = ops::linear(&Context::inference(), x.as_tensor(), param, None).unwrap();
     let gradient = gradient.t().unwrap().to_dtype(param.dtype()).unwrap();
     (y * gradient).unwrap().sum_all().unwrap().backward().unwrap();
 }

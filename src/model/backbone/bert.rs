@@ -91,8 +91,8 @@ struct Dense {
 }
 
 impl Dense {
-    fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(ops::linear(x, &self.weight, Some(&self.bias))?)
+    fn pair(&self) -> (&Arc<Param>, &Arc<Param>) {
+        (&self.weight, &self.bias)
     }
 }
 
@@ -215,21 +215,34 @@ impl Bert {
 
     fn layer(&self, layer: &Layer, x: &Tensor, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
         let config = &self.config;
-        let seen = ops::attention(
-            &layer.query.apply(x)?,
-            &layer.key.apply(x)?,
-            &layer.value.apply(x)?,
+        let attended = ops::self_attention(
+            context,
+            x,
             &batch.offsets,
-            config.num_attention_heads,
-            context.dropout(config.attention_probs_dropout_prob),
+            &ops::SelfAttention {
+                query: layer.query.pair(),
+                key: layer.key.pair(),
+                value: layer.value.pair(),
+                output: layer.attention_output.pair(),
+                norm: layer.attention_norm.pair(),
+                eps: config.layer_norm_eps,
+                heads: config.num_attention_heads,
+                probability_dropout: context.dropout(config.attention_probs_dropout_prob),
+                dropout: context.dropout(config.hidden_dropout_prob),
+            },
         )?;
-        let join = |out: &Tensor, residual: &Tensor, norm: &Dense| {
-            let dropout = context.dropout(config.hidden_dropout_prob);
-            ops::residual_layer_norm(out, residual, dropout, &norm.weight, &norm.bias, config.layer_norm_eps)
-        };
-        let attended = join(&layer.attention_output.apply(&seen)?, x, &layer.attention_norm)?;
-        let inner = ops::activation(&layer.intermediate.apply(&attended)?, self.activation)?;
-        Ok(join(&layer.output.apply(&inner)?, &attended, &layer.output_norm)?)
+        Ok(ops::feed_forward(
+            context,
+            &attended,
+            &ops::FeedForward {
+                inner: layer.intermediate.pair(),
+                activation: self.activation,
+                outer: layer.output.pair(),
+                norm: layer.output_norm.pair(),
+                eps: config.layer_norm_eps,
+                dropout: context.dropout(config.hidden_dropout_prob),
+            },
+        )?)
     }
 }
 
@@ -267,10 +280,10 @@ impl Backbone for Bert {
     }
 
     fn activation_floats(&self) -> usize {
-        // query, key, value, attention, its output and norm, output and norm; the inner layer before and after its
-        // activation; then the largest gradients that are alive at once
+        // query, key, value, attention, and sum and result of both norms; the inner layer before its activation;
+        // then the largest gradients that are alive at once
         let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
-        self.config.num_hidden_layers * (8 * hidden + 2 * inner) + 6 * hidden + 3 * inner
+        self.config.num_hidden_layers * (8 * hidden + inner) + 6 * hidden + inner
     }
 
     fn max_positions(&self) -> Option<usize> {

@@ -82,9 +82,9 @@ impl Module for Dense {
         "Dense"
     }
 
-    fn forward(&self, mut features: Features, _: &Context) -> Result<Features> {
+    fn forward(&self, mut features: Features, context: &Context) -> Result<Features> {
         let x = features.sentence(self.name())?;
-        let y = ops::linear(x, &self.weight, self.bias.as_ref())
+        let y = ops::linear(context, x, &self.weight, self.bias.as_ref())
             .map_err(|e| Error::model(format!("`{}`: {e}", self.source.display())))?;
         features.sentence_embedding = Some(ops::activation(&y, self.activation)?);
         Ok(features)

@@ -52,11 +52,8 @@ fn unavailable(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
         r.problem(
             "args.fp16",
             "is not to be had: a CPU computes in f32, and fp16 would be slower and less exact",
-            "leave it out: training runs in f32",
+            "leave it out for f32, or use `bf16 = true`",
         );
-    }
-    if recipe.args.bf16 == Some(true) {
-        r.problem("args.bf16", "there is no bf16 kernel yet", "leave it out: training runs in f32");
     }
     if plan.train_dataset.len() > 1 {
         r.problem(

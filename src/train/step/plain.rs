@@ -5,7 +5,7 @@ use candle_core::DType;
 use crate::error::{Error, Result};
 use crate::flow::{Batch, Loss, Outputs};
 use crate::model::SentenceTransformer;
-use crate::ops::Context;
+use crate::ops::{Context, Precision};
 use crate::train::timings::Timings;
 use crate::util::seed::Rng;
 
@@ -18,10 +18,11 @@ pub fn forward_backward(
     loss: &dyn Loss,
     batch: &Batch,
     rng: Rng,
+    precision: Precision,
     timings: &mut Timings,
 ) -> Result<f64> {
     let value = timings.time("forward", || -> Result<_> {
-        let context = Context::training(DType::F32, rng)?;
+        let context = Context::training(DType::F32, rng)?.with_precision(precision);
         let outputs = Outputs {
             embeddings: model.embed(batch, &context)?,
             text_ids: batch.text_ids.clone(),

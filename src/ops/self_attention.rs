@@ -1,0 +1,170 @@
+//! The first half of a post-norm transformer layer as one operation.
+
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+
+use super::activation::Activation;
+use super::attention::Attention;
+use super::context::{Context, Dropout};
+use super::dropout::drop_into;
+use super::kernel::{self, Shared, by_dtype};
+use super::linear::Stack;
+use super::matmul::{Matrix, Precision};
+use super::norm::ResidualNorm;
+use super::param::Param;
+use super::real::Real;
+use super::saved::Saved;
+use super::scratch::Buffer;
+
+/// A weight and its bias.
+type Pair<'a> = (&'a Arc<Param>, &'a Arc<Param>);
+
+/// The parameters of [`self_attention`].
+pub struct SelfAttention<'a> {
+    /// `[width, width]` and `[width]` each.
+    pub query: Pair<'a>,
+    pub key: Pair<'a>,
+    pub value: Pair<'a>,
+    pub output: Pair<'a>,
+    /// Weight and bias of the normalisation, `[width]` each.
+    pub norm: Pair<'a>,
+    /// Added to the variance.
+    pub eps: f64,
+    /// Heads, which divide the width.
+    pub heads: usize,
+    /// Of the attention probabilities.
+    pub probability_dropout: Dropout,
+    /// Of the output layer's result.
+    pub dropout: Dropout,
+}
+
+/// `LayerNorm(dropout(attention(x) Wᵀ + b) + x)` over packed sequences.
+///
+/// # Shapes
+/// `x` `[tokens, width]`, `offsets` `[sequences + 1]`; the result is like `x`.
+///
+/// # Errors
+/// When the shapes, the offsets or the element types do not fit.
+pub fn self_attention(
+    context: &Context,
+    x: &Tensor,
+    offsets: &Arc<Vec<u32>>,
+    layer: &SelfAttention<'_>,
+) -> Result<Tensor> {
+    let pair = |(weight, bias): Pair<'_>| (Arc::clone(weight), Some(Arc::clone(bias)));
+    let input = Stack::new(vec![pair(layer.query), pair(layer.key), pair(layer.value)])?;
+    let output = Stack::new(vec![pair(layer.output)])?;
+    let norm = ResidualNorm::new(layer.norm, layer.eps, layer.dropout)?;
+    let (tokens, width) = kernel::matrix(x.dims())?;
+    if input.input != width || input.width() != 3 * width || output.input != width || output.width() != width {
+        bail!("attention: input is {:?}, `{}` is {:?}", x.dims(), layer.query.0.name(), layer.query.0.dims());
+    }
+    if norm.width() != width {
+        bail!("attention: input is {:?}, `{}` is {:?}", x.dims(), layer.norm.0.name(), layer.norm.0.dims());
+    }
+    if layer.heads == 0 || !width.is_multiple_of(layer.heads) {
+        bail!("attention: {} heads do not divide a width of {width}", layer.heads);
+    }
+    kernel::check_offsets("attention", offsets, tokens)?;
+    kernel::check_dtype("attention", x.dtype(), layer.query.0.dtype())?;
+    let attention = Attention::new(offsets, layer.heads, width, layer.probability_dropout);
+    let (precision, keep) = (context.precision(), context.is_training());
+    by_dtype!(x.dtype(), "attention", T => {
+        x.contiguous()?.apply_op1(Block::<T> { input, attention, output, norm, precision, keep, saved: Saved::default() })
+    })
+}
+
+struct Block<T: Real> {
+    input: Stack,
+    attention: Attention,
+    output: Stack,
+    norm: ResidualNorm,
+    precision: Precision,
+    keep: bool,
+    saved: Saved<State<T>>,
+}
+
+/// What the backward pass needs.
+struct State<T: Real> {
+    /// `[tokens, 3 * width]`: queries, keys, values.
+    qkv: Buffer<T>,
+    /// `[tokens, width]`, what the heads saw.
+    seen: Buffer<T>,
+    /// `[tokens, width]`, the standardised sum.
+    standard: Buffer<T>,
+    /// `[tokens]`
+    scales: Buffer<T>,
+}
+
+/// Queries, keys and values of a matrix that holds them side by side.
+fn thirds<'a, T>(qkv: &'a [&'a [T]; 1], width: usize) -> [Matrix<'a, T>; 3] {
+    [0, 1, 2].map(|i| Matrix::stacked(qkv, 3 * width).columns(i * width, width))
+}
+
+impl<T: Real> Block<T> {
+    fn forward(&self, x: &[T]) -> Result<Vec<T>> {
+        let width = self.input.input;
+        let tokens = x.len() / width.max(1);
+        let mut qkv = Buffer::take(3 * x.len());
+        self.input.forward(x, Activation::Identity, &mut qkv, self.precision)?;
+        let mut seen = Buffer::take(x.len());
+        self.attention.forward(thirds(&[&qkv], width), &mut seen);
+        let mut standard = Buffer::take(x.len());
+        self.output.forward(&seen, Activation::Identity, &mut standard, self.precision)?;
+        let mut scales = Buffer::take(tokens);
+        let mut y = kernel::zeros::<T>(x.len());
+        self.norm.forward(&mut standard, x, &mut scales, &mut y)?;
+        if self.keep {
+            self.saved.put(State { qkv, seen, standard, scales });
+        }
+        Ok(y)
+    }
+
+    fn backward(&self, x: &[T], dy: &[T]) -> Result<Vec<T>> {
+        let State { qkv, seen, standard, scales } = self.saved.take("attention")?;
+        let width = self.input.input;
+        // the gradient of the sum, which the residual carries on to x
+        let mut dx = kernel::zeros::<T>(x.len());
+        self.norm.backward(&standard, &scales, dy, &mut dx)?;
+        let mut d_output = standard;
+        let d_output: &[T] = if self.norm.dropout.active() {
+            drop_into(self.norm.dropout, &dx, &mut d_output);
+            &d_output
+        } else {
+            &dx
+        };
+        self.output.weight_gradient(&seen, Activation::Identity, d_output, self.precision)?;
+        let mut d_seen = seen;
+        self.output.input_gradient(d_output, &mut d_seen, false, None, self.precision)?;
+        let mut d_qkv = Buffer::<T>::take(qkv.len());
+        let start = Shared::new(&mut d_qkv);
+        // SAFETY: queries, keys and values have a third of the columns each.
+        unsafe {
+            let places = [0, 1, 2].map(|i| start.skip(i * width));
+            self.attention.backward(thirds(&[&qkv], width), Matrix::stacked(&[&d_seen], width), places, 3 * width);
+        }
+        drop(qkv);
+        self.input.weight_gradient(x, Activation::Identity, &d_qkv, self.precision)?;
+        self.input.input_gradient(&d_qkv, &mut dx, true, None, self.precision)?;
+        Ok(dx)
+    }
+}
+
+impl<T: Real> CustomOp1 for Block<T> {
+    fn name(&self) -> &'static str {
+        "self-attention"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let y = self.forward(kernel::slice(storage, layout)?)?;
+        Ok((T::to_cpu_storage_owned(y), layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let dy = dy.contiguous()?;
+        let (x_host, dy) = (kernel::host(x)?, kernel::host(&dy)?);
+        let dx = self.backward(x_host.values()?, dy.values()?)?;
+        kernel::tensor(dx, x.dims().to_vec()).map(Some)
+    }
+}
