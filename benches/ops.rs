@@ -283,7 +283,7 @@ fn main() {
         |_, x| ops::attention(x, x, x, &offsets, HEADS, Dropout::NONE),
         &x,
     );
-    let scores = Cost::Flops((2 * 1024 * 1024 * 1024) as f64);
+    let scores = Cost::Flops(2.0 * 1024f64.powi(3));
     let vectors = random(rng, &[1024, 1024], 1.0);
     bench.op(
         "dot products 1024 x 1024 of 1024",

@@ -111,10 +111,10 @@ impl CustomOp1 for CrossEntropy {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         by_dtype!(kernel::dtype(storage), "cross-entropy", T => {
             let x: &[T] = kernel::slice(storage, layout)?;
+            let rows = x.par_chunks(self.classes).zip(self.targets.par_iter()).with_min_len(16);
+            let losses: Vec<T> = rows.map(|(row, target)| row_logsumexp(row) - row[*target as usize]).collect();
             let mut total = T::ZERO;
-            for (row, target) in x.chunks_exact(self.classes).zip(self.targets.iter()) {
-                total += row_logsumexp(row) - row[*target as usize];
-            }
+            losses.into_iter().for_each(|loss| total += loss);
             let mean = total / T::of(self.targets.len() as f64);
             Ok((<T as candle_core::WithDType>::to_cpu_storage_owned(vec![mean]), Shape::from(())))
         })
