@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::activation::{self, Activation};
+use super::block::{self, Block};
 use super::context::{Context, Dropout};
-use super::dropout::drop_into;
 use super::kernel::{self, by_dtype};
 use super::linear::Stack;
 use super::matmul::Precision;
 use super::norm::ResidualNorm;
 use super::param::Param;
 use super::real::Real;
-use super::saved::Saved;
 use super::scratch::Buffer;
 
 /// The parameters of [`feed_forward`].
@@ -58,21 +57,18 @@ pub fn feed_forward(context: &Context, x: &Tensor, layer: &FeedForward<'_>) -> R
         );
     }
     kernel::check_dtype("feed-forward", x.dtype(), layer.inner.0.dtype())?;
-    let (precision, keep) = (context.precision(), context.is_training());
+    let precision = context.precision();
     by_dtype!(x.dtype(), "feed-forward", T => {
-        let op = Block::<T> { inner, activation: layer.activation, outer, norm, precision, keep, saved: Saved::default() };
-        x.contiguous()?.apply_op1(op)
+        block::apply::<T, _>(context, x, Forward { inner, activation: layer.activation, outer, norm, precision })
     })
 }
 
-struct Block<T: Real> {
+struct Forward {
     inner: Stack,
     activation: Activation,
     outer: Stack,
     norm: ResidualNorm,
     precision: Precision,
-    keep: bool,
-    saved: Saved<State<T>>,
 }
 
 /// What the backward pass needs.
@@ -85,8 +81,11 @@ struct State<T: Real> {
     scales: Buffer<T>,
 }
 
-impl<T: Real> Block<T> {
-    fn forward(&self, x: &[T]) -> Result<Vec<T>> {
+impl<T: Real> Block<T> for Forward {
+    const NAME: &'static str = "feed-forward";
+    type State = State<T>;
+
+    fn forward(&self, x: &[T]) -> Result<(Vec<T>, State<T>)> {
         let tokens = x.len() / self.inner.input.max(1);
         let mut inner = Buffer::take(tokens * self.inner.width());
         self.inner.forward(x, Activation::Identity, &mut inner, self.precision)?;
@@ -95,24 +94,16 @@ impl<T: Real> Block<T> {
         let mut scales = Buffer::take(tokens);
         let mut y = kernel::zeros::<T>(x.len());
         self.norm.forward(&mut standard, x, &mut scales, &mut y)?;
-        if self.keep {
-            self.saved.put(State { inner, standard, scales });
-        }
-        Ok(y)
+        Ok((y, State { inner, standard, scales }))
     }
 
-    fn backward(&self, x: &[T], dy: &[T]) -> Result<Vec<T>> {
-        let State { inner, standard, scales } = self.saved.take("feed-forward")?;
+    fn backward(&self, x: &[T], state: State<T>, dy: &[T]) -> Result<Vec<T>> {
+        let State { inner, standard, scales } = state;
         // the gradient of the sum, which the residual carries on to x
         let mut dx = kernel::zeros::<T>(x.len());
         self.norm.backward(&standard, &scales, dy, &mut dx)?;
-        let mut d_outer = standard;
-        let d_outer: &[T] = if self.norm.dropout.active() {
-            drop_into(self.norm.dropout, &dx, &mut d_outer);
-            &d_outer
-        } else {
-            &dx
-        };
+        let mut space = standard;
+        let d_outer = self.norm.before_dropout(&dx, &mut space);
         self.outer.weight_gradient(&inner, self.activation, d_outer, self.precision)?;
         let mut d_inner = Buffer::take(inner.len());
         let width = self.inner.width();
@@ -124,23 +115,5 @@ impl<T: Real> Block<T> {
         self.inner.weight_gradient(x, Activation::Identity, &d_inner, self.precision)?;
         self.inner.input_gradient(&d_inner, &mut dx, true, None, self.precision)?;
         Ok(dx)
-    }
-}
-
-impl<T: Real> CustomOp1 for Block<T> {
-    fn name(&self) -> &'static str {
-        "feed-forward"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = self.forward(kernel::slice(storage, layout)?)?;
-        Ok((T::to_cpu_storage_owned(y), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dy = dy.contiguous()?;
-        let (x_host, dy) = (kernel::host(x)?, kernel::host(&dy)?);
-        let dx = self.backward(x_host.values()?, dy.values()?)?;
-        kernel::tensor(dx, x.dims().to_vec()).map(Some)
     }
 }

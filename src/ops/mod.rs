@@ -8,6 +8,7 @@
 
 pub mod activation;
 pub mod attention;
+mod block;
 pub mod context;
 pub mod dropout;
 pub mod embedding;
@@ -21,7 +22,6 @@ pub mod param;
 pub mod pool;
 pub mod product;
 mod real;
-mod saved;
 mod scratch;
 pub mod self_attention;
 pub mod stable;

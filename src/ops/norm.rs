@@ -199,6 +199,15 @@ impl ResidualNorm {
         Ok(())
     }
 
+    /// The gradient of what was dropped from, given that of the sum; written to `space` where it is another.
+    pub(super) fn before_dropout<'a, T: Real>(&self, d_sum: &'a [T], space: &'a mut [T]) -> &'a [T] {
+        if !self.dropout.active() {
+            return d_sum;
+        }
+        super::dropout::drop_into(self.dropout, d_sum, space);
+        space
+    }
+
     /// The gradient of the sum, which is that of the residual; weight and bias get theirs.
     pub(super) fn backward<T: Real>(&self, x: &[T], scales: &[T], dy: &[T], d_sum: &mut [T]) -> Result<()> {
         // A fixed number of rows a task, whatever the threads: the partial sums add up in one order.

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 use super::activation::Activation;
 use super::attention::Attention;
+use super::block::{self, Block};
 use super::context::{Context, Dropout};
-use super::dropout::drop_into;
 use super::kernel::{self, Shared, by_dtype};
 use super::linear::Stack;
 use super::matmul::{Matrix, Precision};
 use super::norm::ResidualNorm;
 use super::param::Param;
 use super::real::Real;
-use super::saved::Saved;
 use super::scratch::Buffer;
 
 /// A weight and its bias.
@@ -69,20 +68,18 @@ pub fn self_attention(
     kernel::check_offsets("attention", offsets, tokens)?;
     kernel::check_dtype("attention", x.dtype(), layer.query.0.dtype())?;
     let attention = Attention::new(offsets, layer.heads, width, layer.probability_dropout);
-    let (precision, keep) = (context.precision(), context.is_training());
+    let precision = context.precision();
     by_dtype!(x.dtype(), "attention", T => {
-        x.contiguous()?.apply_op1(Block::<T> { input, attention, output, norm, precision, keep, saved: Saved::default() })
+        block::apply::<T, _>(context, x, Attend { input, attention, output, norm, precision })
     })
 }
 
-struct Block<T: Real> {
+struct Attend {
     input: Stack,
     attention: Attention,
     output: Stack,
     norm: ResidualNorm,
     precision: Precision,
-    keep: bool,
-    saved: Saved<State<T>>,
 }
 
 /// What the backward pass needs.
@@ -102,8 +99,11 @@ fn thirds<'a, T>(qkv: &'a [&'a [T]; 1], width: usize) -> [Matrix<'a, T>; 3] {
     [0, 1, 2].map(|i| Matrix::stacked(qkv, 3 * width).columns(i * width, width))
 }
 
-impl<T: Real> Block<T> {
-    fn forward(&self, x: &[T]) -> Result<Vec<T>> {
+impl<T: Real> Block<T> for Attend {
+    const NAME: &'static str = "attention";
+    type State = State<T>;
+
+    fn forward(&self, x: &[T]) -> Result<(Vec<T>, State<T>)> {
         let width = self.input.input;
         let tokens = x.len() / width.max(1);
         let mut qkv = Buffer::take(3 * x.len());
@@ -115,25 +115,17 @@ impl<T: Real> Block<T> {
         let mut scales = Buffer::take(tokens);
         let mut y = kernel::zeros::<T>(x.len());
         self.norm.forward(&mut standard, x, &mut scales, &mut y)?;
-        if self.keep {
-            self.saved.put(State { qkv, seen, standard, scales });
-        }
-        Ok(y)
+        Ok((y, State { qkv, seen, standard, scales }))
     }
 
-    fn backward(&self, x: &[T], dy: &[T]) -> Result<Vec<T>> {
-        let State { qkv, seen, standard, scales } = self.saved.take("attention")?;
+    fn backward(&self, x: &[T], state: State<T>, dy: &[T]) -> Result<Vec<T>> {
+        let State { qkv, seen, standard, scales } = state;
         let width = self.input.input;
         // the gradient of the sum, which the residual carries on to x
         let mut dx = kernel::zeros::<T>(x.len());
         self.norm.backward(&standard, &scales, dy, &mut dx)?;
-        let mut d_output = standard;
-        let d_output: &[T] = if self.norm.dropout.active() {
-            drop_into(self.norm.dropout, &dx, &mut d_output);
-            &d_output
-        } else {
-            &dx
-        };
+        let mut space = standard;
+        let d_output = self.norm.before_dropout(&dx, &mut space);
         self.output.weight_gradient(&seen, Activation::Identity, d_output, self.precision)?;
         let mut d_seen = seen;
         self.output.input_gradient(d_output, &mut d_seen, false, None, self.precision)?;
@@ -148,23 +140,5 @@ impl<T: Real> Block<T> {
         self.input.weight_gradient(x, Activation::Identity, &d_qkv, self.precision)?;
         self.input.input_gradient(&d_qkv, &mut dx, true, None, self.precision)?;
         Ok(dx)
-    }
-}
-
-impl<T: Real> CustomOp1 for Block<T> {
-    fn name(&self) -> &'static str {
-        "self-attention"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = self.forward(kernel::slice(storage, layout)?)?;
-        Ok((T::to_cpu_storage_owned(y), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dy = dy.contiguous()?;
-        let (x_host, dy) = (kernel::host(x)?, kernel::host(&dy)?);
-        let dx = self.backward(x_host.values()?, dy.values()?)?;
-        kernel::tensor(dx, x.dims().to_vec()).map(Some)
     }
 }

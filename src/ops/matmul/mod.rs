@@ -55,19 +55,19 @@ impl<'a, T> Matrix<'a, T> {
     /// Rows of `width` values one after the other, in parts that are stacked on each other.
     pub fn stacked(parts: &'a [&'a [T]], width: usize) -> Self {
         let rows_per_part = parts.first().map_or(0, |p| p.len() / width.max(1));
-        debug_assert!(parts.iter().all(|p| p.len() == rows_per_part * width));
+        assert!(parts.iter().all(|p| p.len() == rows_per_part * width), "parts of different sizes");
         Self { parts, rows_per_part, stride: width, offset: 0, width }
     }
 
     /// The columns from `offset` on, `width` of them.
     pub fn columns(self, offset: usize, width: usize) -> Self {
-        debug_assert!(offset + width <= self.width);
+        assert!(offset + width <= self.width, "columns outside a matrix");
         Self { offset: self.offset + offset, width, ..self }
     }
 
     /// `count` rows from `first` on; for matrices of one part.
     pub fn rows(self, first: usize, count: usize) -> Self {
-        debug_assert!(self.parts.len() == 1 && first + count <= self.rows_per_part);
+        assert!(self.parts.len() == 1 && first + count <= self.rows_per_part, "rows outside a matrix");
         Self { offset: self.offset + first * self.stride, rows_per_part: count, ..self }
     }
 
@@ -125,6 +125,7 @@ pub type Finish<'a, T> = &'a (dyn Fn(usize, usize, &mut [T]) + Sync);
 /// Where a product goes.
 pub struct Target<'a, T> {
     data: Shared<T>,
+    len: usize,
     stride: usize,
     accumulate: bool,
     finish: Option<Finish<'a, T>>,
@@ -133,7 +134,7 @@ pub struct Target<'a, T> {
 impl<'a, T> Target<'a, T> {
     /// Overwrites `data`, rows of `stride` values of which the product fills the first.
     pub fn new(data: &mut [T], stride: usize) -> Self {
-        Self { data: Shared::new(data), stride, accumulate: false, finish: None }
+        Self { len: data.len(), data: Shared::new(data), stride, accumulate: false, finish: None }
     }
 
     /// From a pointer to the first value.
@@ -143,7 +144,7 @@ impl<'a, T> Target<'a, T> {
     pub unsafe fn at(data: *mut T, stride: usize) -> Self {
         // SAFETY: the caller's promise; the slice is empty, so nothing is claimed but the address.
         let start = Shared::new(unsafe { std::slice::from_raw_parts_mut(data, 0) });
-        Self { data: start, stride, accumulate: false, finish: None }
+        Self { data: start, len: usize::MAX, stride, accumulate: false, finish: None }
     }
 
     /// Adds to what is there (when `add`) instead of overwriting it.
@@ -165,7 +166,16 @@ pub struct Product<'a, T> {
     threaded: bool,
 }
 
-impl<T> Product<'_, T> {
+impl<'a, T> Product<'a, T> {
+    /// Checks what the unsafe code behind it relies on: sizes that fit each other.
+    fn new(a: Operand<'a, T>, b: Operand<'a, T>, target: Target<'a, T>, threaded: bool) -> Self {
+        assert_eq!(a.depth(), b.depth(), "sides of a product of different depths");
+        let (rows, columns) = (a.extent(), b.extent());
+        let reach = if rows == 0 || columns == 0 { 0 } else { (rows - 1) * target.stride + columns };
+        assert!(columns <= target.stride && reach <= target.len, "a product larger than its target");
+        Self { a, b, target, threaded }
+    }
+
     /// `(m, n, k)`: the result is `[m, n]`, the sums are over `k` terms.
     fn dims(&self) -> (usize, usize, usize) {
         (self.a.extent(), self.b.extent(), self.a.depth())
@@ -174,14 +184,12 @@ impl<T> Product<'_, T> {
 
 /// `target = a b` (or `+=`), on all threads.
 pub fn multiply<T: Real>(a: Operand<'_, T>, b: Operand<'_, T>, target: Target<'_, T>, precision: Precision) {
-    debug_assert_eq!(a.depth(), b.depth());
-    T::multiply(&Product { a, b, target, threaded: true }, precision);
+    T::multiply(&Product::new(a, b, target, true), precision);
 }
 
 /// As [`multiply`], on this thread alone: for many small products that are themselves spread over threads.
 pub fn multiply_here<T: Real>(a: Operand<'_, T>, b: Operand<'_, T>, target: Target<'_, T>) {
-    debug_assert_eq!(a.depth(), b.depth());
-    T::multiply(&Product { a, b, target, threaded: false }, Precision::Full);
+    T::multiply(&Product::new(a, b, target, false), Precision::Full);
 }
 
 /// The product in f32, by the best tile of this machine.

@@ -197,7 +197,6 @@ fn pack_across<M: Tile>(
     let units = depth.units::<M>();
     let end = depth.start + depth.len;
     let mut mapped = [[0.0; WIDEST]; 2];
-    debug_assert!(range.len() <= WIDEST);
     for unit in 0..units {
         let row = depth.start + unit * M::PER;
         let [one, two] = &mut mapped;

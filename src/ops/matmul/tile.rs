@@ -139,39 +139,53 @@ mod x86 {
 
     use super::{MOST_ROWS, Tile, pairs_across, pairs_along};
 
-    /// The body of a tile: two vectors of columns for each of the rows listed.
-    macro_rules! body {
+    /// A tile: two vectors of columns for each of the rows listed.
+    macro_rules! tile {
         (
+            features: $features:literal, element: $element:ty,
             rows: [$($row:tt)*], lanes: $lanes:expr, zero: $zero:expr,
             load: $load:path, spread: $spread:path, multiply_add: $multiply_add:path,
-            add: $add:path, store: $store:path, load_c: $load_c:path,
-            $units:ident, $a:ident, $a_step:ident, $b:ident, $c:ident, $c_stride:ident, $accumulate:ident
-        ) => {{
-            let mut sums = [[$zero; 2]; MOST_ROWS];
-            // nothing here that a build with little optimisation would leave as a call or a check
-            let (mut panel, mut unit, mut at) = ($b, 0, 0);
-            while unit < $units {
-                let (left, right) = ($load(panel), $load(panel.wrapping_add($lanes)));
-                panel = panel.wrapping_add(2 * $lanes);
-                $(
-                    let value = $spread($a[$row].wrapping_add(at));
-                    sums[$row][0] = $multiply_add(value, left, sums[$row][0]);
-                    sums[$row][1] = $multiply_add(value, right, sums[$row][1]);
-                )*
-                at += $a_step;
-                unit += 1;
-            }
-            $(
-                let target = $c.add($row * $c_stride);
-                if $accumulate {
-                    $store(target, $add($load_c(target), sums[$row][0]));
-                    $store(target.add($lanes), $add($load_c(target.add($lanes)), sums[$row][1]));
-                } else {
-                    $store(target, sums[$row][0]);
-                    $store(target.add($lanes), sums[$row][1]);
+            add: $add:path, store: $store:path, load_c: $load_c:path
+        ) => {
+            #[target_feature(enable = $features)]
+            unsafe fn tile(
+                units: usize,
+                a: &[*const $element; MOST_ROWS],
+                a_step: usize,
+                b: *const $element,
+                c: *mut f32,
+                c_stride: usize,
+                accumulate: bool,
+            ) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let mut sums = [[$zero; 2]; MOST_ROWS];
+                    // nothing here that a build with little optimisation would leave as a call or a check
+                    let (mut panel, mut unit, mut at) = (b, 0, 0);
+                    while unit < units {
+                        let (left, right) = ($load(panel), $load(panel.wrapping_add($lanes)));
+                        panel = panel.wrapping_add(2 * $lanes);
+                        $(
+                            let value = $spread(a[$row].wrapping_add(at));
+                            sums[$row][0] = $multiply_add(value, left, sums[$row][0]);
+                            sums[$row][1] = $multiply_add(value, right, sums[$row][1]);
+                        )*
+                        at += a_step;
+                        unit += 1;
+                    }
+                    $(
+                        let target = c.add($row * c_stride);
+                        if accumulate {
+                            $store(target, $add($load_c(target), sums[$row][0]));
+                            $store(target.add($lanes), $add($load_c(target.add($lanes)), sums[$row][1]));
+                        } else {
+                            $store(target, sums[$row][0]);
+                            $store(target.add($lanes), sums[$row][1]);
+                        }
+                    )*
                 }
-            )*
-        }};
+            }
+        };
     }
 
     #[inline(always)]
@@ -246,26 +260,12 @@ mod x86 {
         const COLUMNS: usize = 16;
         f32_elements!();
 
-        #[target_feature(enable = "avx2,fma")]
-        unsafe fn tile(
-            units: usize,
-            a: &[*const f32; MOST_ROWS],
-            a_step: usize,
-            b: *const f32,
-            c: *mut f32,
-            c_stride: usize,
-            accumulate: bool,
-        ) {
-            // SAFETY: the caller's promise.
-            unsafe {
-                body!(
-                    rows: [0 1 2 3 4 5], lanes: 8, zero: _mm256_setzero_ps(),
-                    load: _mm256_loadu_ps, spread: spread_8, multiply_add: _mm256_fmadd_ps,
-                    add: _mm256_add_ps, store: _mm256_storeu_ps, load_c: _mm256_loadu_ps,
-                    units, a, a_step, b, c, c_stride, accumulate
-                );
-            }
-        }
+        tile!(
+            features: "avx2,fma", element: f32,
+            rows: [0 1 2 3 4 5], lanes: 8, zero: _mm256_setzero_ps(),
+            load: _mm256_loadu_ps, spread: spread_8, multiply_add: _mm256_fmadd_ps,
+            add: _mm256_add_ps, store: _mm256_storeu_ps, load_c: _mm256_loadu_ps
+        );
     }
 
     /// 8 x 32 in f32.
@@ -276,26 +276,12 @@ mod x86 {
         const COLUMNS: usize = 32;
         f32_elements!();
 
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-        unsafe fn tile(
-            units: usize,
-            a: &[*const f32; MOST_ROWS],
-            a_step: usize,
-            b: *const f32,
-            c: *mut f32,
-            c_stride: usize,
-            accumulate: bool,
-        ) {
-            // SAFETY: the caller's promise.
-            unsafe {
-                body!(
-                    rows: [0 1 2 3 4 5 6 7], lanes: 16, zero: _mm512_setzero_ps(),
-                    load: _mm512_loadu_ps, spread: spread_16, multiply_add: _mm512_fmadd_ps,
-                    add: _mm512_add_ps, store: _mm512_storeu_ps, load_c: _mm512_loadu_ps,
-                    units, a, a_step, b, c, c_stride, accumulate
-                );
-            }
-        }
+        tile!(
+            features: "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma", element: f32,
+            rows: [0 1 2 3 4 5 6 7], lanes: 16, zero: _mm512_setzero_ps(),
+            load: _mm512_loadu_ps, spread: spread_16, multiply_add: _mm512_fmadd_ps,
+            add: _mm512_add_ps, store: _mm512_storeu_ps, load_c: _mm512_loadu_ps
+        );
     }
 
     /// 8 x 32 in pairs of bfloat16 with f32 sums.
@@ -326,25 +312,11 @@ mod x86 {
             unsafe { wide(first, second, elements) }
         }
 
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-        unsafe fn tile(
-            units: usize,
-            a: &[*const u32; MOST_ROWS],
-            a_step: usize,
-            b: *const u32,
-            c: *mut f32,
-            c_stride: usize,
-            accumulate: bool,
-        ) {
-            // SAFETY: the caller's promise.
-            unsafe {
-                body!(
-                    rows: [0 1 2 3 4 5 6 7], lanes: 16, zero: _mm512_setzero_ps(),
-                    load: load_pairs, spread: spread_pairs, multiply_add: multiply_pairs,
-                    add: _mm512_add_ps, store: _mm512_storeu_ps, load_c: _mm512_loadu_ps,
-                    units, a, a_step, b, c, c_stride, accumulate
-                );
-            }
-        }
+        tile!(
+            features: "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16", element: u32,
+            rows: [0 1 2 3 4 5 6 7], lanes: 16, zero: _mm512_setzero_ps(),
+            load: load_pairs, spread: spread_pairs, multiply_add: multiply_pairs,
+            add: _mm512_add_ps, store: _mm512_storeu_ps, load_c: _mm512_loadu_ps
+        );
     }
 }
