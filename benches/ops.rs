@@ -71,6 +71,21 @@ mod registers {
         ((ROUNDS * 12 * 32) as f64, sums.into_iter().map(|x| _mm512_cvtss_f32(x)).sum())
     }
 
+    #[target_feature(enable = "avx2")]
+    pub fn whole() -> (f64, f32) {
+        let mut x = [_mm256_set1_epi16(3), _mm256_set1_epi16(5)];
+        let mut sums = [_mm256_setzero_si256(); 12];
+        for _ in 0..ROUNDS {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(x[i % 2], x[1]));
+            }
+            // the compiler must not see that the products stay the same
+            x[0] = _mm256_xor_si256(x[0], sums[0]);
+        }
+        let total = sums.into_iter().fold(_mm256_setzero_si256(), |a, b| _mm256_add_epi32(a, b));
+        ((ROUNDS * 12 * 32) as f64, _mm256_extract_epi32::<0>(total) as f32)
+    }
+
     #[target_feature(enable = "avx512f,avx512bf16")]
     pub fn bf16() -> (f64, f32) {
         let x = _mm512_cvtne2ps_pbh(_mm512_set1_ps(0.5), _mm512_set1_ps(0.25));
@@ -93,13 +108,14 @@ fn arithmetic(precision: Precision) -> Option<f64> {
             // SAFETY: each is called on machines with its instructions only.
             unsafe {
                 match (precision, ops::simd_level()) {
-                    (Precision::Bf16, _) => registers::bf16(),
+                    (Precision::Bf16, "avx512") => registers::bf16(),
+                    (Precision::Bf16, _) => registers::whole(),
                     (_, "avx512") => registers::avx512(),
                     _ => registers::avx2(),
                 }
             }
         };
-        if ops::simd_level() == "baseline" || (precision == Precision::Bf16 && !ops::bf16_available()) {
+        if ops::simd_level() == "baseline" || (precision == Precision::Bf16 && ops::bf16_products().is_none()) {
             return None;
         }
         let operations = one().0 * threads as f64;
@@ -218,7 +234,8 @@ fn main() {
         (dense(rng, WIDTH, WIDTH), dense(rng, WIDTH, WIDTH), dense(rng, WIDTH, WIDTH), dense(rng, WIDTH, WIDTH));
     let (up, down) = (dense(rng, INNER, WIDTH), dense(rng, WIDTH, INNER));
     let norm = (param(rng, "weight", &[WIDTH]), param(rng, "bias", &[WIDTH]));
-    let precisions = if ops::bf16_available() { vec![Precision::Full, Precision::Bf16] } else { vec![Precision::Full] };
+    let precisions =
+        if ops::bf16_products().is_some() { vec![Precision::Full, Precision::Bf16] } else { vec![Precision::Full] };
     for precision in precisions {
         let label = if precision == Precision::Bf16 { " in bf16" } else { "" };
         bench.op(

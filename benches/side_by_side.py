@@ -5,8 +5,9 @@
 
 Both get the same rows in the same order, model, batch size, maximum length, loss, optimizer and number of steps, and
 no dropout, so that their losses can be compared: speed must not come from doing something else. Each repeat runs all
-contestants one after the other in processes of their own; the table has medians over repeats. Rows per second leave
-out the first steps, peak memory and the time to the first step are of whole processes.
+contestants (the reference in fp32 and bf16, tallow in f32 and bf16) one after the other in processes of their own; the
+table has medians over repeats. Rows per second leave out the first steps, peak memory and the time to the first step
+are of whole processes. The ratio is tallow's better figure to the reference's better one.
 
 Needs `cargo build --release`, and a Python with sentence-transformers 6 (`pip install "sentence-transformers>=6.2,<7"
 datasets accelerate`). The model and the sentences come from ../shared beside the project; without it a tiny model and
@@ -54,8 +55,8 @@ def words():
     return ["".join(rng.choice("aeioubdgklmnprst") for _ in range(rng.randint(2, 8))) for _ in range(5000)]
 
 
-def make_rows(work, folder):
-    """Texts of about the wanted mean numbers of tokens; above 20 they are log-normal, as passages are."""
+def make_rows(work, folder, even=False):
+    """Texts of about the wanted mean numbers of tokens: above 20 they are log-normal, as passages are, or all alike."""
     rng = random.Random(7)
     pool = words()
     count = work.get("rows") or work["batch"] * (work["steps"] + WARM)
@@ -66,7 +67,12 @@ def make_rows(work, folder):
         for name, mean in zip(names, work["lengths"]):
             # a word is about 1.3 tokens
             target = mean / 1.3
-            n = target * (0.6 + 0.8 * rng.random()) if mean <= 20 else rng.lognormvariate(math.log(target) - 0.18, 0.6)
+            if even:
+                n = target
+            elif mean <= 20:
+                n = target * (0.6 + 0.8 * rng.random())
+            else:
+                n = rng.lognormvariate(math.log(target) - 0.18, 0.6)
             start = rng.randrange(len(pool) - 400)
             row[name] = " ".join(pool[start : start + max(2, min(int(n), 380))])
         lines.append(json.dumps(row))
@@ -116,7 +122,7 @@ def reference(work, rows, precision, begun):
                 module.p = 0.0
     if work["kind"] == "encode":
         texts = [row["anchor"] for row in data]
-        model.encode(texts[:32])
+        model.encode(texts[:32])  # the model is loaded and warm, as it is on the other side
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
             start = time.perf_counter()
             model.encode(texts, batch_size=32)
@@ -166,18 +172,10 @@ def reference(work, rows, precision, begun):
 def ours(tallow, work, rows, names, precision, folder):
     """One run of tallow."""
     if work["kind"] == "encode":
-        options = ["--input", str(rows), "--column", "anchor", "--output", f"{folder}/out.npy", "--json"]
-        def timed(path):
-            start = time.perf_counter()
-            subprocess.run([tallow, "encode", str(model_dir()), *options[:1], str(path), *options[2:]], check=True,
-                           capture_output=True)
-            return time.perf_counter() - start
-        # loading the model is taken out, as it is on the other side
-        few = Path(folder) / "few.jsonl"
-        lines = Path(rows).read_text(encoding="utf-8").splitlines()
-        few.write_text("\n".join(lines[:32]) + "\n", encoding="utf-8")
-        start_up = timed(few)
-        return {"rate": (len(lines) - 32) / max(timed(rows) - start_up, 1e-6), "memory": 0, "losses": []}
+        command = [tallow, "encode", str(model_dir()), "--input", str(rows), "--column", "anchor"]
+        command += ["--output", f"{folder}/out.npy", "--json"] + (["--bf16"] if precision == "bf16" else [])
+        answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        return {"rate": answer["rows"] / answer["seconds"], "memory": answer["peak_memory_bytes"], "losses": []}
     model = f'base = "{model_dir()}"\ndropout = 0.0\n'
     if work["kind"] == "static":
         model = f'[model.static_embedding]\nembedding_dim = 1024\ntokenizer = "{model_dir()}/tokenizer.json"\n'
@@ -224,7 +222,6 @@ def main():
     parser.add_argument("--workloads", default="short,mixed,triplets,static,static-2048,static-matryoshka,encode")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tallow", default=str(ROOT / "target/release/tallow"))
-    parser.add_argument("--bf16", action="store_true", help="tallow in bf16, too, where it can")
     parser.add_argument("--worker", nargs=3, metavar=("WORKLOAD", "ROWS", "PRECISION"), help=argparse.SUPPRESS)
     parser.add_argument("--begun", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -232,36 +229,49 @@ def main():
         name, rows, precision = options.worker
         reference(WORKLOADS[name], rows, precision, options.begun)
         return
-    print(f"model {model_dir().name}; medians of {options.repeats}; rows a second (ratio to the reference's better)")
-    print("| work | st fp32 | st bf16 | tallow | ratio | memory st | memory tallow | first step st | tallow | loss differs by |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print(f"model {model_dir().name}; medians of {options.repeats}; rows a second")
+    print("| work | st fp32 | st bf16 | tallow f32 | tallow bf16 | ratio | memory st | tallow | ratio | first step st | tallow "
+          "| f32 losses differ by | bf16 by |")
+    print("|---" * 13 + "|")
     for name in options.workloads.split(","):
         work = WORKLOADS[name]
-        results = {"fp32": [], "bf16": [], "tallow": []}
+        results = {("st", "fp32"): [], ("st", "bf16"): [], ("tallow", "f32"): [], ("tallow", "bf16"): []}
         with tempfile.TemporaryDirectory() as folder:
             rows, names, _ = make_rows(work, folder)
             for _ in range(options.repeats):
-                for precision in ("fp32", "bf16"):
-                    out = subprocess.run(
-                        [sys.executable, __file__, "--worker", name, str(rows), precision, "--begun", str(time.time())],
-                        capture_output=True, text=True,
-                    )
-                    if out.returncode != 0:
-                        raise SystemExit(out.stderr)
-                    results[precision].append(json.loads(out.stdout.splitlines()[-1]))
-                results["tallow"].append(ours(options.tallow, work, rows, names, "bf16" if options.bf16 else "f32", folder))
-        median = lambda who, key: statistics.median(r.get(key, 0.0) for r in results[who])
-        rate = {who: median(who, "rate") for who in results}
-        best = max(rate["fp32"], rate["bf16"])
-        pairs = zip(results["fp32"][0]["losses"], results["tallow"][0]["losses"])
-        # static tables are drawn at random on each side, so their losses have nothing to agree on
-        differs = max((abs(a - b) for a, b in pairs), default=0.0) if work["kind"] == "dense" else float("nan")
-        gb = lambda who: f"{median(who, 'memory') / 1e9:.2f} GB" if median(who, "memory") else "-"
-        first = lambda who: f"{median(who, 'first'):.1f} s" if median(who, "first") else "-"
+                for who, precision in results:
+                    if who == "tallow":
+                        result = ours(options.tallow, work, rows, names, precision, folder)
+                    else:
+                        out = subprocess.run(
+                            [sys.executable, __file__, "--worker", name, str(rows), precision, "--begun", str(time.time())],
+                            capture_output=True, text=True,
+                        )
+                        if out.returncode != 0:
+                            raise SystemExit(out.stderr)
+                        result = json.loads(out.stdout.splitlines()[-1])
+                    results[who, precision].append(result)
+        median = lambda of, key: statistics.median(r.get(key) or 0.0 for r in of)
+        rate = {of: median(runs, "rate") for of, runs in results.items()}
+        better = {who: max((rate[of], of) for of in results if of[0] == who)[1] for who in ("st", "tallow")}
+        least = lambda who, key: min(median(runs, key) for of, runs in results.items() if of[0] == who)
+        ratio = rate[better["tallow"]] / rate[better["st"]]
+
+        def differs(precision):
+            # static tables are drawn at random on each side, so their losses have nothing to agree on
+            if work["kind"] != "dense":
+                return "-"
+            pairs = zip(results["st", "fp32"][0]["losses"], results["tallow", precision][0]["losses"])
+            return f"{max(abs(a - b) for a, b in pairs):.1e}"
+
+        memory = {who: median(results[better[who]], "memory") for who in better}
+        share = f"{memory['tallow'] / memory['st']:.2f}" if memory["st"] else "-"
+        gb = lambda who: f"{memory[who] / 1e9:.2f} GB" if memory[who] else "-"
+        first = lambda who: f"{least(who, 'first'):.1f} s" if least(who, "first") else "-"
         print(
-            f"| {name} | {rate['fp32']:.1f} | {rate['bf16']:.1f} | {rate['tallow']:.1f} | {rate['tallow'] / best:.1f}x "
-            f"| {gb('fp32')} | {gb('tallow')} | {first('fp32')} | {first('tallow')} "
-            f"| {'-' if math.isnan(differs) or work['kind'] == 'encode' else f'{differs:.1e}'} |", flush=True,
+            f"| {name} | " + " | ".join(f"{rate[of]:.1f}" for of in results) + f" | {ratio:.1f}x "
+            f"| {gb('st')} | {gb('tallow')} | {share} | {first('st')} | {first('tallow')} "
+            f"| {differs('f32')} | {differs('bf16')} |", flush=True,
         )
 
 

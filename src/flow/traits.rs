@@ -40,6 +40,8 @@ pub struct EncodeOptions {
     pub truncate_dim: Option<usize>,
     /// Divide each embedding by its length (after truncation).
     pub normalize: bool,
+    /// Round the operands of matrix products to bfloat16 or nearer, where the machine is faster for it.
+    pub bf16: bool,
     /// Show a progress bar on a terminal under this name.
     pub progress: Option<&'static str>,
 }

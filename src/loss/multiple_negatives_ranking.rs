@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::inputs;
 use crate::error::{Error, Result};
 use crate::flow::{Card, LabelKind, Labels, Loss, Outputs};
-use crate::ops::cross_entropy;
+use crate::ops::{cross_entropy, ranking_cross_entropy};
 use crate::scoring::{Similarity, stable};
 use crate::util::registry::Settings;
 
@@ -198,6 +198,11 @@ impl Loss for MultipleNegativesRankingLoss {
             columns.iter().map(|x| self.similarity_fct.prepare(x)).collect::<candle_core::Result<Vec<_>>>()?;
         let (queries, positives) = (&prepared[0], &prepared[1]);
         let documents = Tensor::cat(&prepared[1..], 0)?; // [n * k, dim], column after column
+        // In `query_to_doc`, and so in what begins with it, and in `doc_to_query` row i's positive is column i.
+        let targets: Vec<u32> = (0..rows as u32).collect();
+        if self.is_plain() {
+            return Ok(ranking_cross_entropy(queries, &documents, self.scale, &targets)?);
+        }
 
         let mut directions = Vec::with_capacity(4);
         // In a fixed order, however they are named in the recipe: `query_to_doc` comes first.
@@ -215,8 +220,6 @@ impl Loss for MultipleNegativesRankingLoss {
             }
             directions.push(remove(direction, scores, rows, texts.as_ref())?);
         }
-        // In `query_to_doc`, and so in what begins with it, and in `doc_to_query` row i's positive is column i.
-        let targets: Vec<u32> = (0..rows as u32).collect();
         match (self.partition_mode, directions.as_slice()) {
             (_, [only]) => Ok(cross_entropy(only, &targets)?),
             (PartitionMode::Joint, all) => Ok(cross_entropy(&Tensor::cat(all, 1)?, &targets)?),
@@ -236,6 +239,14 @@ impl Loss for MultipleNegativesRankingLoss {
 }
 
 impl MultipleNegativesRankingLoss {
+    /// Whether it is nothing but a softmax over scaled dot products, which is one operation.
+    fn is_plain(&self) -> bool {
+        self.directions == [Direction::QueryToDoc]
+            && (self.hardness_mode.is_none() || self.hardness_strength == 0.0)
+            && !self.mask_duplicates
+            && matches!(self.similarity_fct, Similarity::Cosine | Similarity::Dot)
+    }
+
     /// What hardness weighting adds to the scores of `query_to_doc`: `[n, n * k]`, without a gradient.
     fn penalty(&self, direction: Direction, similarity: &Tensor, rows: usize) -> Result<Option<Tensor>> {
         let Some(mode) = self.hardness_mode else {

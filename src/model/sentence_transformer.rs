@@ -17,7 +17,7 @@ use super::options::{ModelOptions, StaticOptions};
 use super::tokenizer::TextTokenizer;
 use crate::error::{Error, Result};
 use crate::flow::{Batch, Embeddings, Encode, EncodeOptions, PackedBatch, Preprocess};
-use crate::ops::{Context, Param, PoolingMode};
+use crate::ops::{Context, Param, PoolingMode, Precision};
 use crate::util::files;
 use crate::util::progress::Progress;
 use crate::util::seed::Rng;
@@ -312,7 +312,16 @@ impl SentenceTransformer {
         })
     }
 
-    fn encode_sorted(&self, texts: &[&str], prompt: Option<&str>, out: &mut [f32], progress: &Progress) -> Result<()> {
+    fn encode_sorted(
+        &self,
+        texts: &[&str],
+        prompt: Option<&str>,
+        bf16: bool,
+        out: &mut [f32],
+        progress: &Progress,
+    ) -> Result<()> {
+        let precision = if bf16 { Precision::Bf16 } else { Precision::Full };
+        let context = Context::inference().with_precision(precision);
         let tokens = self.tokenizer.tokenize(texts, prompt)?;
         let mut order: Vec<usize> = (0..tokens.len()).collect();
         order.sort_by_key(|i| std::cmp::Reverse(tokens[*i].ids.len()));
@@ -331,7 +340,7 @@ impl SentenceTransformer {
                 .max(1);
             let (now, later) = rest.split_at(take);
             let packed = PackedBatch::pack(now.iter().map(|i| (tokens[*i].ids.as_slice(), tokens[*i].prompt_length)));
-            let embeddings = self.forward(&packed, &Context::inference())?.flatten_all()?.to_vec1::<f32>()?;
+            let embeddings = self.forward(&packed, &context)?.flatten_all()?.to_vec1::<f32>()?;
             for (row, i) in embeddings.chunks_exact(self.dimension.max(1)).zip(now) {
                 out[i * self.dimension..(i + 1) * self.dimension].copy_from_slice(row);
             }
@@ -349,7 +358,7 @@ impl Encode for SentenceTransformer {
         let mut data = vec![0.0; texts.len() * self.dimension];
         let blocks = data.chunks_mut((TEXTS_PER_BLOCK * self.dimension).max(1));
         for (texts, out) in texts.chunks(TEXTS_PER_BLOCK).zip(blocks) {
-            self.encode_sorted(texts, prompt, out, &progress)?;
+            self.encode_sorted(texts, prompt, options.bf16, out, &progress)?;
         }
         progress.finish();
         let embeddings = Embeddings::new(self.dimension, data);

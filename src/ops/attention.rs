@@ -6,12 +6,11 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 use super::context::{Dropout, keeps};
 use super::kernel::{self, Shared, by_dtype, simd_fn};
-use super::matmul::{self, Matrix, Target};
-use super::real::{Real, max_of, sum_by};
+use super::matmul::{Left, Matrix, Place, Small};
+use super::real::{LANES, Real, add_lanes, max_of, sum_by};
 
 /// `dropout(softmax(q kᵀ / sqrt(head_dim))) v` within each sequence and head.
 ///
@@ -81,14 +80,21 @@ impl Tasks {
 }
 
 simd_fn! {
-    /// Rows of scores become rows of probabilities, `softmax(score * scale)`.
-    fn softmax_rows<T>(scores: &mut [T], length: usize, scale: T) {
-        for row in scores.chunks_exact_mut(length) {
+    /// Rows of `padded` scores, of which `length` count, become rows of probabilities, `softmax(score * scale)`.
+    fn softmax_rows<T>(scores: &mut [T], length: usize, padded: usize, scale: T) {
+        for row in scores.chunks_exact_mut(padded) {
+            row[length..].fill(T::NEG_INFINITY);
             let top = max_of(row);
-            for s in row.iter_mut() {
-                *s = ((*s - top) * scale).exp();
+            let mut sums = [T::ZERO; LANES];
+            let (lanes, rest) = row.as_chunks_mut::<LANES>();
+            for lane in lanes {
+                for (s, sum) in lane.iter_mut().zip(&mut sums) {
+                    *s = ((*s - top) * scale).exp();
+                    *sum += *s;
+                }
             }
-            let inverse = T::ONE / sum_by(length, |i| row[i]);
+            debug_assert!(rest.is_empty(), "rows of scores are padded to whole vectors");
+            let inverse = T::ONE / add_lanes(sums);
             for s in row.iter_mut() {
                 *s *= inverse;
             }
@@ -97,19 +103,22 @@ simd_fn! {
 }
 
 simd_fn! {
-    /// `scores *= mask * scale`
-    fn drop_scores<T>(scores: &mut [T], first: u32, parts: (u32, u32, u32), scale: T) {
-        for (i, s) in scores.iter_mut().enumerate() {
-            *s *= if keeps(parts, first.wrapping_add(i as u32)) { scale } else { T::ZERO };
+    /// `scores *= mask * scale`; `first` is the number that dropout gives the first score.
+    fn drop_scores<T>(scores: &mut [T], length: usize, padded: usize, first: u32, parts: (u32, u32, u32), scale: T) {
+        for (row, scores) in scores.chunks_exact_mut(padded).enumerate() {
+            let first = first.wrapping_add((row * length) as u32);
+            for (i, s) in scores.iter_mut().enumerate() {
+                *s *= if keeps(parts, first.wrapping_add(i as u32)) { scale } else { T::ZERO };
+            }
         }
     }
 }
 
 simd_fn! {
     /// In place over `d` (the gradient of the probabilities): that of the scores, `p * (d - Σ d p) * scale`.
-    fn softmax_backward_rows<T>(p: &[T], d: &mut [T], length: usize, scale: T) {
-        for (p, d) in p.chunks_exact(length).zip(d.chunks_exact_mut(length)) {
-            let along = sum_by(length, |i| p[i] * d[i]);
+    fn softmax_backward_rows<T>(p: &[T], d: &mut [T], padded: usize, scale: T) {
+        for (p, d) in p.chunks_exact(padded).zip(d.chunks_exact_mut(padded)) {
+            let along = sum_by(padded, |i| p[i] * d[i]);
             for (d, p) in d.iter_mut().zip(p) {
                 *d = *p * (*d - along) * scale;
             }
@@ -117,8 +126,13 @@ simd_fn! {
     }
 }
 
+/// Query rows whose scores are computed at a time: they stay in a second-level cache.
+const QUERIES: usize = 96;
+/// Scores a thread takes at a time, at least.
+const SCORES_PER_TURN: usize = 4096;
+
 /// Scratch space of a thread, kept between tasks and calls.
-fn with_scratch<T: Real, R>(lengths: [usize; 3], f: impl FnOnce([&mut [T]; 3]) -> R) -> R {
+fn with_scratch<T: Real, const N: usize, R>(lengths: [usize; N], f: impl FnOnce([&mut [T]; N]) -> R) -> R {
     thread_local! {
         static BYTES: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     }
@@ -130,13 +144,32 @@ fn with_scratch<T: Real, R>(lengths: [usize; 3], f: impl FnOnce([&mut [T]; 3]) -
             store.resize(words, 0);
         }
         // SAFETY: T is f32 or f64: any bits are a value, alignment of u64 suffices, and the length was checked.
-        let all = unsafe { std::slice::from_raw_parts_mut(store.as_mut_ptr().cast::<T>(), total) };
-        let (a, rest) = all.split_at_mut(lengths[0]);
-        let (b, c) = rest.split_at_mut(lengths[1]);
-        let result = f([a, b, c]);
+        let mut all = unsafe { std::slice::from_raw_parts_mut(store.as_mut_ptr().cast::<T>(), total) };
+        let parts = lengths.map(|length| {
+            let (part, rest) = std::mem::take(&mut all).split_at_mut(length);
+            all = rest;
+            part
+        });
+        let result = f(parts);
         cell.replace(store);
         result
     })
+}
+
+/// A block of a task's queries: rows `first..first + rows`.
+#[derive(Clone, Copy)]
+struct Queries {
+    first: usize,
+    rows: usize,
+}
+
+fn blocks(length: usize) -> impl Iterator<Item = Queries> {
+    (0..length).step_by(QUERIES).map(move |first| Queries { first, rows: QUERIES.min(length - first) })
+}
+
+/// Rows of scores in scratch space, padded on both sides to whole tiles.
+fn scores_place<T>(scores: &mut [T], padded: usize) -> Place<T> {
+    Place { stride: padded, rows: scores.len() / padded.max(1), columns: padded, data: scores.as_mut_ptr() }
 }
 
 impl Attention {
@@ -149,44 +182,64 @@ impl Attention {
         self.dropout.active().then(|| (self.dropout.parts(), self.dropout.scale()))
     }
 
+    fn scale<T: Real>(&self) -> T {
+        T::of(1.0 / (self.head_dim as f64).sqrt())
+    }
+
+    /// Runs `work` on every task: one thread each, the longest first.
+    fn each(&self, work: impl Fn(Task) + Sync) {
+        let tasks = &self.tasks.0;
+        let scores: usize = tasks.iter().map(|t| t.length * t.length).sum();
+        let grain = (SCORES_PER_TURN * tasks.len()).div_ceil(scores.max(1)).max(1);
+        kernel::each(tasks.len(), grain, |i| work(tasks[i]));
+    }
+
     /// The rows and columns of one task.
     fn part<'a, T>(&self, all: Matrix<'a, T>, task: Task) -> Matrix<'a, T> {
         all.columns(task.head * self.head_dim, self.head_dim).rows(task.start, task.length)
     }
 
-    /// Where one task's result goes in rows of `stride` values.
-    ///
-    /// # Safety
-    /// `data` has room for all tokens, and tasks are written by one thread each.
-    unsafe fn place<'a, T>(&self, data: Shared<T>, stride: usize, task: Task) -> Target<'a, T> {
-        // SAFETY: the caller's promise.
-        unsafe { Target::at(data.at(task.start * stride + task.head * self.head_dim), stride) }
+    /// Where the rows from `first` on of one task's result go, in rows of `stride` values.
+    fn place<T>(&self, data: Shared<T>, stride: usize, task: Task, first: usize, rows: usize) -> Place<T> {
+        let start = data.skip((task.start + first) * stride + task.head * self.head_dim);
+        Place { data: start.start(), stride, rows, columns: self.head_dim }
     }
 
-    /// The softmax probabilities of one task, before dropout.
-    fn probabilities<T: Real>(&self, q: Matrix<'_, T>, k: Matrix<'_, T>, task: Task, scores: &mut [T]) {
-        let length = task.length;
-        let (q, k) = (self.part(q, task), self.part(k, task));
-        matmul::multiply_here(q.depth_in_rows(), k.depth_in_rows(), Target::new(scores, length));
-        softmax_rows(scores, length, T::of(1.0 / (self.head_dim as f64).sqrt()));
+    /// The probabilities of a block of queries, before dropout; `keys` are packed.
+    fn probabilities<T: Real>(&self, small: &Small<T>, q: Matrix<'_, T>, keys: &[T], length: usize, scores: &mut [T]) {
+        let padded = small.padded(length);
+        let place = scores_place(scores, padded);
+        // the padding is computed, too: keys are padded with zeros
+        // SAFETY: the place is the whole of `scores`.
+        unsafe { small.product(q.left(), keys, (q.height(), padded, self.head_dim), place, false) };
+        softmax_rows(&mut scores[..q.height() * padded], length, padded, self.scale());
     }
 
     /// `q`, `k`, `v` have `width` columns; `out` `[tokens, width]`.
     pub(super) fn forward<T: Real>(&self, [q, k, v]: [Matrix<'_, T>; 3], out: &mut [T]) {
-        let target = Shared::new(out);
-        self.tasks.0.par_iter().for_each(|task| {
-            let length = task.length;
-            with_scratch::<T, _>([length * length, 0, 0], |[scores, _, _]| {
-                self.probabilities(q, k, *task, scores);
-                if let Some((parts, scale)) = self.mask() {
-                    drop_scores(scores, task.first_score, parts, T::of(scale));
-                }
-                // SAFETY: each task writes the columns of its head in the rows of its sequence.
-                let place = unsafe { self.place(target, self.width, *task) };
-                let scores = [&*scores];
-                let scores = Matrix::stacked(&scores, length);
-                matmul::multiply_here(scores.depth_in_rows(), self.part(v, *task).depth_across_rows(), place);
-            });
+        let (small, target, head_dim) = (T::small(), Shared::new(out), self.head_dim);
+        self.each(|task| {
+            let (length, padded) = (task.length, small.padded(task.length));
+            let (q, k, v) = (self.part(q, task), self.part(k, task), self.part(v, task));
+            let rows = small.padded_rows(QUERIES.min(length));
+            with_scratch(
+                [padded * head_dim, length * small.padded(head_dim), rows * padded],
+                |[keys, values, scores]| {
+                    small.pack_transposed(k, keys);
+                    small.pack(v, values);
+                    for Queries { first, rows } in blocks(length) {
+                        self.probabilities(&small, q.rows(first, rows), keys, length, scores);
+                        if let Some((parts, scale)) = self.mask() {
+                            let first = task.first_score.wrapping_add((first * length) as u32);
+                            drop_scores(&mut scores[..rows * padded], length, padded, first, parts, T::of(scale));
+                        }
+                        let left = Left { values: &*scores, row: padded, step: 1 };
+                        let place = self.place(target, self.width, task, first, rows);
+                        // SAFETY: each task writes the columns of its head in the rows of its sequence.
+                        unsafe { small.product(left, values, (rows, head_dim, length), place, false) };
+                    }
+                },
+            );
         });
     }
 
@@ -201,46 +254,67 @@ impl Attention {
         places: [Shared<T>; 3],
         stride: usize,
     ) {
-        self.tasks.0.par_iter().for_each(|task| self.backward_task(*task, inputs, d_out, places, stride));
+        let small = T::small();
+        // SAFETY: the caller's promise.
+        self.each(|task| unsafe { self.backward_task(&small, task, inputs, d_out, places, stride) });
     }
 
-    fn backward_task<T: Real>(
+    /// # Safety
+    /// As [`Self::backward`].
+    unsafe fn backward_task<T: Real>(
         &self,
+        small: &Small<T>,
         task: Task,
         [q, k, v]: [Matrix<'_, T>; 3],
         d_out: Matrix<'_, T>,
         [dq, dk, dv]: [Shared<T>; 3],
         stride: usize,
     ) {
-        let (length, mask) = (task.length, self.mask());
-        let square = length * length;
+        let (length, head_dim, mask) = (task.length, self.head_dim, self.mask());
+        let (padded, wide) = (small.padded(length), small.padded(head_dim));
+        let most = QUERIES.min(length);
+        let square = small.padded_rows(most) * padded;
         let dropped = if mask.is_some() { square } else { 0 };
-        let scale = T::of(1.0 / (self.head_dim as f64).sqrt());
-        with_scratch::<T, _>([square, square, dropped], |[p, d, after]| {
-            self.probabilities(q, k, task, p);
-            let used: &[T] = match mask {
-                Some((parts, keep)) => {
-                    after.copy_from_slice(p);
-                    drop_scores(after, task.first_score, parts, T::of(keep));
-                    after
+        let lengths = [padded * head_dim, padded * head_dim, length * wide, most * wide, square, square, dropped];
+        let [q, k, v, d_out] = [q, k, v, d_out].map(|m| self.part(m, task));
+        with_scratch(lengths, |[keys_down, values_down, keys, queries, p, d, after]| {
+            small.pack_transposed(k, keys_down);
+            small.pack_transposed(v, values_down);
+            small.pack(k, keys);
+            for Queries { first, rows } in blocks(length) {
+                let (q, d_out) = (q.rows(first, rows), d_out.rows(first, rows));
+                let first_score = task.first_score.wrapping_add((first * length) as u32);
+                self.probabilities(small, q, keys_down, length, p);
+                let used: &[T] = match mask {
+                    Some((parts, keep)) => {
+                        after.copy_from_slice(p);
+                        drop_scores(&mut after[..rows * padded], length, padded, first_score, parts, T::of(keep));
+                        after
+                    }
+                    None => p,
+                };
+                // SAFETY: each task writes the columns of its head in the rows of its sequence.
+                unsafe {
+                    let panels = &mut queries[..rows * wide];
+                    small.pack(d_out, panels);
+                    let left = Left { values: used, row: 1, step: padded };
+                    let place = self.place(dv, stride, task, 0, length);
+                    small.product(left, panels, (length, head_dim, rows), place, first > 0);
+                    small.product(d_out.left(), values_down, (rows, padded, head_dim), scores_place(d, padded), false);
+                    let d = &mut d[..rows * padded];
+                    if let Some((parts, keep)) = mask {
+                        drop_scores(d, length, padded, first_score, parts, T::of(keep));
+                    }
+                    softmax_backward_rows(&p[..rows * padded], d, padded, self.scale());
+                    let left = Left { values: &*d, row: padded, step: 1 };
+                    let place = self.place(dq, stride, task, first, rows);
+                    small.product(left, keys, (rows, head_dim, length), place, false);
+                    small.pack(q, panels);
+                    let left = Left { values: &*d, row: 1, step: padded };
+                    let place = self.place(dk, stride, task, 0, length);
+                    small.product(left, panels, (length, head_dim, rows), place, first > 0);
                 }
-                None => p,
-            };
-            let [q, k, v, d_out] = [q, k, v, d_out].map(|m| self.part(m, task));
-            // SAFETY: each task writes the columns of its head in the rows of its sequence.
-            let [dq, dk, dv] = [dq, dk, dv].map(|place| unsafe { self.place(place, stride, task) });
-            let used = [used];
-            let used = Matrix::stacked(&used, length);
-            matmul::multiply_here(used.depth_across_rows(), d_out.depth_across_rows(), dv);
-            matmul::multiply_here(d_out.depth_in_rows(), v.depth_in_rows(), Target::new(d, length));
-            if let Some((parts, keep)) = mask {
-                drop_scores(d, task.first_score, parts, T::of(keep));
             }
-            softmax_backward_rows(p, d, length, scale);
-            let d = [&*d];
-            let d = Matrix::stacked(&d, length);
-            matmul::multiply_here(d.depth_in_rows(), k.depth_across_rows(), dq);
-            matmul::multiply_here(d.depth_across_rows(), q.depth_across_rows(), dk);
         });
     }
 }

@@ -15,11 +15,11 @@ pub trait Block<T: Real>: Send + Sync + 'static {
     /// What the backward pass needs beside the input.
     type State: Send;
 
-    /// The result, and what the backward pass needs.
-    fn forward(&self, x: &[T]) -> Result<(Vec<T>, Self::State)>;
+    /// Writes the result to `y`; returns what the backward pass needs.
+    fn forward(&self, x: &[T], y: &mut [T]) -> Result<Self::State>;
 
-    /// The gradient of the input; parameters get theirs.
-    fn backward(&self, x: &[T], state: Self::State, dy: &[T]) -> Result<Vec<T>>;
+    /// Writes the gradient of the input to `dx`; parameters get theirs.
+    fn backward(&self, x: &[T], state: Self::State, dy: &[T], dx: &mut [T]) -> Result<()>;
 }
 
 /// Runs a block on `x`, of the element type `T`.
@@ -42,7 +42,10 @@ impl<T: Real, B: Block<T>> CustomOp1 for Op<T, B> {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (y, state) = self.block.forward(kernel::slice(storage, layout)?)?;
+        let x = kernel::slice(storage, layout)?;
+        let mut y = kernel::zeros(x.len());
+        // a thread of the pool goes from one parallel loop to the next without being woken
+        let state = rayon::scope(|_| self.block.forward(x, &mut y))?;
         if self.keep {
             *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
         }
@@ -55,7 +58,9 @@ impl<T: Real, B: Block<T>> CustomOp1 for Op<T, B> {
         };
         let dy = dy.contiguous()?;
         let (values, dy) = (kernel::host(x)?, kernel::host(&dy)?);
-        let dx = self.block.backward(values.values()?, state, dy.values()?)?;
+        let mut dx = kernel::zeros(x.elem_count());
+        let (values, dy) = (values.values()?, dy.values()?);
+        rayon::scope(|_| self.block.backward(values, state, dy, &mut dx))?;
         kernel::tensor(dx, x.dims().to_vec()).map(Some)
     }
 }

@@ -41,42 +41,47 @@ pub struct FeedForward<'a> {
 /// # Errors
 /// When the shapes or element types do not fit.
 pub fn feed_forward(context: &Context, x: &Tensor, layer: &FeedForward<'_>) -> Result<Tensor> {
-    let one =
-        |(weight, bias): (&Arc<Param>, &Arc<Param>)| Stack::new(vec![(Arc::clone(weight), Some(Arc::clone(bias)))]);
-    let (inner, outer) = (one(layer.inner)?, one(layer.outer)?);
-    let norm = ResidualNorm::new(layer.norm, layer.eps, layer.dropout)?;
-    let (_, width) = kernel::matrix(x.dims())?;
-    if inner.input != width || outer.input != inner.width() || outer.width() != width || norm.width() != width {
-        candle_core::bail!(
-            "feed-forward: input is {:?}, `{}` is {:?}, `{}` is {:?}",
-            x.dims(),
-            layer.inner.0.name(),
-            layer.inner.0.dims(),
-            layer.outer.0.name(),
-            layer.outer.0.dims()
-        );
-    }
-    kernel::check_dtype("feed-forward", x.dtype(), layer.inner.0.dtype())?;
-    let precision = context.precision();
-    by_dtype!(x.dtype(), "feed-forward", T => {
-        block::apply::<T, _>(context, x, Forward { inner, activation: layer.activation, outer, norm, precision })
-    })
+    let forward = Forward::new(context, x, layer)?;
+    by_dtype!(x.dtype(), "feed-forward", T => block::apply::<T, _>(context, x, forward))
 }
 
-struct Forward {
+pub(super) struct Forward {
     inner: Stack,
     activation: Activation,
     outer: Stack,
-    norm: ResidualNorm,
+    pub(super) norm: ResidualNorm,
     precision: Precision,
 }
 
+impl Forward {
+    /// Checks that `x` and the layer fit each other.
+    pub(super) fn new(context: &Context, x: &Tensor, layer: &FeedForward<'_>) -> Result<Self> {
+        let one =
+            |(weight, bias): (&Arc<Param>, &Arc<Param>)| Stack::new(vec![(Arc::clone(weight), Some(Arc::clone(bias)))]);
+        let (inner, outer) = (one(layer.inner)?, one(layer.outer)?);
+        let norm = ResidualNorm::new(layer.norm, layer.eps, layer.dropout)?;
+        let (_, width) = kernel::matrix(x.dims())?;
+        if inner.input != width || outer.input != inner.width() || outer.width() != width || norm.width() != width {
+            candle_core::bail!(
+                "feed-forward: input is {:?}, `{}` is {:?}, `{}` is {:?}",
+                x.dims(),
+                layer.inner.0.name(),
+                layer.inner.0.dims(),
+                layer.outer.0.name(),
+                layer.outer.0.dims()
+            );
+        }
+        kernel::check_dtype("feed-forward", x.dtype(), layer.inner.0.dtype())?;
+        Ok(Self { inner, activation: layer.activation, outer, norm, precision: context.precision() })
+    }
+}
+
 /// What the backward pass needs.
-struct State<T: Real> {
+pub(super) struct State<T: Real> {
     /// `[tokens, inner]`, before the activation.
     inner: Buffer<T>,
     /// `[tokens, width]`, the standardised sum.
-    standard: Buffer<T>,
+    pub(super) standard: Buffer<T>,
     /// `[tokens]`
     scales: Buffer<T>,
 }
@@ -85,25 +90,23 @@ impl<T: Real> Block<T> for Forward {
     const NAME: &'static str = "feed-forward";
     type State = State<T>;
 
-    fn forward(&self, x: &[T]) -> Result<(Vec<T>, State<T>)> {
+    fn forward(&self, x: &[T], y: &mut [T]) -> Result<State<T>> {
         let tokens = x.len() / self.inner.input.max(1);
         let mut inner = Buffer::take(tokens * self.inner.width());
         self.inner.forward(x, Activation::Identity, &mut inner, self.precision)?;
         let mut standard = Buffer::take(x.len());
         self.outer.forward(&inner, self.activation, &mut standard, self.precision)?;
         let mut scales = Buffer::take(tokens);
-        let mut y = kernel::zeros::<T>(x.len());
-        self.norm.forward(&mut standard, x, &mut scales, &mut y)?;
-        Ok((y, State { inner, standard, scales }))
+        self.norm.forward(&mut standard, x, &mut scales, y)?;
+        Ok(State { inner, standard, scales })
     }
 
-    fn backward(&self, x: &[T], state: State<T>, dy: &[T]) -> Result<Vec<T>> {
+    fn backward(&self, x: &[T], state: State<T>, dy: &[T], dx: &mut [T]) -> Result<()> {
         let State { inner, standard, scales } = state;
         // the gradient of the sum, which the residual carries on to x
-        let mut dx = kernel::zeros::<T>(x.len());
-        self.norm.backward(&standard, &scales, dy, &mut dx)?;
+        self.norm.backward(&standard, &scales, dy, dx)?;
         let mut space = standard;
-        let d_outer = self.norm.before_dropout(&dx, &mut space);
+        let d_outer = self.norm.before_dropout(dx, &mut space);
         self.outer.weight_gradient(&inner, self.activation, d_outer, self.precision)?;
         let mut d_inner = Buffer::take(inner.len());
         let width = self.inner.width();
@@ -113,7 +116,6 @@ impl<T: Real> Block<T> for Forward {
         };
         self.outer.input_gradient(d_outer, &mut d_inner, false, Some(&through_activation), self.precision)?;
         self.inner.weight_gradient(x, Activation::Identity, &d_inner, self.precision)?;
-        self.inner.input_gradient(&d_inner, &mut dx, true, None, self.precision)?;
-        Ok(dx)
+        self.inner.input_gradient(&d_inner, dx, true, None, self.precision)
     }
 }

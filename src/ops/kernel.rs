@@ -1,6 +1,9 @@
 //! Run-time dispatch, threads, and access to candle's host storage.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
+use rayon::prelude::*;
 
 use super::real::Real;
 
@@ -189,6 +192,27 @@ pub fn zeros<T: Real>(len: usize) -> Vec<T> {
     vec![T::ZERO; len]
 }
 
+/// Runs `work(i)` for every `i` below `count`, on all threads: a thread that is done takes the next `grain` of them.
+///
+/// rayon's own loops hand out halves, and a thread that is left with the last half has nobody to share it with.
+pub fn each(count: usize, grain: usize, work: impl Fn(usize) + Sync) {
+    let threads = rayon::current_num_threads().min(count.div_ceil(grain.max(1)));
+    if threads < 2 {
+        (0..count).for_each(work);
+        return;
+    }
+    let next = AtomicUsize::new(0);
+    (0..threads).into_par_iter().with_max_len(1).for_each(|_| {
+        loop {
+            let start = next.fetch_add(grain, Ordering::Relaxed);
+            if start >= count {
+                break;
+            }
+            (start..count.min(start + grain)).for_each(&work);
+        }
+    });
+}
+
 /// Rows a thread takes at a time: enough work to be worth it, few enough to balance.
 pub fn rows_per_task(width: usize) -> usize {
     (16_384 / width.max(1)).clamp(1, 1024)
@@ -206,6 +230,11 @@ unsafe impl<T: Send> Sync for Shared<T> {}
 impl<T> Shared<T> {
     pub fn new(data: &mut [T]) -> Self {
         Self(data.as_mut_ptr())
+    }
+
+    /// The first value.
+    pub fn start(self) -> *mut T {
+        self.0
     }
 
     /// The same from a later value on.
@@ -246,9 +275,7 @@ pub unsafe fn gemm<T: Real>(
     rhs: *const T,
     (rhs_row, rhs_column): (usize, usize),
     scale: T,
-    threaded: bool,
 ) {
-    let parallelism = if threaded { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
     // SAFETY: the caller's promise; strides fit isize since the buffers exist.
     unsafe {
         gemm::gemm(
@@ -270,7 +297,7 @@ pub unsafe fn gemm<T: Real>(
             false,
             false,
             false,
-            parallelism,
+            gemm::Parallelism::Rayon(0),
         );
     }
 }

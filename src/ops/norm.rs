@@ -141,6 +141,15 @@ simd_fn! {
 }
 
 simd_fn! {
+    /// `y = x * weight + bias`
+    fn scale_row<T>(x: &[T], weight: &[T], bias: &[T], y: &mut [T]) {
+        for (((x, y), w), b) in x.iter().zip(y).zip(weight).zip(bias) {
+            *y = *x * *w + *b;
+        }
+    }
+}
+
+simd_fn! {
     /// One row's backward from its standardised values.
     fn backward_standardized<T>(x: &[T], scale: T, weight: &[T], dy: &[T], dx: &mut [T], dw: &mut [T], db: &mut [T]) {
         let n = x.len();
@@ -194,6 +203,20 @@ impl ResidualNorm {
                 let start = (task * rows + row) * width;
                 add_in_place(x, &residual[start..start + width], start as u32, mask, scale);
                 *kept = standardize_row(x, weight, bias, eps, y);
+            }
+        });
+        Ok(())
+    }
+
+    /// The result again, from the standardised sum: the same bits.
+    pub(super) fn result<T: Real>(&self, standard: &[T], y: &mut [T]) -> Result<()> {
+        let width = self.weight.elements();
+        let rows = kernel::rows_per_task(width);
+        let (weight, bias) = (self.weight.host()?, self.bias.host()?);
+        let (weight, bias) = (weight.values::<T>()?, bias.values::<T>()?);
+        y.par_chunks_mut(rows * width).zip(standard.par_chunks(rows * width)).for_each(|(y, x)| {
+            for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                scale_row(x, weight, bias, y);
             }
         });
         Ok(())

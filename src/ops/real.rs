@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, Result, WithDType, bail};
 
 use super::math;
-use super::matmul::{self, Precision, Product};
+use super::matmul::{self, Precision, Product, Small};
 use super::scratch::Plain;
 
 /// f32 for work, f64 for checking the same code by finite differences.
@@ -43,6 +43,10 @@ pub trait Real:
     #[doc(hidden)]
     fn multiply(product: &Product<'_, Self>, precision: Precision);
 
+    /// The tile for products that one thread does in its cache.
+    #[doc(hidden)]
+    fn small() -> Small<Self>;
+
     /// The values of a storage, to be changed.
     fn storage_mut(storage: &mut CpuStorage) -> Result<&mut [Self]>;
 
@@ -53,7 +57,7 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($t:ty, $variant:ident, $exp:path, $erf:path, $tanh:path, $multiply:expr) => {
+    ($t:ty, $variant:ident, $exp:path, $erf:path, $tanh:path, $multiply:expr, $small:expr) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -102,6 +106,9 @@ macro_rules! real {
             fn multiply(product: &Product<'_, Self>, precision: Precision) {
                 $multiply(product, precision)
             }
+            fn small() -> Small<Self> {
+                $small()
+            }
             fn storage_mut(storage: &mut CpuStorage) -> Result<&mut [Self]> {
                 match storage {
                     CpuStorage::$variant(values) => Ok(values),
@@ -112,8 +119,8 @@ macro_rules! real {
     };
 }
 
-real!(f32, F32, math::exp_f32, math::erf_f32, math::tanh_f32, matmul::multiply_f32);
-real!(f64, F64, f64::exp, libm::erf, f64::tanh, |product, _| matmul::multiply_f64(product));
+real!(f32, F32, math::exp_f32, math::erf_f32, math::tanh_f32, matmul::multiply_f32, Small::f32);
+real!(f64, F64, f64::exp, libm::erf, f64::tanh, |product, _| matmul::multiply_f64(product), Small::plain);
 
 /// Lanes that sums are kept in: independent accumulators the compiler can vectorise, and a fixed order of addition.
 pub const LANES: usize = 16;
@@ -134,6 +141,12 @@ pub fn sum_by<T: Real>(n: usize, f: impl Fn(usize) -> T) -> T {
     for i in whole..n {
         total += f(i);
     }
+    total + add_lanes(lanes)
+}
+
+/// The sum of partial sums, by halves.
+#[inline(always)]
+pub fn add_lanes<T: Real>(mut lanes: [T; LANES]) -> T {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
@@ -142,7 +155,7 @@ pub fn sum_by<T: Real>(n: usize, f: impl Fn(usize) -> T) -> T {
         }
         width /= 2;
     }
-    total + lanes[0]
+    lanes[0]
 }
 
 /// The largest of `values`; minus infinity for none.

@@ -51,45 +51,50 @@ pub fn self_attention(
     offsets: &Arc<Vec<u32>>,
     layer: &SelfAttention<'_>,
 ) -> Result<Tensor> {
-    let pair = |(weight, bias): Pair<'_>| (Arc::clone(weight), Some(Arc::clone(bias)));
-    let input = Stack::new(vec![pair(layer.query), pair(layer.key), pair(layer.value)])?;
-    let output = Stack::new(vec![pair(layer.output)])?;
-    let norm = ResidualNorm::new(layer.norm, layer.eps, layer.dropout)?;
-    let (tokens, width) = kernel::matrix(x.dims())?;
-    if input.input != width || input.width() != 3 * width || output.input != width || output.width() != width {
-        bail!("attention: input is {:?}, `{}` is {:?}", x.dims(), layer.query.0.name(), layer.query.0.dims());
-    }
-    if norm.width() != width {
-        bail!("attention: input is {:?}, `{}` is {:?}", x.dims(), layer.norm.0.name(), layer.norm.0.dims());
-    }
-    if layer.heads == 0 || !width.is_multiple_of(layer.heads) {
-        bail!("attention: {} heads do not divide a width of {width}", layer.heads);
-    }
-    kernel::check_offsets("attention", offsets, tokens)?;
-    kernel::check_dtype("attention", x.dtype(), layer.query.0.dtype())?;
-    let attention = Attention::new(offsets, layer.heads, width, layer.probability_dropout);
-    let precision = context.precision();
-    by_dtype!(x.dtype(), "attention", T => {
-        block::apply::<T, _>(context, x, Attend { input, attention, output, norm, precision })
-    })
+    let attend = Attend::new(context, x, offsets, layer)?;
+    by_dtype!(x.dtype(), "attention", T => block::apply::<T, _>(context, x, attend))
 }
 
-struct Attend {
+pub(super) struct Attend {
     input: Stack,
     attention: Attention,
     output: Stack,
-    norm: ResidualNorm,
+    pub(super) norm: ResidualNorm,
     precision: Precision,
 }
 
+impl Attend {
+    /// Checks that `x`, the offsets and the layer fit each other.
+    pub(super) fn new(context: &Context, x: &Tensor, offsets: &[u32], layer: &SelfAttention<'_>) -> Result<Self> {
+        let pair = |(weight, bias): Pair<'_>| (Arc::clone(weight), Some(Arc::clone(bias)));
+        let input = Stack::new(vec![pair(layer.query), pair(layer.key), pair(layer.value)])?;
+        let output = Stack::new(vec![pair(layer.output)])?;
+        let norm = ResidualNorm::new(layer.norm, layer.eps, layer.dropout)?;
+        let (tokens, width) = kernel::matrix(x.dims())?;
+        if input.input != width || input.width() != 3 * width || output.input != width || output.width() != width {
+            bail!("attention: input is {:?}, `{}` is {:?}", x.dims(), layer.query.0.name(), layer.query.0.dims());
+        }
+        if norm.width() != width {
+            bail!("attention: input is {:?}, `{}` is {:?}", x.dims(), layer.norm.0.name(), layer.norm.0.dims());
+        }
+        if layer.heads == 0 || !width.is_multiple_of(layer.heads) {
+            bail!("attention: {} heads do not divide a width of {width}", layer.heads);
+        }
+        kernel::check_offsets("attention", offsets, tokens)?;
+        kernel::check_dtype("attention", x.dtype(), layer.query.0.dtype())?;
+        let attention = Attention::new(offsets, layer.heads, width, layer.probability_dropout);
+        Ok(Self { input, attention, output, norm, precision: context.precision() })
+    }
+}
+
 /// What the backward pass needs.
-struct State<T: Real> {
+pub(super) struct State<T: Real> {
     /// `[tokens, 3 * width]`: queries, keys, values.
     qkv: Buffer<T>,
     /// `[tokens, width]`, what the heads saw.
     seen: Buffer<T>,
     /// `[tokens, width]`, the standardised sum.
-    standard: Buffer<T>,
+    pub(super) standard: Buffer<T>,
     /// `[tokens]`
     scales: Buffer<T>,
 }
@@ -103,7 +108,7 @@ impl<T: Real> Block<T> for Attend {
     const NAME: &'static str = "attention";
     type State = State<T>;
 
-    fn forward(&self, x: &[T]) -> Result<(Vec<T>, State<T>)> {
+    fn forward(&self, x: &[T], y: &mut [T]) -> Result<State<T>> {
         let width = self.input.input;
         let tokens = x.len() / width.max(1);
         let mut qkv = Buffer::take(3 * x.len());
@@ -113,19 +118,17 @@ impl<T: Real> Block<T> for Attend {
         let mut standard = Buffer::take(x.len());
         self.output.forward(&seen, Activation::Identity, &mut standard, self.precision)?;
         let mut scales = Buffer::take(tokens);
-        let mut y = kernel::zeros::<T>(x.len());
-        self.norm.forward(&mut standard, x, &mut scales, &mut y)?;
-        Ok((y, State { qkv, seen, standard, scales }))
+        self.norm.forward(&mut standard, x, &mut scales, y)?;
+        Ok(State { qkv, seen, standard, scales })
     }
 
-    fn backward(&self, x: &[T], state: State<T>, dy: &[T]) -> Result<Vec<T>> {
+    fn backward(&self, x: &[T], state: State<T>, dy: &[T], dx: &mut [T]) -> Result<()> {
         let State { qkv, seen, standard, scales } = state;
         let width = self.input.input;
         // the gradient of the sum, which the residual carries on to x
-        let mut dx = kernel::zeros::<T>(x.len());
-        self.norm.backward(&standard, &scales, dy, &mut dx)?;
+        self.norm.backward(&standard, &scales, dy, dx)?;
         let mut space = standard;
-        let d_output = self.norm.before_dropout(&dx, &mut space);
+        let d_output = self.norm.before_dropout(dx, &mut space);
         self.output.weight_gradient(&seen, Activation::Identity, d_output, self.precision)?;
         let mut d_seen = seen;
         self.output.input_gradient(d_output, &mut d_seen, false, None, self.precision)?;
@@ -138,7 +141,6 @@ impl<T: Real> Block<T> for Attend {
         }
         drop(qkv);
         self.input.weight_gradient(x, Activation::Identity, &d_qkv, self.precision)?;
-        self.input.input_gradient(&d_qkv, &mut dx, true, None, self.precision)?;
-        Ok(dx)
+        self.input.input_gradient(&d_qkv, dx, true, None, self.precision)
     }
 }

@@ -30,13 +30,19 @@ pub fn cross_entropy(x: &Tensor, targets: &[u32]) -> Result<Tensor> {
     let &[rows, classes] = x.dims() else {
         bail!("cross-entropy: expected [rows, classes], got {:?}", x.dims());
     };
+    check_targets("cross-entropy", targets, rows, classes)?;
+    x.contiguous()?.apply_op1(CrossEntropy { targets: Arc::from(targets), classes })
+}
+
+/// One target a row, each of them a class.
+pub(super) fn check_targets(name: &str, targets: &[u32], rows: usize, classes: usize) -> Result<()> {
     if targets.len() != rows || rows == 0 {
-        bail!("cross-entropy: {} targets for {rows} rows", targets.len());
+        bail!("{name}: {} targets for {rows} rows", targets.len());
     }
     if let Some(target) = targets.iter().find(|t| **t as usize >= classes) {
-        bail!("cross-entropy: target {target} is not one of {classes} classes");
+        bail!("{name}: target {target} is not one of {classes} classes");
     }
-    x.contiguous()?.apply_op1(CrossEntropy { targets: Arc::from(targets), classes })
+    Ok(())
 }
 
 struct LogSumExp;
@@ -47,7 +53,7 @@ struct CrossEntropy {
 }
 
 simd_fn! {
-    fn row_logsumexp<T>(row: &[T]) -> T {
+    pub(super) fn row_logsumexp<T>(row: &[T]) -> T {
         let top = max_of(row);
         // All minus infinity stays so; one plus infinity, too. A maximum does not see NaN, a sum does.
         if !top.is_finite() {
@@ -60,7 +66,7 @@ simd_fn! {
 
 simd_fn! {
     /// `out = exp(x - total) * scale`
-    fn row_softmax<T>(row: &[T], total: T, scale: T, out: &mut [T]) {
+    pub(super) fn row_softmax<T>(row: &[T], total: T, scale: T, out: &mut [T]) {
         for (o, x) in out.iter_mut().zip(row) {
             *o = (*x - total).exp() * scale;
         }

@@ -144,10 +144,10 @@ impl Prepared {
         let model = load_model(plan, checkpoint)?;
         let mut warnings = Vec::new();
         let precision = if plan.args.bf16 { Precision::Bf16 } else { Precision::Full };
-        if plan.args.bf16 && !ops::bf16_available() {
+        if plan.args.bf16 && ops::bf16_products().is_none() {
             warnings.push(
-                "`args.bf16`: this machine has no instructions for bfloat16 products (AVX512-BF16), so they are \
-                 computed in f32: as exact, and not faster"
+                "`args.bf16`: this machine multiplies nothing faster than f32 (it has neither AVX512-BF16 nor AVX2), \
+                 so products are computed in f32: as exact, and not faster"
                     .to_owned(),
             );
         }

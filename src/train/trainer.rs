@@ -111,7 +111,10 @@ impl Trainer<'_> {
             self.prepared.warmup,
             memory::human(self.prepared.estimate.peak()),
             ops::simd_level(),
-            if self.prepared.precision == Precision::Bf16 && ops::bf16_available() { " and bf16 products" } else { "" },
+            match ops::bf16_products().filter(|_| self.prepared.precision == Precision::Bf16) {
+                Some(products) => format!(", products in {}", products.name()),
+                None => String::new(),
+            },
         )));
         if let Some(checkpoint) = checkpoint {
             let state = checkpoint::read_state(checkpoint)?;

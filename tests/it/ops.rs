@@ -247,8 +247,8 @@ impl Layer {
         self.0[8..12].iter().chain(&self.0[14..]).cloned().collect()
     }
 
-    fn attention(&self, c: &Context, x: &Tensor, offsets: &Arc<Vec<u32>>, heads: usize, rate: f64) -> Result<Tensor> {
-        let layer = ops::SelfAttention {
+    fn attention_layer(&self, c: &Context, heads: usize, rate: f64) -> ops::SelfAttention<'_> {
+        ops::SelfAttention {
             query: self.pair(0),
             key: self.pair(2),
             value: self.pair(4),
@@ -258,20 +258,26 @@ impl Layer {
             heads,
             probability_dropout: c.dropout(rate),
             dropout: c.dropout(rate),
-        };
-        ops::self_attention(c, x, offsets, &layer)
+        }
     }
 
-    fn forward(&self, c: &Context, x: &Tensor, activation: Activation, rate: f64) -> Result<Tensor> {
-        let layer = ops::FeedForward {
+    fn attention(&self, c: &Context, x: &Tensor, offsets: &Arc<Vec<u32>>, heads: usize, rate: f64) -> Result<Tensor> {
+        ops::self_attention(c, x, offsets, &self.attention_layer(c, heads, rate))
+    }
+
+    fn forward_layer(&self, c: &Context, activation: Activation, rate: f64) -> ops::FeedForward<'_> {
+        ops::FeedForward {
             inner: self.pair(8),
             activation,
             outer: self.pair(10),
             norm: self.pair(14),
             eps: 1e-9,
             dropout: c.dropout(rate),
-        };
-        ops::feed_forward(c, x, &layer)
+        }
+    }
+
+    fn forward(&self, c: &Context, x: &Tensor, activation: Activation, rate: f64) -> Result<Tensor> {
+        ops::feed_forward(c, x, &self.forward_layer(c, activation, rate))
     }
 
     /// The same layer from the single operations: the slow twin of the two blocks.
@@ -323,6 +329,78 @@ fn blocks_equal_the_operations_they_are_made_of() {
             }
         }
     }
+}
+
+#[test]
+fn an_encoder_equals_its_layers_to_the_bit() {
+    for rate in [0.0, 0.1] {
+        let mut rng = Rng::new(11);
+        let layers: Vec<Layer> = (0..3).map(|_| Layer::random(&mut rng, 32, 64, DType::F32)).collect();
+        // more queries than are computed at a time
+        let offsets = offsets(&[5, 230, 1, 17]);
+        let x = random(&mut rng, &[253, 32]).to_dtype(DType::F32).unwrap();
+        let weights = random(&mut rng, &[253, 32]).to_dtype(DType::F32).unwrap();
+        let run = |whole: bool| {
+            let context = Context::training(DType::F32, Rng::new(3)).unwrap();
+            let x = Var::from_tensor(&x).unwrap();
+            let y = if whole {
+                let layers: Vec<_> = layers
+                    .iter()
+                    .map(|layer| ops::EncoderLayer {
+                        attention: layer.attention_layer(&context, 4, rate),
+                        feed_forward: layer.forward_layer(&context, Activation::Gelu, rate),
+                    })
+                    .collect();
+                ops::encoder(&context, &x, &offsets, &layers).unwrap()
+            } else {
+                layers.iter().fold(x.as_tensor().clone(), |x, layer| {
+                    let attended = layer.attention(&context, &x, &offsets, 4, rate).unwrap();
+                    layer.forward(&context, &attended, Activation::Gelu, rate).unwrap()
+                })
+            };
+            let gradients = y.mul(&weights).unwrap().sum_all().unwrap().backward().unwrap();
+            let mut results = vec![values(&y), values(gradients.get(&x).unwrap())];
+            for param in layers.iter().flat_map(|layer| &layer.0) {
+                results.push(values(&param.gradient_tensor().unwrap().unwrap()));
+                param.clear_gradient();
+            }
+            results
+        };
+        assert!(run(true) == run(false), "dropout {rate}");
+    }
+    let context = Context::inference();
+    let x = random(&mut Rng::new(1), &[3, 8]);
+    assert_eq!(values(&ops::encoder(&context, &x, &offsets(&[3]), &[]).unwrap()), values(&x), "no layers, no change");
+}
+
+#[test]
+fn ranking_equals_the_operations_it_is_made_of() {
+    for dtype in [DType::F64, DType::F32] {
+        for (n, m, width, scale) in [(1, 1, 3, 1.0), (5, 5, 8, 20.0), (37, 74, 40, 0.5)] {
+            let mut rng = Rng::new(6);
+            let [a, b] = [n, m].map(|rows| random(&mut rng, &[rows, width]).to_dtype(dtype).unwrap());
+            let targets: Vec<u32> = (0..n as u32).map(|i| (i * 7) % m as u32).collect();
+            let run = |fast: bool| {
+                let (a, b) = (Var::from_tensor(&a).unwrap(), Var::from_tensor(&b).unwrap());
+                let value = if fast {
+                    ops::ranking_cross_entropy(&a, &b, scale, &targets).unwrap()
+                } else {
+                    let scores = ops::dot_products(&a, &b).unwrap().affine(scale, 0.0).unwrap();
+                    ops::cross_entropy(&scores, &targets).unwrap()
+                };
+                let gradients = value.affine(0.3, 0.0).unwrap().backward().unwrap();
+                [value, gradients.get(&a).unwrap().clone(), gradients.get(&b).unwrap().clone()]
+            };
+            let tolerance = if dtype == DType::F64 { 1e-13 } else { 1e-6 };
+            for (fast, slow) in run(true).iter().zip(run(false)) {
+                for (a, b) in values(fast).iter().zip(values(&slow)) {
+                    assert!((a - b).abs() <= tolerance * b.abs().max(1.0), "{dtype:?} [{n}, {m}]: {a} against {b}");
+                }
+            }
+        }
+    }
+    let x = random(&mut Rng::new(1), &[2, 3]);
+    assert!(ops::ranking_cross_entropy(&x, &x, 1.0, &[0, 2]).unwrap_err().to_string().contains("target 2"));
 }
 
 #[test]

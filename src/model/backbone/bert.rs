@@ -213,13 +213,11 @@ impl Bert {
         Ok(ops::dropout(&normal, context.dropout(self.config.hidden_dropout_prob))?)
     }
 
-    fn layer(&self, layer: &Layer, x: &Tensor, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
+    /// One layer's parameters, and the dropouts of this pass.
+    fn layer<'a>(&self, layer: &'a Layer, context: &Context) -> ops::EncoderLayer<'a> {
         let config = &self.config;
-        let attended = ops::self_attention(
-            context,
-            x,
-            &batch.offsets,
-            &ops::SelfAttention {
+        ops::EncoderLayer {
+            attention: ops::SelfAttention {
                 query: layer.query.pair(),
                 key: layer.key.pair(),
                 value: layer.value.pair(),
@@ -230,11 +228,7 @@ impl Bert {
                 probability_dropout: context.dropout(config.attention_probs_dropout_prob),
                 dropout: context.dropout(config.hidden_dropout_prob),
             },
-        )?;
-        Ok(ops::feed_forward(
-            context,
-            &attended,
-            &ops::FeedForward {
+            feed_forward: ops::FeedForward {
                 inner: layer.intermediate.pair(),
                 activation: self.activation,
                 outer: layer.output.pair(),
@@ -242,17 +236,15 @@ impl Bert {
                 eps: config.layer_norm_eps,
                 dropout: context.dropout(config.hidden_dropout_prob),
             },
-        )?)
+        }
     }
 }
 
 impl Backbone for Bert {
     fn forward(&self, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
-        let mut x = self.embed(batch, context)?;
-        for layer in &self.layers {
-            x = self.layer(layer, &x, batch, context)?;
-        }
-        Ok(x)
+        let x = self.embed(batch, context)?;
+        let layers: Vec<_> = self.layers.iter().map(|layer| self.layer(layer, context)).collect();
+        Ok(ops::encoder(context, &x, &batch.offsets, &layers)?)
     }
 
     fn params(&self) -> Vec<(String, Arc<Param>)> {
@@ -280,10 +272,10 @@ impl Backbone for Bert {
     }
 
     fn activation_floats(&self) -> usize {
-        // query, key, value, attention, and sum and result of both norms; the inner layer before its activation;
-        // then the largest gradients that are alive at once
+        // query, key, value, attention, and the sums of both norms; the inner layer before its activation; then the
+        // embeddings' steps and the largest gradients that are alive at once
         let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
-        self.config.num_hidden_layers * (8 * hidden + inner) + 6 * hidden + inner
+        self.config.num_hidden_layers * (6 * hidden + inner) + 8 * hidden + inner
     }
 
     fn max_positions(&self) -> Option<usize> {

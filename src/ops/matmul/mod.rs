@@ -6,13 +6,17 @@
 //! so that neither costs a pass over memory. The order of additions depends on the shape alone, never on the number
 //! of threads. After Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008), and BLIS.
 //!
-//! Each level of instructions has its own tile: [`tile`]. With bf16 the operands are rounded to bfloat16 when packed
-//! and multiplied in pairs by AVX512-BF16; sums stay in f32. Elsewhere, and for f64, [`twin`] does the same work
-//! through the `gemm` crate, slower and plainer: it is also what the tiles are tested against.
+//! Each level of instructions has its own tile: [`tile`]. With bf16 the operands are rounded when packed and multiplied
+//! in pairs: to bfloat16 with AVX512-BF16, to block fixed point with AVX2; results stay in f32. Elsewhere, and for
+//! f64, [`twin`] does the same work through the `gemm` crate, slower and plainer: it is also what the tiles are tested
+//! against. [`small`] has the products of one thread in its cache.
 
 mod packed;
+mod small;
 mod tile;
 mod twin;
+
+pub use small::{Left, Place, Small};
 
 use super::activation::{self, Activation};
 use super::kernel::{self, Level, Shared};
@@ -24,20 +28,44 @@ pub enum Precision {
     /// As they are.
     #[default]
     Full,
-    /// bfloat16, where the machine multiplies it ([`bf16_available`]); elsewhere as [`Precision::Full`].
+    /// bfloat16 or nearer, by what [`bf16_products`] tells; where it tells of nothing, as [`Precision::Full`].
     Bf16,
 }
 
-/// Whether this machine has instructions for bfloat16 products (AVX512-BF16).
+/// What this machine multiplies faster than f32 with an error not above bfloat16's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bf16Products {
+    /// bfloat16 itself, by AVX512-BF16.
+    Bfloat16,
+    /// Whole numbers of 13 bits with a scale for each block of 128, by AVX2: nearer than bfloat16.
+    BlockFixed,
+}
+
+impl Bf16Products {
+    /// For people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bfloat16 => "bfloat16",
+            Self::BlockFixed => "13-bit block fixed point",
+        }
+    }
+}
+
+/// What [`Precision::Bf16`] multiplies with on this machine; `None` where f32 is the fastest it has.
 #[must_use]
-pub fn bf16_available() -> bool {
+pub fn bf16_products() -> Option<Bf16Products> {
     #[cfg(target_arch = "x86_64")]
     {
-        kernel::level() == Level::Avx512 && std::arch::is_x86_feature_detected!("avx512bf16")
+        match kernel::level() {
+            Level::Avx512 if std::arch::is_x86_feature_detected!("avx512bf16") => Some(Bf16Products::Bfloat16),
+            Level::Avx2 => Some(Bf16Products::BlockFixed),
+            _ => None,
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        false
+        None
     }
 }
 
@@ -71,7 +99,7 @@ impl<'a, T> Matrix<'a, T> {
         Self { offset: self.offset + first * self.stride, rows_per_part: count, ..self }
     }
 
-    fn height(&self) -> usize {
+    pub fn height(&self) -> usize {
         self.rows_per_part * self.parts.len()
     }
 
@@ -81,6 +109,11 @@ impl<'a, T> Matrix<'a, T> {
         let (part, i) = if self.parts.len() == 1 { (0, i) } else { (i / self.rows_per_part, i % self.rows_per_part) };
         let start = self.offset + i * self.stride;
         &self.parts[part][start + from..start + to]
+    }
+
+    /// As the left side of a small product; for matrices of one part.
+    pub fn left(self) -> Left<'a, T> {
+        Left { values: &self.parts[0][self.offset..], row: self.stride, step: 1 }
     }
 
     /// The product runs along this matrix' rows: as left side it is as it stands, as right side transposed.
@@ -137,16 +170,6 @@ impl<'a, T> Target<'a, T> {
         Self { len: data.len(), data: Shared::new(data), stride, accumulate: false, finish: None }
     }
 
-    /// From a pointer to the first value.
-    ///
-    /// # Safety
-    /// All rows of the product lie inside what `data` points into, and nobody else uses them meanwhile.
-    pub unsafe fn at(data: *mut T, stride: usize) -> Self {
-        // SAFETY: the caller's promise; the slice is empty, so nothing is claimed but the address.
-        let start = Shared::new(unsafe { std::slice::from_raw_parts_mut(data, 0) });
-        Self { data: start, len: usize::MAX, stride, accumulate: false, finish: None }
-    }
-
     /// Adds to what is there (when `add`) instead of overwriting it.
     pub fn adding(self, add: bool) -> Self {
         Self { accumulate: add, ..self }
@@ -163,17 +186,16 @@ pub struct Product<'a, T> {
     a: Operand<'a, T>,
     b: Operand<'a, T>,
     target: Target<'a, T>,
-    threaded: bool,
 }
 
 impl<'a, T> Product<'a, T> {
     /// Checks what the unsafe code behind it relies on: sizes that fit each other.
-    fn new(a: Operand<'a, T>, b: Operand<'a, T>, target: Target<'a, T>, threaded: bool) -> Self {
+    fn new(a: Operand<'a, T>, b: Operand<'a, T>, target: Target<'a, T>) -> Self {
         assert_eq!(a.depth(), b.depth(), "sides of a product of different depths");
         let (rows, columns) = (a.extent(), b.extent());
         let reach = if rows == 0 || columns == 0 { 0 } else { (rows - 1) * target.stride + columns };
         assert!(columns <= target.stride && reach <= target.len, "a product larger than its target");
-        Self { a, b, target, threaded }
+        Self { a, b, target }
     }
 
     /// `(m, n, k)`: the result is `[m, n]`, the sums are over `k` terms.
@@ -184,24 +206,23 @@ impl<'a, T> Product<'a, T> {
 
 /// `target = a b` (or `+=`), on all threads.
 pub fn multiply<T: Real>(a: Operand<'_, T>, b: Operand<'_, T>, target: Target<'_, T>, precision: Precision) {
-    T::multiply(&Product::new(a, b, target, true), precision);
-}
-
-/// As [`multiply`], on this thread alone: for many small products that are themselves spread over threads.
-pub fn multiply_here<T: Real>(a: Operand<'_, T>, b: Operand<'_, T>, target: Target<'_, T>) {
-    T::multiply(&Product::new(a, b, target, false), Precision::Full);
+    T::multiply(&Product::new(a, b, target), precision);
 }
 
 /// The product in f32, by the best tile of this machine.
 pub(super) fn multiply_f32(product: &Product<'_, f32>, precision: Precision) {
     #[cfg(target_arch = "x86_64")]
-    match kernel::level() {
-        Level::Avx512 if precision == Precision::Bf16 && bf16_available() => {
-            return packed::multiply::<tile::Avx512Bf16>(product);
+    {
+        match bf16_products().filter(|_| precision == Precision::Bf16) {
+            Some(Bf16Products::Bfloat16) => return packed::multiply::<tile::Avx512Bf16>(product),
+            Some(Bf16Products::BlockFixed) => return packed::multiply::<tile::Avx2Fixed>(product),
+            None => {}
         }
-        Level::Avx512 => return packed::multiply::<tile::Avx512>(product),
-        Level::Avx2 => return packed::multiply::<tile::Avx2>(product),
-        Level::Baseline => {}
+        match kernel::level() {
+            Level::Avx512 => return packed::multiply::<tile::Avx512>(product),
+            Level::Avx2 => return packed::multiply::<tile::Avx2>(product),
+            Level::Baseline => {}
+        }
     }
     let _ = precision;
     twin::multiply(product);

@@ -32,7 +32,6 @@ pub fn multiply<T: Real>(product: &Product<'_, T>) {
             b.as_ptr(),
             (b_depth, b_column),
             T::ONE,
-            product.threaded,
         );
     }
     if let Some(finish) = target.finish {
@@ -40,7 +39,7 @@ pub fn multiply<T: Real>(product: &Product<'_, T>) {
             // SAFETY: each row is finished once.
             finish(row, 0, unsafe { target.data.range(row * target.stride, n) });
         };
-        if product.threaded { (0..m).into_par_iter().for_each(row) } else { (0..m).for_each(row) }
+        (0..m).into_par_iter().for_each(row);
     }
 }
 
