@@ -32,7 +32,7 @@ pub struct Prepared {
     pub store: Arc<Store>,
     pub loss: Box<dyn Loss>,
     pub evaluation: Evaluation,
-    pub sampler: Box<dyn Sampler>,
+    pub sampler: Arc<dyn Sampler>,
     pub steps: Steps,
     pub cadence: Cadence,
     pub warmup: u64,
@@ -164,7 +164,8 @@ impl Prepared {
             shuffle: plan.args.shuffle,
             seed: plan.seed,
         };
-        let sampler = BatchSampler::from_name(&plan.args.batch_sampler)?.build(Arc::clone(&store) as _, settings)?;
+        let sampler: Arc<dyn Sampler> =
+            BatchSampler::from_name(&plan.args.batch_sampler)?.build(Arc::clone(&store) as _, settings)?.into();
         let steps = count_steps(plan, sampler.as_ref())?;
         let cadence = Cadence::new(
             steps,

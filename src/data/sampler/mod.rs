@@ -74,7 +74,7 @@ pub trait Sampler: Send + Sync {
 }
 
 /// The batches of one epoch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EpochPlan {
     order: Vec<u32>,
     /// `[batches + 1]`, into `order`.
