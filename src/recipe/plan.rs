@@ -210,6 +210,8 @@ pub struct ArgsPlan {
     /// Optimizer steps in all; `None` for epochs.
     pub max_steps: Option<u64>,
     pub per_device_train_batch_size: usize,
+    /// Tokens of a batch over all columns; `None` for any number.
+    pub max_tokens_per_batch: Option<usize>,
     pub per_device_eval_batch_size: usize,
     pub gradient_accumulation_steps: u64,
     pub learning_rate: f64,

@@ -102,6 +102,9 @@ impl Plan {
             None => row("num_train_epochs", number(args.num_train_epochs)),
         }
         row("per_device_train_batch_size", args.per_device_train_batch_size.to_string());
+        if let Some(tokens) = args.max_tokens_per_batch {
+            row("max_tokens_per_batch", tokens.to_string());
+        }
         row("per_device_eval_batch_size", args.per_device_eval_batch_size.to_string());
         row("gradient_accumulation_steps", args.gradient_accumulation_steps.to_string());
         row("learning_rate", number(args.learning_rate));

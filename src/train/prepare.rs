@@ -160,12 +160,14 @@ impl Prepared {
         let metric = choose_metric(plan, &evaluation, &similarity)?;
         let settings = SamplerSettings {
             batch_size: plan.args.per_device_train_batch_size,
+            max_tokens: plan.args.max_tokens_per_batch,
             drop_last: plan.args.dataloader_drop_last,
             shuffle: plan.args.shuffle,
             seed: plan.seed,
         };
         let sampler: Arc<dyn Sampler> =
             BatchSampler::from_name(&plan.args.batch_sampler)?.build(Arc::clone(&store) as _, settings)?.into();
+        warnings.extend(lonely_rows(plan, loss.as_ref(), &store, sampler.as_ref()));
         let steps = count_steps(plan, sampler.as_ref())?;
         let cadence = Cadence::new(
             steps,
@@ -226,6 +228,7 @@ fn evaluation(plan: &Plan, model: &SentenceTransformer, listener: &mut dyn Liste
         let store = Arc::new(store);
         let settings = SamplerSettings {
             batch_size: plan.args.per_device_eval_batch_size,
+            max_tokens: plan.args.max_tokens_per_batch,
             drop_last: plan.args.dataloader_drop_last,
             shuffle: false,
             seed: plan.seed,
@@ -284,6 +287,25 @@ fn count_steps(plan: &Plan, sampler: &dyn Sampler) -> Result<Steps> {
     }
     steps.total = total.max(1);
     Ok(steps)
+}
+
+/// A warning where the budget of tokens leaves rows alone in their batches that should be compared with others.
+fn lonely_rows(plan: &Plan, loss: &dyn Loss, store: &Store, sampler: &dyn Sampler) -> Option<String> {
+    let most = plan.args.max_tokens_per_batch?;
+    let card = loss.base_card();
+    // hard negatives give a row something to be compared with
+    if !(card.compares_rows || (card.in_batch_negatives && store.columns().len() < 3)) {
+        return None;
+    }
+    let epoch = sampler.epoch(0);
+    let (alone, all) = (epoch.single_by_tokens(), epoch.len());
+    (alone > 0).then(|| {
+        format!(
+            "`args.max_tokens_per_batch`: at {most} tokens {alone} of {all} batches of the first epoch have a single row, \
+             on which {} is 0 whatever the model does: raise it, or lower `model.max_seq_length`",
+            card.name
+        )
+    })
 }
 
 /// Tokens and rows of the largest of the first batches.

@@ -100,6 +100,7 @@ fn batches(r: &mut Resolver<'_>, plan: &Plan) {
         }
         if dataset.limit.is_some_and(|limit| limit < plan.args.per_device_train_batch_size as u64)
             && plan.args.dataloader_drop_last
+            && plan.args.max_tokens_per_batch.is_none()
         {
             r.problem(
                 format!("train_dataset.{i}.limit"),

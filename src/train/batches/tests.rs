@@ -41,7 +41,7 @@ fn store(dir: &Path, rows: usize) -> Arc<Store> {
 }
 
 fn sampler(store: &Arc<Store>, batch_size: usize) -> Arc<dyn Sampler> {
-    let settings = SamplerSettings { batch_size, drop_last: false, shuffle: true, seed: 4 };
+    let settings = SamplerSettings { batch_size, max_tokens: None, drop_last: false, shuffle: true, seed: 4 };
     Arc::from(BatchSampler::NoDuplicates.build(Arc::clone(store) as _, settings).unwrap())
 }
 
@@ -138,8 +138,8 @@ fn errors_come_in_their_place() {
     let dir = tempfile::tempdir().unwrap();
     let (five, nine) = (store(dir.path(), 5), tempfile::tempdir().unwrap());
     // a sampler of more rows than there are
-    let settings = SamplerSettings { batch_size: 2, drop_last: false, shuffle: false, seed: 0 };
-    let sampler = DefaultBatchSampler::new(store(nine.path(), 9).len(), settings).unwrap();
+    let settings = SamplerSettings { batch_size: 2, max_tokens: None, drop_last: false, shuffle: false, seed: 0 };
+    let sampler = DefaultBatchSampler::new(store(nine.path(), 9), settings).unwrap();
     let mut batches = Batches::start(Arc::clone(&five), Arc::new(sampler), Cursor::default(), wanted(9)).unwrap();
     assert!(batches.take().is_ok() && batches.take().is_ok());
     let error = batches.take().err().unwrap();
