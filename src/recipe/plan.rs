@@ -241,6 +241,8 @@ pub struct ArgsPlan {
     pub shuffle: bool,
     pub dataloader_drop_last: bool,
     pub bf16: bool,
+    /// Tokens of a micro-batch; `None` for a batch at once where the memory that is free allows it.
+    pub gradient_cache_tokens: Option<usize>,
     pub full_determinism: bool,
     /// Besides the run's own files; may be empty.
     pub report_to: Vec<String>,

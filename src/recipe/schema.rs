@@ -208,6 +208,10 @@ pub struct ArgsConfig {
     pub bf16: Option<bool>,
     /// Not available: a CPU has no fast half-precision arithmetic of this kind.
     pub fp16: Option<bool>,
+    /// Tokens of a micro-batch: batches with more go through the network in parts of about equally many, twice, with
+    /// the loss of the whole batch (gradient caching), so that memory is that of a part. Default: each batch at once;
+    /// where that needs more memory than is free, parts that fit, with a warning.
+    pub gradient_cache_tokens: Option<usize>,
     /// Not available yet.
     pub gradient_checkpointing: Option<bool>,
     /// Accepted, and nothing changes: every run has the same bits for the same seed and `num_threads`. When `true` and

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::evaluation::{EvalSet, Evaluation, build_evaluator};
 use super::events::{Event, Listener};
-use super::memory::Estimate;
+use super::memory::{Estimate, Largest};
+use super::step::Setting;
 use crate::data::sampler::{BatchSampler, Sampler, SamplerSettings};
 use crate::data::{DatasetSpec, Store};
 use crate::error::{Error, Result};
@@ -40,6 +41,8 @@ pub struct Prepared {
     pub metric: Option<String>,
     pub greater_is_better: bool,
     pub estimate: Estimate,
+    /// Tokens of a micro-batch where gradients of embeddings are cached; `None` for a batch at once.
+    pub cache_tokens: Option<usize>,
     pub warnings: Vec<String>,
     /// Of the operands of matrix products in training.
     pub precision: Precision,
@@ -168,6 +171,7 @@ impl Prepared {
         let sampler: Arc<dyn Sampler> =
             BatchSampler::from_name(&plan.args.batch_sampler)?.build(Arc::clone(&store) as _, settings)?.into();
         warnings.extend(lonely_rows(plan, loss.as_ref(), &store, sampler.as_ref()));
+        let largest = largest_batch(&store, sampler.as_ref())?;
         let steps = count_steps(plan, sampler.as_ref())?;
         let cadence = Cadence::new(
             steps,
@@ -176,18 +180,9 @@ impl Prepared {
             plan.args.save,
             plan.args.load_best_model_at_end,
         )?;
-        let (tokens, rows) = largest_batch(&store, sampler.as_ref())?;
-        let estimate = Estimate::new(&model.params(), model.activation_floats(), tokens, rows, model.dimension());
-        if let Some(available) = memory::available()
-            && estimate.peak() > available
-        {
-            warnings.push(format!(
-                "about {} of memory will be needed, {} are free: lower `args.per_device_train_batch_size` \
-                 (and raise `args.gradient_accumulation_steps`) or `model.max_seq_length`",
-                memory::human(estimate.peak()),
-                memory::human(available)
-            ));
-        }
+        let estimate = Estimate::new(&model.params(), model.activation_floats(), model.dimension(), largest);
+        let stepping = estimate.stepping(plan.args.gradient_cache_tokens, memory::available());
+        warnings.extend(stepping.warning);
         Ok(Self {
             warmup: plan.args.warmup_steps.resolve(steps.total),
             greater_is_better: plan.args.greater_is_better,
@@ -200,9 +195,20 @@ impl Prepared {
             cadence,
             metric,
             estimate,
+            cache_tokens: stepping.cache_tokens,
             warnings,
             precision,
         })
+    }
+
+    /// What steps are taken with.
+    pub fn setting(&self) -> Setting<'_> {
+        Setting {
+            model: &self.model,
+            loss: self.loss.as_ref(),
+            precision: self.precision,
+            cache_tokens: self.cache_tokens,
+        }
     }
 }
 
@@ -308,17 +314,21 @@ fn lonely_rows(plan: &Plan, loss: &dyn Loss, store: &Store, sampler: &dyn Sample
     })
 }
 
-/// Tokens and rows of the largest of the first batches.
-fn largest_batch(store: &Store, sampler: &dyn Sampler) -> Result<(usize, usize)> {
+/// The largest of the first batches.
+fn largest_batch(store: &Store, sampler: &dyn Sampler) -> Result<Largest> {
     let plan = sampler.epoch(0);
-    let (mut tokens, mut rows) = (0, 0);
+    let columns = store.columns().len();
+    let mut largest = Largest::default();
     for batch in plan.from(0).take(BATCHES_LOOKED_AT) {
-        let mut sum = 0;
+        let mut tokens = 0;
         for row in batch {
-            sum += store.row_tokens(*row)?;
+            tokens += store.row_tokens(*row)?;
+            for column in 0..columns {
+                largest.longest = largest.longest.max(store.sequence(*row, column)?.0.len());
+            }
         }
-        tokens = tokens.max(sum);
-        rows = rows.max(batch.len());
+        largest.tokens = largest.tokens.max(tokens);
+        largest.sequences = largest.sequences.max(batch.len() * columns);
     }
-    Ok((tokens, rows * store.columns().len()))
+    Ok(largest)
 }

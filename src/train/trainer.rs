@@ -56,6 +56,7 @@ pub fn run(plan: &Plan, run_dir: &Path, options: &Options, listener: &mut dyn Li
         state: State {
             total_steps: prepared.steps.total,
             data: prepared.store.fingerprint().to_owned(),
+            gradient_cache_tokens: prepared.cache_tokens,
             ..State::default()
         },
         prepared,
@@ -104,18 +105,24 @@ impl Trainer<'_> {
     /// Restores a checkpoint, or measures the model before training.
     fn begin(&mut self, checkpoint: Option<&Path>, options: &Options, listener: &mut dyn Listener) -> Result<()> {
         let steps = self.prepared.steps;
+        let restored = checkpoint.map(checkpoint::read_state).transpose()?;
+        if let Some(state) = &restored {
+            // decided by the memory that was free then; now it has to be the same, or the numbers would not be
+            self.prepared.cache_tokens = state.gradient_cache_tokens;
+        }
+        let cache_tokens = self.prepared.cache_tokens;
         listener.event(&Event::Message(&format!(
-            "{} rows, {} batches an epoch, {} optimizer steps ({} warmup), about {} of memory at the peak, {} kernels{}",
+            "{} rows, {} batches an epoch, {} optimizer steps ({} warmup), about {} of memory at the peak{}, {} kernels{}",
             self.prepared.store.len(),
             steps.batches_per_epoch,
             steps.total,
             self.prepared.warmup,
-            memory::human(self.prepared.estimate.peak()),
+            memory::human(self.prepared.estimate.peak(cache_tokens)),
+            cache_tokens.map_or_else(String::new, |tokens| format!(" in micro-batches of {tokens} tokens")),
             ops::simd_level(),
             if self.prepared.precision == Precision::Bf16 && ops::bf16_available() { " and bf16 products" } else { "" },
         )));
-        if let Some(checkpoint) = checkpoint {
-            let state = checkpoint::read_state(checkpoint)?;
+        if let (Some(checkpoint), Some(state)) = (checkpoint, restored) {
             checkpoint::restore(checkpoint, &state, &self.prepared, &mut self.optimizer)?;
             listener.event(&Event::Message(&format!("continuing after step {} of {}", state.step, state.total_steps)));
             self.rows_before = state.rows;
@@ -186,9 +193,7 @@ impl Trainer<'_> {
             self.batches_per_epoch = next.batches_per_epoch;
             let (batch, last) = (next.batch, next.last);
             self.timings.time("optimizer", || self.optimizer.catch_up(&self.prepared.model.rows(&batch.packed)))?;
-            let loss = self.prepared.loss.as_ref();
-            let (model, precision) = (&self.prepared.model, self.prepared.precision);
-            loss_sum += forward_backward(model, loss, &batch, rng.fork(micro), precision, &mut self.timings)?;
+            loss_sum += forward_backward(self.prepared.setting(), &batch, rng.fork(micro), &mut self.timings)?;
             self.state.rows += batch.rows as u64;
             batches.push(batch);
             epoch_ended = last;
