@@ -11,5 +11,5 @@ pub mod texts;
 
 pub use columns::{DatasetSpec, OnBadRow};
 pub use report::DataReport;
-pub use sampler::{BatchSampler, EpochPlan, Sampler, SamplerSettings, TextIds};
+pub use sampler::{BatchSampler, EpochPlan, RowFacts, Sampler, SamplerSettings};
 pub use store::Store;

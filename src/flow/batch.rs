@@ -52,6 +52,16 @@ impl PackedBatch {
         self.ids.len()
     }
 
+    /// Some of its sequences, in order; those that there are not are left out.
+    #[must_use]
+    pub fn part(&self, sequences: std::ops::Range<usize>) -> Self {
+        let end = sequences.end.min(self.len());
+        Self::pack((sequences.start..end).map(|i| {
+            let (from, to) = (self.offsets[i] as usize, self.offsets[i + 1] as usize);
+            (&self.ids[from..to], self.prompt_lengths[i])
+        }))
+    }
+
     /// The longest sequence's length.
     #[must_use]
     pub fn longest(&self) -> usize {
@@ -76,4 +86,17 @@ pub struct Batch {
     pub row_ids: Vec<u64>,
     /// Which of several data sets the rows come from.
     pub dataset: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_batches_of_their_own() {
+        let batch = PackedBatch::pack([(&[1u32, 2][..], 0), (&[3], 1), (&[], 0), (&[4, 5, 6], 2)]);
+        assert_eq!(batch.part(1..4), PackedBatch::pack([(&[3u32][..], 1), (&[], 0), (&[4, 5, 6], 2)]));
+        assert_eq!(batch.part(0..9), batch);
+        assert!(batch.part(4..5).is_empty());
+    }
 }

@@ -13,6 +13,8 @@ const RENAMED: &[(&str, &str)] = &[
     ("batch_size", "args.per_device_train_batch_size"),
     ("train_batch_size", "args.per_device_train_batch_size"),
     ("eval_batch_size", "args.per_device_eval_batch_size"),
+    ("max_tokens", "args.max_tokens_per_batch"),
+    ("batch_tokens", "args.max_tokens_per_batch"),
     ("evaluation_strategy", "args.eval_strategy"),
     ("evaluation_steps", "args.eval_steps"),
     ("scheduler", "args.lr_scheduler_type"),

@@ -210,6 +210,8 @@ pub struct ArgsPlan {
     /// Optimizer steps in all; `None` for epochs.
     pub max_steps: Option<u64>,
     pub per_device_train_batch_size: usize,
+    /// Tokens of a batch over all columns; `None` for any number.
+    pub max_tokens_per_batch: Option<usize>,
     pub per_device_eval_batch_size: usize,
     pub gradient_accumulation_steps: u64,
     pub learning_rate: f64,
@@ -239,6 +241,8 @@ pub struct ArgsPlan {
     pub shuffle: bool,
     pub dataloader_drop_last: bool,
     pub bf16: bool,
+    /// Tokens of a micro-batch; `None` for a batch at once where the memory that is free allows it.
+    pub gradient_cache_tokens: Option<usize>,
     pub full_determinism: bool,
     /// Besides the run's own files; may be empty.
     pub report_to: Vec<String>,

@@ -144,6 +144,10 @@ pub struct ArgsConfig {
     pub max_steps: Option<i64>,
     /// Rows in a batch. Default: 8.
     pub per_device_train_batch_size: Option<usize>,
+    /// Most tokens in a batch over all its columns, of training and of `[eval_dataset]`: a batch ends at its number of
+    /// rows, or before the row that would take it past this. A row that alone has more is a batch of its own. Default:
+    /// any number.
+    pub max_tokens_per_batch: Option<usize>,
     /// Rows in a batch while evaluating. Default: 8.
     pub per_device_eval_batch_size: Option<usize>,
     /// Batches whose gradients make one optimizer step. Default: 1.
@@ -196,13 +200,18 @@ pub struct ArgsConfig {
     pub batch_sampler: Option<String>,
     /// Whether rows are drawn in random order. Default: true.
     pub shuffle: Option<bool>,
-    /// Whether a last, smaller batch is left out. Default: false.
+    /// Whether a last, smaller batch is left out; batches that `max_tokens_per_batch` ended are not smaller in this
+    /// sense. Default: false.
     pub dataloader_drop_last: Option<bool>,
     /// Whether the operands of matrix products are rounded to bfloat16 in training: faster on machines with
     /// AVX512-BF16, otherwise computed in f32 with a warning. Sums, weights and optimizer stay in f32. Default: false.
     pub bf16: Option<bool>,
     /// Not available: a CPU has no fast half-precision arithmetic of this kind.
     pub fp16: Option<bool>,
+    /// Tokens of a micro-batch: batches with more go through the network in parts of about equally many, twice, with
+    /// the loss of the whole batch (gradient caching), so that memory is that of a part. Default: each batch at once;
+    /// where that needs more memory than is free, parts that fit, with a warning.
+    pub gradient_cache_tokens: Option<usize>,
     /// Not available yet.
     pub gradient_checkpointing: Option<bool>,
     /// Accepted, and nothing changes: every run has the same bits for the same seed and `num_threads`. When `true` and

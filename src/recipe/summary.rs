@@ -102,6 +102,9 @@ impl Plan {
             None => row("num_train_epochs", number(args.num_train_epochs)),
         }
         row("per_device_train_batch_size", args.per_device_train_batch_size.to_string());
+        if let Some(tokens) = args.max_tokens_per_batch {
+            row("max_tokens_per_batch", tokens.to_string());
+        }
         row("per_device_eval_batch_size", args.per_device_eval_batch_size.to_string());
         row("gradient_accumulation_steps", args.gradient_accumulation_steps.to_string());
         row("learning_rate", number(args.learning_rate));
@@ -132,6 +135,9 @@ impl Plan {
             row("early_stopping_threshold", number(stop.threshold));
         }
         row("bf16", args.bf16.to_string());
+        if let Some(tokens) = args.gradient_cache_tokens {
+            row("gradient_cache_tokens", tokens.to_string());
+        }
         row("full_determinism", args.full_determinism.to_string());
         row("num_threads", args.num_threads.to_string());
         if !args.report_to.is_empty() {

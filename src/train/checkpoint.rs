@@ -31,6 +31,9 @@ pub struct State {
     pub total_steps: u64,
     /// What was trained on; a hash of contents.
     pub data: String,
+    /// Tokens of a micro-batch where gradients of embeddings are cached.
+    #[serde(default)]
+    pub gradient_cache_tokens: Option<usize>,
     /// Metrics before training.
     pub baseline: Option<Metrics>,
     /// Metrics of the last evaluation.

@@ -2,6 +2,7 @@
 //!
 //! Training tells what happens through [`events`]; it writes checkpoints and the model, nothing else.
 
+mod batches;
 mod best;
 mod checkpoint;
 mod evaluation;
@@ -68,7 +69,8 @@ pub struct Outcome {
     pub seconds: f64,
     /// Wall time from there to the end of the first optimizer step, evaluation before training taken out.
     pub seconds_to_first_step: f64,
-    /// Wall time of this process by phase: `prepare`, `data`, `forward`, `backward`, `optimizer`, `evaluation`, `checkpoint`.
+    /// Wall time of this process by phase: `prepare`, `data` (waiting for a batch), `forward`, `backward`, `optimizer`,
+    /// `evaluation`, `checkpoint`.
     pub timings: BTreeMap<String, f64>,
     /// Rows per second of training alone: forward, backward, optimizer and batching.
     pub rows_per_second: f64,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::evaluation::{EvalSet, Evaluation, build_evaluator};
 use super::events::{Event, Listener};
-use super::memory::Estimate;
+use super::memory::{Estimate, Largest};
+use super::step::Setting;
 use crate::data::sampler::{BatchSampler, Sampler, SamplerSettings};
 use crate::data::{DatasetSpec, Store};
 use crate::error::{Error, Result};
@@ -32,7 +33,7 @@ pub struct Prepared {
     pub store: Arc<Store>,
     pub loss: Box<dyn Loss>,
     pub evaluation: Evaluation,
-    pub sampler: Box<dyn Sampler>,
+    pub sampler: Arc<dyn Sampler>,
     pub steps: Steps,
     pub cadence: Cadence,
     pub warmup: u64,
@@ -40,6 +41,8 @@ pub struct Prepared {
     pub metric: Option<String>,
     pub greater_is_better: bool,
     pub estimate: Estimate,
+    /// Tokens of a micro-batch where gradients of embeddings are cached; `None` for a batch at once.
+    pub cache_tokens: Option<usize>,
     pub warnings: Vec<String>,
     /// Of the operands of matrix products in training.
     pub precision: Precision,
@@ -160,11 +163,15 @@ impl Prepared {
         let metric = choose_metric(plan, &evaluation, &similarity)?;
         let settings = SamplerSettings {
             batch_size: plan.args.per_device_train_batch_size,
+            max_tokens: plan.args.max_tokens_per_batch,
             drop_last: plan.args.dataloader_drop_last,
             shuffle: plan.args.shuffle,
             seed: plan.seed,
         };
-        let sampler = BatchSampler::from_name(&plan.args.batch_sampler)?.build(Arc::clone(&store) as _, settings)?;
+        let sampler: Arc<dyn Sampler> =
+            BatchSampler::from_name(&plan.args.batch_sampler)?.build(Arc::clone(&store) as _, settings)?.into();
+        warnings.extend(lonely_rows(plan, loss.as_ref(), &store, sampler.as_ref()));
+        let largest = largest_batch(&store, sampler.as_ref())?;
         let steps = count_steps(plan, sampler.as_ref())?;
         let cadence = Cadence::new(
             steps,
@@ -173,18 +180,9 @@ impl Prepared {
             plan.args.save,
             plan.args.load_best_model_at_end,
         )?;
-        let (tokens, rows) = largest_batch(&store, sampler.as_ref())?;
-        let estimate = Estimate::new(&model.params(), model.activation_floats(), tokens, rows, model.dimension());
-        if let Some(available) = memory::available()
-            && estimate.peak() > available
-        {
-            warnings.push(format!(
-                "about {} of memory will be needed, {} are free: lower `args.per_device_train_batch_size` \
-                 (and raise `args.gradient_accumulation_steps`) or `model.max_seq_length`",
-                memory::human(estimate.peak()),
-                memory::human(available)
-            ));
-        }
+        let estimate = Estimate::new(&model.params(), model.activation_floats(), model.dimension(), largest);
+        let stepping = estimate.stepping(plan.args.gradient_cache_tokens, memory::available());
+        warnings.extend(stepping.warning);
         Ok(Self {
             warmup: plan.args.warmup_steps.resolve(steps.total),
             greater_is_better: plan.args.greater_is_better,
@@ -197,9 +195,20 @@ impl Prepared {
             cadence,
             metric,
             estimate,
+            cache_tokens: stepping.cache_tokens,
             warnings,
             precision,
         })
+    }
+
+    /// What steps are taken with.
+    pub fn setting(&self) -> Setting<'_> {
+        Setting {
+            model: &self.model,
+            loss: self.loss.as_ref(),
+            precision: self.precision,
+            cache_tokens: self.cache_tokens,
+        }
     }
 }
 
@@ -225,6 +234,7 @@ fn evaluation(plan: &Plan, model: &SentenceTransformer, listener: &mut dyn Liste
         let store = Arc::new(store);
         let settings = SamplerSettings {
             batch_size: plan.args.per_device_eval_batch_size,
+            max_tokens: plan.args.max_tokens_per_batch,
             drop_last: plan.args.dataloader_drop_last,
             shuffle: false,
             seed: plan.seed,
@@ -285,17 +295,40 @@ fn count_steps(plan: &Plan, sampler: &dyn Sampler) -> Result<Steps> {
     Ok(steps)
 }
 
-/// Tokens and rows of the largest of the first batches.
-fn largest_batch(store: &Store, sampler: &dyn Sampler) -> Result<(usize, usize)> {
-    let plan = sampler.epoch(0);
-    let (mut tokens, mut rows) = (0, 0);
-    for batch in plan.from(0).take(BATCHES_LOOKED_AT) {
-        let mut sum = 0;
-        for row in batch {
-            sum += store.row_tokens(*row)?;
-        }
-        tokens = tokens.max(sum);
-        rows = rows.max(batch.len());
+/// A warning where the budget of tokens leaves rows alone in their batches that should be compared with others.
+fn lonely_rows(plan: &Plan, loss: &dyn Loss, store: &Store, sampler: &dyn Sampler) -> Option<String> {
+    let most = plan.args.max_tokens_per_batch?;
+    let card = loss.base_card();
+    // hard negatives give a row something to be compared with
+    if !(card.compares_rows || (card.in_batch_negatives && store.columns().len() < 3)) {
+        return None;
     }
-    Ok((tokens, rows * store.columns().len()))
+    let epoch = sampler.epoch(0);
+    let (alone, all) = (epoch.single_by_tokens(), epoch.len());
+    (alone > 0).then(|| {
+        format!(
+            "`args.max_tokens_per_batch`: at {most} tokens {alone} of {all} batches of the first epoch have a single row, \
+             on which {} is 0 whatever the model does: raise it, or lower `model.max_seq_length`",
+            card.name
+        )
+    })
+}
+
+/// The largest of the first batches.
+fn largest_batch(store: &Store, sampler: &dyn Sampler) -> Result<Largest> {
+    let plan = sampler.epoch(0);
+    let columns = store.columns().len();
+    let mut largest = Largest::default();
+    for batch in plan.from(0).take(BATCHES_LOOKED_AT) {
+        let mut tokens = 0;
+        for row in batch {
+            tokens += store.row_tokens(*row)?;
+            for column in 0..columns {
+                largest.longest = largest.longest.max(store.sequence(*row, column)?.0.len());
+            }
+        }
+        largest.tokens = largest.tokens.max(tokens);
+        largest.sequences = largest.sequences.max(batch.len() * columns);
+    }
+    Ok(largest)
 }

@@ -42,8 +42,10 @@ pub struct SmokeReport {
     pub evaluations: u64,
     /// Seconds of the whole run.
     pub estimated_seconds: f64,
-    /// Peak memory of the whole run, in bytes, from the largest batch.
+    /// Peak memory of the whole run, in bytes, from the largest batch or micro-batch.
     pub estimated_peak_memory_bytes: u64,
+    /// Tokens of a micro-batch where batches are not taken at once: asked for, or because memory is short.
+    pub gradient_cache_tokens: Option<usize>,
     /// Memory that is free now, in bytes, where the system tells.
     pub available_memory_bytes: Option<u64>,
     /// Texts of the training data that are cut at `max_seq_length`.
@@ -93,7 +95,8 @@ pub fn smoke_test(plan: &Plan, listener: &mut dyn Listener) -> Result<SmokeRepor
         seconds_per_evaluation,
         evaluations,
         estimated_seconds: prepared.steps.total as f64 * taken.seconds + evaluations as f64 * seconds_per_evaluation,
-        estimated_peak_memory_bytes: prepared.estimate.peak(),
+        estimated_peak_memory_bytes: prepared.estimate.peak(prepared.cache_tokens),
+        gradient_cache_tokens: prepared.cache_tokens,
         available_memory_bytes: memory::available(),
         truncated_texts: report.columns.iter().map(|c| c.truncated).sum(),
         texts: prepared.store.len() as u64 * report.columns.len() as u64,
@@ -127,14 +130,7 @@ fn take_steps(plan: &Plan, prepared: &Prepared, params: &[std::sync::Arc<Param>]
             let batch = prepared.store.batch(rows)?;
             optimizer.catch_up(&prepared.model.rows(&batch.packed))?;
             let rng = Rng::new(plan.seed).fork(step as u64).fork(part as u64);
-            sum += forward_backward(
-                &prepared.model,
-                prepared.loss.as_ref(),
-                &batch,
-                rng,
-                prepared.precision,
-                &mut timings,
-            )?;
+            sum += forward_backward(prepared.setting(), &batch, rng, &mut timings)?;
             used.push(batch);
         }
         if used.is_empty() {

@@ -4,16 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::batches::{Batches, Cursor, Wanted};
 use super::checkpoint::{self, State};
 use super::events::{Event, Listener, TrainLog};
 use super::prepare::{Prepared, load_model};
 use super::step::forward_backward;
 use super::timings::Timings;
 use super::{Options, Outcome, guard};
-use crate::data::sampler::EpochPlan;
 use crate::error::{Error, Result};
 use crate::eval::trainer_key;
-use crate::flow::{Batch, Encode, Metrics};
+use crate::flow::{Encode, Metrics};
 use crate::ops::{self, Param, Precision};
 use crate::optim::steps::Due;
 use crate::optim::{AdamW, AdamWConfig, clip_coefficient, gradient_norm};
@@ -47,6 +47,7 @@ pub fn run(plan: &Plan, run_dir: &Path, options: &Options, listener: &mut dyn Li
             weight_decay: plan.args.weight_decay,
         },
     );
+    let batches_per_epoch = usize::try_from(prepared.steps.batches_per_epoch).unwrap_or(usize::MAX);
     let mut trainer = Trainer {
         plan,
         run_dir,
@@ -55,6 +56,7 @@ pub fn run(plan: &Plan, run_dir: &Path, options: &Options, listener: &mut dyn Li
         state: State {
             total_steps: prepared.steps.total,
             data: prepared.store.fingerprint().to_owned(),
+            gradient_cache_tokens: prepared.cache_tokens,
             ..State::default()
         },
         prepared,
@@ -65,7 +67,7 @@ pub fn run(plan: &Plan, run_dir: &Path, options: &Options, listener: &mut dyn Li
         first_step: None,
         rows_before: 0,
         saved_at: None,
-        epoch_plan: None,
+        batches_per_epoch,
         stopped_early: false,
     };
     trainer.begin(checkpoint.as_deref(), options, listener)?;
@@ -89,8 +91,8 @@ struct Trainer<'a> {
     rows_before: u64,
     /// The step of the newest checkpoint.
     saved_at: Option<u64>,
-    /// The batches of an epoch, kept until the next.
-    epoch_plan: Option<(u64, Arc<EpochPlan>)>,
+    /// Batches of the epoch that the last one was from.
+    batches_per_epoch: usize,
     stopped_early: bool,
 }
 
@@ -103,21 +105,27 @@ impl Trainer<'_> {
     /// Restores a checkpoint, or measures the model before training.
     fn begin(&mut self, checkpoint: Option<&Path>, options: &Options, listener: &mut dyn Listener) -> Result<()> {
         let steps = self.prepared.steps;
+        let restored = checkpoint.map(checkpoint::read_state).transpose()?;
+        if let Some(state) = &restored {
+            // decided by the memory that was free then; now it has to be the same, or the numbers would not be
+            self.prepared.cache_tokens = state.gradient_cache_tokens;
+        }
+        let cache_tokens = self.prepared.cache_tokens;
         listener.event(&Event::Message(&format!(
-            "{} rows, {} batches an epoch, {} optimizer steps ({} warmup), about {} of memory at the peak, {} kernels{}",
+            "{} rows, {} batches an epoch, {} optimizer steps ({} warmup), about {} of memory at the peak{}, {} kernels{}",
             self.prepared.store.len(),
             steps.batches_per_epoch,
             steps.total,
             self.prepared.warmup,
-            memory::human(self.prepared.estimate.peak()),
+            memory::human(self.prepared.estimate.peak(cache_tokens)),
+            cache_tokens.map_or_else(String::new, |tokens| format!(" in micro-batches of {tokens} tokens")),
             ops::simd_level(),
             match ops::bf16_products().filter(|_| self.prepared.precision == Precision::Bf16) {
                 Some(products) => format!(", products in {}", products.name()),
                 None => String::new(),
             },
         )));
-        if let Some(checkpoint) = checkpoint {
-            let state = checkpoint::read_state(checkpoint)?;
+        if let (Some(checkpoint), Some(state)) = (checkpoint, restored) {
             checkpoint::restore(checkpoint, &state, &self.prepared, &mut self.optimizer)?;
             listener.event(&Event::Message(&format!("continuing after step {} of {}", state.step, state.total_steps)));
             self.rows_before = state.rows;
@@ -147,6 +155,16 @@ impl Trainer<'_> {
         listener.event(&Event::Phase("train"));
         self.logged_at = Instant::now();
         self.logged_rows = self.state.rows;
+        if self.stopped_early {
+            return Ok(());
+        }
+        let wanted = Wanted {
+            steps: self.state.total_steps.saturating_sub(self.state.step),
+            batches_per_step: self.plan.args.gradient_accumulation_steps.max(1),
+        };
+        let (store, sampler) = (Arc::clone(&self.prepared.store), Arc::clone(&self.prepared.sampler));
+        let cursor = Cursor { epoch: self.state.epoch, batch: self.state.batch };
+        let mut batches = Batches::start(store, sampler, cursor, wanted)?;
         while self.state.step < self.state.total_steps && !self.stopped_early {
             if interrupt::requested() {
                 self.save(listener)?;
@@ -158,63 +176,27 @@ impl Trainer<'_> {
                 ))
                 .with_hint(format!("go on with `tallow run --resume {}`", self.run_dir.display())));
             }
-            let epoch_ended = self.step(listener)?;
+            let epoch_ended = self.step(&mut batches, listener)?;
             let due = self.prepared.cadence.due_at(self.state.step, epoch_ended);
             self.after_step(due, listener)?;
         }
         Ok(())
     }
 
-    /// The next batch and whether it is the last of its epoch.
-    fn next_batch(&mut self) -> Result<(Batch, bool)> {
-        let mut empty = 0;
-        loop {
-            let epoch = self.state.epoch;
-            let plan = match &self.epoch_plan {
-                Some((number, plan)) if *number == epoch => Arc::clone(plan),
-                _ => {
-                    let plan = self.prepared.sampler.epoch(epoch);
-                    self.epoch_plan = Some((epoch, Arc::clone(&plan)));
-                    plan
-                }
-            };
-            if let Some(rows) = plan.batch(self.state.batch as usize) {
-                let batch = self.prepared.store.batch(rows)?;
-                let last = self.state.batch as usize + 1 >= plan.len();
-                self.state.batch += 1;
-                if last {
-                    self.state.epoch += 1;
-                    self.state.batch = 0;
-                }
-                return Ok((batch, last));
-            }
-            // An epoch may lose every batch when incomplete ones are dropped; another order has some again.
-            empty += u64::from(plan.is_empty());
-            if empty > 1000 {
-                return Err(Error::data("no order of the rows fills a batch").with_hint(
-                    "set `args.dataloader_drop_last = false`, or lower `args.per_device_train_batch_size`",
-                ));
-            }
-            self.state.epoch += 1;
-            self.state.batch = 0;
-        }
-    }
-
     /// One optimizer step over one or several batches; tells whether it ended an epoch.
-    fn step(&mut self, listener: &mut dyn Listener) -> Result<bool> {
+    fn step(&mut self, source: &mut Batches, listener: &mut dyn Listener) -> Result<bool> {
         let step = self.state.step;
         let rng = Rng::new(self.plan.seed).fork(DROPOUT_STREAM).fork(step);
         let mut batches = Vec::new();
         let mut loss_sum = 0.0;
         let mut epoch_ended = false;
         for micro in 0..self.plan.args.gradient_accumulation_steps.max(1) {
-            let start = Instant::now();
-            let (batch, last) = self.next_batch()?;
-            self.timings.add("data", start.elapsed().as_secs_f64());
+            let next = self.timings.time("data", || source.take())?;
+            (self.state.epoch, self.state.batch) = (next.cursor.epoch, next.cursor.batch);
+            self.batches_per_epoch = next.batches_per_epoch;
+            let (batch, last) = (next.batch, next.last);
             self.timings.time("optimizer", || self.optimizer.catch_up(&self.prepared.model.rows(&batch.packed)))?;
-            let loss = self.prepared.loss.as_ref();
-            let (model, precision) = (&self.prepared.model, self.prepared.precision);
-            loss_sum += forward_backward(model, loss, &batch, rng.fork(micro), precision, &mut self.timings)?;
+            loss_sum += forward_backward(self.prepared.setting(), &batch, rng.fork(micro), &mut self.timings)?;
             self.state.rows += batch.rows as u64;
             batches.push(batch);
             epoch_ended = last;
@@ -255,11 +237,7 @@ impl Trainer<'_> {
 
     /// Epochs done, fractional.
     fn epoch(&self) -> f64 {
-        let batches = match &self.epoch_plan {
-            Some((number, plan)) if *number == self.state.epoch => plan.len(),
-            _ => self.prepared.steps.batches_per_epoch as usize,
-        };
-        self.state.epoch as f64 + self.state.batch as f64 / batches.max(1) as f64
+        self.state.epoch as f64 + self.state.batch as f64 / self.batches_per_epoch.max(1) as f64
     }
 
     fn log(&mut self, learning_rate: f64, grad_norm: f64, listener: &mut dyn Listener) {

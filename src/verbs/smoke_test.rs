@@ -74,7 +74,8 @@ fn problems(report: &SmokeReport) -> Vec<String> {
         && report.estimated_peak_memory_bytes > available
     {
         problems.push(format!(
-            "the run needs about {} of memory and {} is free: lower `args.per_device_train_batch_size`",
+            "the run needs about {} of memory and {} is free: lower `args.per_device_train_batch_size` or \
+             `args.gradient_cache_tokens`",
             memory::human(report.estimated_peak_memory_bytes),
             memory::human(available)
         ));
@@ -94,10 +95,12 @@ impl Answer for Response {
         let coverage = &report.gradient_coverage;
         let losses: Vec<String> = report.losses.iter().map(|l| format!("{l:.4}")).collect();
         let free = report.available_memory_bytes.map_or_else(String::new, |b| format!(", {} free", memory::human(b)));
+        let parts = report.gradient_cache_tokens;
+        let parts = parts.map_or_else(String::new, |tokens| format!(" in micro-batches of {tokens} tokens"));
         let mut lines = vec![
             format!("loss       {}", losses.join(", ")),
             format!("gradients  {} of {} trainable tensors", coverage.with_gradient, coverage.trainable),
-            format!("memory     about {}{free}", memory::human(report.estimated_peak_memory_bytes)),
+            format!("memory     about {}{parts}{free}", memory::human(report.estimated_peak_memory_bytes)),
             format!(
                 "time       about {}: {} steps of {}, {} evaluations of {}",
                 clock::human(report.estimated_seconds),
@@ -142,6 +145,7 @@ mod tests {
             evaluations: 5,
             estimated_seconds: 61.0,
             estimated_peak_memory_bytes: 1_000_000_000,
+            gradient_cache_tokens: Some(4096),
             available_memory_bytes: Some(2_000_000_000),
             truncated_texts: 3,
             texts: 64,
@@ -158,6 +162,7 @@ mod tests {
             Response { ok: true, problems: Vec::new(), run_name: "a".into(), report: report(), notes: Vec::new() };
         assert_eq!(good.exit_code(), 0);
         assert!(good.human().contains("about 1 min 1 s: 100 steps of 600 ms, 5 evaluations of 200 ms"));
+        assert!(good.human().contains("about 1.0 GB in micro-batches of 4096 tokens, 2.0 GB free"));
     }
 
     #[test]

@@ -456,7 +456,7 @@ fn prompts_change_tokens_and_text_ids_but_not_what_samplers_compare() {
     let (ids, raw) = (store.text_ids(0), store.raw_text_ids(0));
     assert_ne!(ids[0], ids[1]);
     assert_eq!((raw[0], raw[1], ids[1]), (raw[1], ids[1], store.text_ids(1)[1]));
-    let settings = SamplerSettings { batch_size: 2, drop_last: false, shuffle: true, seed: 1 };
+    let settings = SamplerSettings { batch_size: 2, max_tokens: None, drop_last: false, shuffle: true, seed: 1 };
     let sampler = BatchSampler::NoDuplicates.build(Arc::new(store), settings).unwrap();
     assert_eq!(sampler.batches_per_epoch(0), 2);
 }

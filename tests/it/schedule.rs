@@ -1,8 +1,10 @@
 //! Learning rates and step counts are those of real runs of Hugging Face's Trainer.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use tallow::data::sampler::batch::DefaultBatchSampler;
-use tallow::data::sampler::{Sampler, SamplerSettings};
+use tallow::data::sampler::{RowFacts, Sampler, SamplerSettings};
 use tallow::optim::interval::{Every, Interval};
 use tallow::optim::schedule::SchedulerType;
 use tallow::optim::steps::{Cadence, Due, Steps};
@@ -64,16 +66,34 @@ fn warmup_is_the_trainers() {
     }
 }
 
+/// So many rows, of which nothing else is asked.
+struct Count(usize);
+
+impl RowFacts for Count {
+    fn rows(&self) -> usize {
+        self.0
+    }
+
+    fn ids(&self, _: u32) -> &[u64] {
+        &[]
+    }
+
+    fn tokens(&self, _: u32) -> usize {
+        1
+    }
+}
+
 #[test]
 fn lengths_are_the_trainers() {
     for case in list("arithmetic") {
         let settings = SamplerSettings {
             batch_size: whole(&case, "batch_size") as usize,
+            max_tokens: None,
             drop_last: case["drop_last"].as_bool().unwrap(),
             shuffle: true,
             seed: 0,
         };
-        let sampler = DefaultBatchSampler::new(whole(&case, "rows") as usize, settings).unwrap();
+        let sampler = DefaultBatchSampler::new(Arc::new(Count(whole(&case, "rows") as usize)), settings).unwrap();
         let count = sampler.batches_per_epoch(0) as u64;
         assert_eq!(count, whole(&case, "batches_per_epoch"), "{case}");
         let steps = Steps::new(

@@ -172,6 +172,55 @@ metric_for_best_model = "eval_dev_cosine_ndcg@10"
 "#;
 
 #[test]
+fn cached_gradients_train_as_a_batch_at_once() {
+    let fresh = SMALL.replace(
+        "base = \"tests/fixtures/tiny-bert\"",
+        "[model.static_embedding]\nembedding_dim = 32\ntokenizer = \"tests/fixtures/tiny-bert\"",
+    );
+    let wrapped = SMALL.replace("[[evaluator]]", "[loss.matryoshka]\ndims = [32, 8]\n[[evaluator]]");
+    for (text, sets) in
+        [(SMALL, &["model.dropout=0.0"][..]), (&wrapped, &["model.dropout=0.0"]), (&fresh, &["args.bf16=true"])]
+    {
+        let losses = |more: &[&str]| {
+            let dir = tempfile::tempdir().unwrap();
+            let sets: Vec<&str> = sets.iter().chain(more).copied().collect();
+            let (outcome, logs) = run(&plan(text, &sets), dir.path(), Options::default());
+            (outcome.unwrap().timings, logs.iter().map(|l| (l.loss, l.grad_norm)).collect::<Vec<_>>())
+        };
+        let (_, plain) = losses(&[]);
+        let (timings, cached) = losses(&["args.gradient_cache_tokens=50"]);
+        for phase in ["data", "forward", "backward"] {
+            assert!(timings[phase] > 0.0, "{phase}");
+        }
+        assert_ne!(plain, cached, "micro-batches add in another order");
+        for (step, (a, b)) in cached.iter().zip(&plain).enumerate() {
+            let apart = (a.0 - b.0).abs().max((a.1 - b.1).abs() / b.1.max(1.0));
+            assert!(apart < 2e-3, "step {step}: {a:?} cached, {b:?} at once");
+        }
+    }
+}
+
+#[test]
+fn a_budget_of_tokens_bounds_every_batch() {
+    let smoke = |sets: &[&str]| train::smoke_test(&plan(SMALL, sets), &mut |_: &Event<'_>| {}).unwrap();
+    let (all, bounded) = (smoke(&[]), smoke(&PARTS));
+    assert_eq!((all.gradient_cache_tokens, bounded.gradient_cache_tokens), (None, Some(50)));
+    assert!(bounded.total_steps > all.total_steps, "{} and {}", bounded.total_steps, all.total_steps);
+    assert!(bounded.estimated_peak_memory_bytes < all.estimated_peak_memory_bytes);
+    assert!(!bounded.warnings.iter().any(|w| w.contains("single row")), "{:?}", bounded.warnings);
+    let alone = smoke(&["args.max_tokens_per_batch=1"]);
+    let warning = alone.warnings.iter().find(|w| w.contains("`args.max_tokens_per_batch`")).unwrap();
+    assert!(warning.contains("100 of 100 batches of the first epoch have a single row"), "{warning}");
+
+    // the whole run takes the steps that were counted, epochs of different length and a half included
+    let dir = tempfile::tempdir().unwrap();
+    let (outcome, logs) = run(&plan(SMALL, &PARTS), dir.path(), Options::default());
+    let outcome = outcome.unwrap();
+    assert_eq!((outcome.steps, logs.len() as u64), (bounded.total_steps, bounded.total_steps));
+    assert!((outcome.epochs - 2.5).abs() < 0.2, "{}", outcome.epochs);
+}
+
+#[test]
 fn bf16_stays_close_to_f32() {
     let losses = |sets: &[&str]| {
         let dir = tempfile::tempdir().unwrap();
@@ -194,9 +243,17 @@ fn bf16_stays_close_to_f32() {
     }
 }
 
+/// Batches ended by their tokens, and taken in micro-batches.
+const PARTS: [&str; 2] = ["args.max_tokens_per_batch=120", "args.gradient_cache_tokens=50"];
+
 #[test]
 fn a_resumed_run_has_the_same_bits() {
-    let plan = plan(SMALL, &[]);
+    resumes_exactly(&[]);
+    resumes_exactly(&PARTS);
+}
+
+fn resumes_exactly(sets: &[&str]) {
+    let plan = plan(SMALL, sets);
     let dir = tempfile::tempdir().unwrap();
     let (whole, stopped) = (dir.path().join("whole"), dir.path().join("stopped"));
     let mut logs = Vec::new();
@@ -364,6 +421,9 @@ fn evaluation_data_gives_a_loss() {
     assert_eq!(outcome.metric.as_deref(), Some("eval_loss"));
     assert!(!outcome.greater_is_better);
     assert!(outcome.score.unwrap() < outcome.baseline.unwrap(), "{:?} {:?}", outcome.score, outcome.baseline);
+    // smaller batches have fewer negatives, in evaluation too
+    let (bounded, _) = run(&plan(&text, &["args.max_tokens_per_batch=60"]), dir.path(), Options::default());
+    assert!(bounded.unwrap().baseline.unwrap() < outcome.baseline.unwrap());
 }
 
 #[test]

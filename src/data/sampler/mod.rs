@@ -4,7 +4,11 @@
 //! resumed run goes straight to the batch it stopped at.
 
 pub mod batch;
+mod filling;
+mod memo;
 pub mod no_duplicates;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 
@@ -35,9 +39,12 @@ pub const CARDS: &[Card] = &[batch::CARD, no_duplicates::CARD];
 /// What every sampler is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SamplerSettings {
-    /// Rows a batch.
+    /// Most rows of a batch.
     pub batch_size: usize,
-    /// Leave out batches with fewer rows (`dataloader_drop_last`).
+    /// Most tokens of a batch over all columns (`max_tokens_per_batch`); a row that alone is longer is a batch of its
+    /// own. `None` for any number.
+    pub max_tokens: Option<usize>,
+    /// Leave out batches with fewer rows (`dataloader_drop_last`), unless the next row was too much for their tokens.
     pub drop_last: bool,
     /// Otherwise rows come in the data's order.
     pub shuffle: bool,
@@ -45,21 +52,28 @@ pub struct SamplerSettings {
 }
 
 /// What samplers know of the rows.
-pub trait TextIds: Send + Sync {
+pub trait RowFacts: Send + Sync {
     /// How many rows.
     fn rows(&self) -> usize;
 
     /// A hash of each of a row's texts, over all input columns (labels do not count).
     fn ids(&self, row: u32) -> &[u64];
+
+    /// A row's tokens over all input columns.
+    fn tokens(&self, row: u32) -> usize;
 }
 
-impl TextIds for Store {
+impl RowFacts for Store {
     fn rows(&self) -> usize {
         self.len()
     }
 
     fn ids(&self, row: u32) -> &[u64] {
         self.raw_text_ids(row)
+    }
+
+    fn tokens(&self, row: u32) -> usize {
+        self.row_tokens(row).unwrap_or(0)
     }
 }
 
@@ -74,11 +88,13 @@ pub trait Sampler: Send + Sync {
 }
 
 /// The batches of one epoch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EpochPlan {
     order: Vec<u32>,
     /// `[batches + 1]`, into `order`.
     bounds: Vec<u32>,
+    /// Batches of one row that the budget of tokens closed.
+    single: usize,
 }
 
 impl EpochPlan {
@@ -110,6 +126,12 @@ impl EpochPlan {
     #[must_use]
     pub fn rows(&self) -> usize {
         self.order.len()
+    }
+
+    /// Batches of a single row that would have more but for the budget of tokens.
+    #[must_use]
+    pub fn single_by_tokens(&self) -> usize {
+        self.single
     }
 
     /// Batches that are not full.
@@ -150,9 +172,9 @@ impl BatchSampler {
     ///
     /// # Errors
     /// When the batch size is 0, or `drop_last` leaves no batch in the first epoch.
-    pub fn build(self, rows: Arc<dyn TextIds>, settings: SamplerSettings) -> Result<Box<dyn Sampler>> {
+    pub fn build(self, rows: Arc<dyn RowFacts>, settings: SamplerSettings) -> Result<Box<dyn Sampler>> {
         Ok(match self {
-            Self::BatchSampler => Box::new(batch::DefaultBatchSampler::new(rows.rows(), settings)?),
+            Self::BatchSampler => Box::new(batch::DefaultBatchSampler::new(rows, settings)?),
             Self::NoDuplicates | Self::NoDuplicatesHashed => {
                 Box::new(no_duplicates::NoDuplicatesBatchSampler::new(rows, settings)?)
             }

@@ -8,9 +8,11 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use super::{EpochPlan, Sampler, SamplerSettings, TextIds, check, order};
+use super::filling::Filling;
+use super::memo::Memo;
+use super::{EpochPlan, RowFacts, Sampler, SamplerSettings, check, order};
 use crate::error::Result;
 use crate::flow::{Card, LabelKind};
 
@@ -30,15 +32,9 @@ pub const CARD: Card = Card {
 
 /// sentence-transformers' `NoDuplicatesBatchSampler`.
 pub struct NoDuplicatesBatchSampler {
-    rows: Arc<dyn TextIds>,
+    rows: Arc<dyn RowFacts>,
     settings: SamplerSettings,
-    known: Mutex<Known>,
-}
-
-#[derive(Default)]
-struct Known {
-    counts: HashMap<u64, usize>,
-    latest: Option<(u64, Arc<EpochPlan>)>,
+    memo: Memo,
 }
 
 impl NoDuplicatesBatchSampler {
@@ -46,8 +42,8 @@ impl NoDuplicatesBatchSampler {
     ///
     /// # Errors
     /// When the batch size is 0 or no batch is left.
-    pub fn new(rows: Arc<dyn TextIds>, settings: SamplerSettings) -> Result<Self> {
-        let sampler = Self { rows, settings, known: Mutex::default() };
+    pub fn new(rows: Arc<dyn RowFacts>, settings: SamplerSettings) -> Result<Self> {
+        let sampler = Self { rows, settings, memo: Memo::default() };
         check(sampler.rows.rows(), &settings, || sampler.batches_per_epoch(0))?;
         Ok(sampler)
     }
@@ -55,20 +51,12 @@ impl NoDuplicatesBatchSampler {
 
 impl Sampler for NoDuplicatesBatchSampler {
     fn batches_per_epoch(&self, epoch: u64) -> usize {
-        let count = self.known.lock().unwrap_or_else(PoisonError::into_inner).counts.get(&epoch).copied();
-        count.unwrap_or_else(|| self.epoch(epoch).len())
+        self.memo.count(epoch).unwrap_or_else(|| self.epoch(epoch).len())
     }
 
     fn epoch(&self, epoch: u64) -> Arc<EpochPlan> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, plan)) = known.latest.as_ref().filter(|(e, _)| *e == epoch) {
-            return Arc::clone(plan);
-        }
-        let order = order(self.rows.rows(), &self.settings, epoch);
-        let plan = Arc::new(plan(&order, self.rows.as_ref(), self.settings.batch_size, self.settings.drop_last));
-        known.counts.insert(epoch, plan.len());
-        known.latest = Some((epoch, Arc::clone(&plan)));
-        plan
+        self.memo
+            .epoch(epoch, || plan(&order(self.rows.rows(), &self.settings, epoch), self.rows.as_ref(), &self.settings))
     }
 }
 
@@ -98,18 +86,18 @@ type Hashed = BuildHasherDefault<Identity>;
 ///
 /// Positions in `order` are what is compared and queued: a smaller one comes first. For every text that is not in the
 /// batch being filled, the first row waiting at it is among the `candidates`; rows waiting at a text of the batch
-/// would be refused anyway, and stay where they are until the batch is done.
-fn plan(order: &[u32], rows: &dyn TextIds, batch_size: usize, drop_last: bool) -> EpochPlan {
-    let mut planned: Vec<u32> = Vec::with_capacity(order.len());
-    let mut bounds = vec![0u32];
+/// would be refused anyway, and stay where they are until the batch is done. A row that only the budget of tokens
+/// keeps out ends the batch, and is a candidate for the next one.
+fn plan(order: &[u32], rows: &dyn RowFacts, settings: &SamplerSettings) -> EpochPlan {
+    let mut filling = Filling::new(rows, settings, order.len());
     let mut candidates: BinaryHeap<Reverse<(u32, Option<u64>)>> = BinaryHeap::new();
     let mut waiting: HashMap<u64, BinaryHeap<Reverse<u32>>, Hashed> = HashMap::default();
     let mut in_batch: HashSet<u64, Hashed> = HashSet::default();
     let mut texts: Vec<u64> = Vec::new();
     let (mut fresh, mut left) = (0u32, order.len());
     while left > 0 {
-        let start = planned.len();
-        while planned.len() - start < batch_size {
+        let mut closed = false;
+        while !filling.is_full() {
             // Deferred rows come before fresh ones: they were reached earlier.
             let (position, home) = match candidates.pop() {
                 Some(Reverse(candidate)) => candidate,
@@ -135,26 +123,27 @@ fn plan(order: &[u32], rows: &dyn TextIds, batch_size: usize, drop_last: bool) -
                 }
                 continue;
             }
-            planned.push(row);
+            if !filling.fits(row) {
+                candidates.push(Reverse((position, home)));
+                closed = true;
+                break;
+            }
+            filling.push(row);
             for id in ids {
                 if in_batch.insert(*id) {
                     texts.push(*id);
                 }
             }
         }
-        left -= planned.len() - start;
+        left -= filling.len();
         // A row that is dropped with its incomplete batch is not tried again, as in the reference.
-        if drop_last && planned.len() - start < batch_size {
-            planned.truncate(start);
-        } else if planned.len() > start {
-            bounds.push(planned.len() as u32);
-        }
+        filling.end(closed);
         in_batch.clear();
         for text in texts.drain(..) {
             wake(&mut waiting, &mut candidates, text);
         }
     }
-    EpochPlan { order: planned, bounds }
+    filling.finish()
 }
 
 /// Makes the first row that waits at `text` a candidate.
@@ -178,35 +167,30 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
     use super::*;
+    use crate::data::sampler::testing::Facts;
     use crate::util::seed::{Rng, mix};
 
-    struct Ids(Vec<u64>, usize);
-
-    impl TextIds for Ids {
-        fn rows(&self) -> usize {
-            self.0.len() / self.1
-        }
-
-        fn ids(&self, row: u32) -> &[u64] {
-            &self.0[row as usize * self.1..][..self.1]
-        }
-    }
-
-    /// The reference's rule, word for word: every batch goes over all rows that are left.
-    fn greedy(order: &[u32], rows: &Ids, batch_size: usize, drop_last: bool) -> Vec<Vec<u32>> {
+    /// The reference's rule, word for word, with the budget: every batch goes over all rows that are left.
+    fn greedy(order: &[u32], rows: &Facts, settings: &SamplerSettings) -> Vec<Vec<u32>> {
+        let most = settings.max_tokens.unwrap_or(usize::MAX);
         let mut left = order.to_vec();
         let mut batches = Vec::new();
         while !left.is_empty() {
             let (mut batch, mut values, mut deferred) = (Vec::new(), HashSet::new(), Vec::new());
+            let (mut tokens, mut closed) = (0, false);
             for row in left {
-                if batch.len() == batch_size || rows.ids(row).iter().any(|id| values.contains(id)) {
+                if closed || batch.len() == settings.batch_size || rows.ids(row).iter().any(|id| values.contains(id)) {
+                    deferred.push(row);
+                } else if !batch.is_empty() && tokens + rows.tokens(row) > most {
+                    closed = true;
                     deferred.push(row);
                 } else {
                     values.extend(rows.ids(row).iter().copied());
+                    tokens += rows.tokens(row);
                     batch.push(row);
                 }
             }
-            if batch.len() == batch_size || !drop_last {
+            if closed || tokens >= most || batch.len() == settings.batch_size || !settings.drop_last {
                 batches.push(batch);
             }
             left = deferred;
@@ -215,33 +199,31 @@ mod tests {
     }
 
     fn settings(batch_size: usize, drop_last: bool) -> SamplerSettings {
-        SamplerSettings { batch_size, drop_last, shuffle: true, seed: 5 }
-    }
-
-    /// Texts drawn so that a few are very common.
-    fn skewed(rng: &mut Rng, rows: usize, columns: usize, texts: u64) -> Ids {
-        let ids = (0..rows * columns).map(|_| mix(((rng.uniform().powi(3)) * texts as f64) as u64)).collect();
-        Ids(ids, columns)
+        SamplerSettings { batch_size, max_tokens: None, drop_last, shuffle: true, seed: 5 }
     }
 
     #[test]
     fn equals_the_greedy_rule_and_keeps_its_promises() {
         let mut rng = Rng::new(99);
-        for trial in 0..400 {
+        for trial in 0..800 {
             let (n, columns) = (1 + rng.below(120) as usize, 1 + rng.below(3) as usize);
             let texts = 1 + rng.below(150);
-            let ids = Arc::new(skewed(&mut rng, n, columns, texts));
-            let (size, drop_last) = (1 + rng.below(12) as usize, rng.below(2) == 1);
+            let facts = Facts::skewed(&mut rng, n, columns, texts);
+            let mut settings = settings(1 + rng.below(12) as usize, rng.below(2) == 1);
+            settings.max_tokens = (trial % 2 == 1).then(|| 1 + rng.below(200) as usize);
             let order = Rng::new(trial).permutation(n);
-            let plan = plan(&order, ids.as_ref(), size, drop_last);
+            let plan = plan(&order, &facts, &settings);
             let batches: Vec<Vec<u32>> = plan.from(0).map(<[u32]>::to_vec).collect();
-            assert_eq!(batches, greedy(&order, &ids, size, drop_last), "trial {trial}");
+            assert_eq!(batches, greedy(&order, &facts, &settings), "trial {trial}");
             let mut used: Vec<u32> = batches.iter().flatten().copied().collect();
             for batch in &batches {
-                assert!(!batch.is_empty() && (batch.len() == size || (!drop_last && batch.len() < size)));
+                assert!(!batch.is_empty() && batch.len() <= settings.batch_size);
+                assert!(batch.len() == settings.batch_size || !settings.drop_last || settings.max_tokens.is_some());
+                let tokens: usize = batch.iter().map(|row| facts.tokens(*row)).sum();
+                assert!(batch.len() == 1 || settings.max_tokens.is_none_or(|most| tokens <= most));
                 let mut seen = HashSet::new();
                 for row in batch {
-                    let own: HashSet<u64> = ids.ids(*row).iter().copied().collect();
+                    let own: HashSet<u64> = facts.ids(*row).iter().copied().collect();
                     assert!(own.iter().all(|id| seen.insert(*id)), "trial {trial}: a text twice in {batch:?}");
                 }
             }
@@ -249,30 +231,45 @@ mod tests {
             let before = used.len();
             used.dedup();
             assert_eq!(used.len(), before);
-            assert!(drop_last || used.len() == n);
+            assert!(settings.drop_last || used.len() == n);
         }
     }
 
     #[test]
     fn counts_are_exact_and_epochs_repeat() {
-        let ids = Arc::new(skewed(&mut Rng::new(1), 500, 2, 400));
-        let sampler = NoDuplicatesBatchSampler::new(ids, settings(8, false)).unwrap();
-        let counts: Vec<usize> = (0..4).map(|e| sampler.batches_per_epoch(e)).collect();
-        for epoch in [2, 0, 3, 1] {
-            let plan = sampler.epoch(epoch);
-            assert_eq!(plan.len(), counts[epoch as usize]);
-            assert!(plan.from(7).eq(plan.from(0).skip(7)));
+        for max_tokens in [None, Some(100)] {
+            let facts = Arc::new(Facts::skewed(&mut Rng::new(1), 500, 2, 400));
+            let settings = SamplerSettings { max_tokens, ..settings(8, false) };
+            let sampler = NoDuplicatesBatchSampler::new(facts, settings).unwrap();
+            let counts: Vec<usize> = (0..4).map(|e| sampler.batches_per_epoch(e)).collect();
+            for epoch in [2, 0, 3, 1] {
+                let plan = sampler.epoch(epoch);
+                assert_eq!(plan.len(), counts[epoch as usize]);
+                assert!(plan.from(7).eq(plan.from(0).skip(7)));
+            }
+            assert_eq!(sampler.epoch(1), sampler.epoch(1));
+            assert_ne!(sampler.epoch(0), sampler.epoch(1));
         }
-        assert_eq!(sampler.epoch(1), sampler.epoch(1));
-        assert_ne!(sampler.epoch(0), sampler.epoch(1));
+    }
+
+    #[test]
+    fn rows_kept_out_by_the_budget_come_first_in_the_next_batch() {
+        // 0 and 1 share a text; 2 is too long for the batch of 0, which ends there although 3 would fit
+        let ids = vec![7, 7, 8, 9, 10];
+        let facts = Facts { ids, columns: 1, tokens: vec![4, 4, 8, 1, 1] };
+        let settings = SamplerSettings { max_tokens: Some(10), shuffle: false, ..settings(8, false) };
+        let plan = plan(&[0, 1, 2, 3, 4], &facts, &settings);
+        assert_eq!(plan.from(0).collect::<Vec<_>>(), [&[0][..], &[1], &[2, 3, 4]]);
+        assert_eq!(plan.single_by_tokens(), 2);
     }
 
     #[test]
     fn one_text_everywhere() {
-        let ids = Arc::new(Ids((0..2000).map(|i| if i % 2 == 0 { 7 } else { mix(i) }).collect(), 2));
-        let plan = NoDuplicatesBatchSampler::new(ids.clone(), settings(4, false)).unwrap().epoch(0);
-        assert_eq!((plan.len(), plan.short_batches(4)), (1000, 1000));
-        let error = NoDuplicatesBatchSampler::new(ids, settings(4, true)).err().unwrap();
+        let ids = (0..2000).map(|i| if i % 2 == 0 { 7 } else { mix(i) }).collect();
+        let facts = Arc::new(Facts { ids, columns: 2, tokens: Vec::new() });
+        let plan = NoDuplicatesBatchSampler::new(facts.clone(), settings(4, false)).unwrap().epoch(0);
+        assert_eq!((plan.len(), plan.short_batches(4), plan.single_by_tokens()), (1000, 1000, 0));
+        let error = NoDuplicatesBatchSampler::new(facts, settings(4, true)).err().unwrap();
         assert!(error.hint().unwrap().contains("dataloader_drop_last"));
     }
 
@@ -283,9 +280,10 @@ mod tests {
         let anchor = |i: u64| {
             if i.is_multiple_of(2) { mix(i % 200) } else { mix(1_000_000 + i) }
         };
-        let ids = Arc::new(Ids((0..n).flat_map(|i| [anchor(i), mix(1 << 40 | i)]).collect(), 2));
+        let ids = (0..n).flat_map(|i| [anchor(i), mix(1 << 40 | i)]).collect();
+        let facts = Arc::new(Facts { ids, columns: 2, tokens: Vec::new() });
         let started = std::time::Instant::now();
-        let sampler = NoDuplicatesBatchSampler::new(ids, settings(64, false)).unwrap();
+        let sampler = NoDuplicatesBatchSampler::new(facts, settings(64, false)).unwrap();
         assert_eq!(sampler.epoch(0).rows(), 1_000_000);
         assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
     }

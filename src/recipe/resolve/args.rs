@@ -34,6 +34,7 @@ impl Resolver<'_> {
             num_train_epochs,
             max_steps,
             per_device_train_batch_size: self.count("per_device_train_batch_size", args.per_device_train_batch_size, 8),
+            max_tokens_per_batch: self.tokens("max_tokens_per_batch", args.max_tokens_per_batch),
             per_device_eval_batch_size: self.count("per_device_eval_batch_size", args.per_device_eval_batch_size, 8),
             gradient_accumulation_steps: self.count("gradient_accumulation_steps", args.gradient_accumulation_steps, 1),
             learning_rate: self.number("learning_rate", args.learning_rate, 5e-5, Bound::Above(0.0)),
@@ -56,6 +57,7 @@ impl Resolver<'_> {
             shuffle: self.or("args.shuffle", args.shuffle, true),
             dataloader_drop_last: self.or("args.dataloader_drop_last", args.dataloader_drop_last, false),
             bf16: self.or("args.bf16", args.bf16, false),
+            gradient_cache_tokens: self.tokens("gradient_cache_tokens", args.gradient_cache_tokens),
             full_determinism: self.or("args.full_determinism", args.full_determinism, false),
             report_to: self.report_to(args),
             num_threads: self.count("num_threads", args.num_threads, threads),
@@ -87,6 +89,18 @@ impl Resolver<'_> {
             self.problem(key.as_str(), "must be 1 or more, found 0", format!("the default is {default}"));
         }
         self.or(&key, given, default)
+    }
+
+    /// A number of tokens, if one is given.
+    fn tokens(&mut self, name: &str, given: Option<usize>) -> Option<usize> {
+        if given == Some(0) {
+            self.problem(
+                format!("args.{name}"),
+                "must be 1 or more, found 0",
+                "2048 to 65536 is usual; leave it out for no limit",
+            );
+        }
+        given
     }
 
     fn at_most(&mut self, name: &str, given: Option<usize>, most: usize, hint: &str) {

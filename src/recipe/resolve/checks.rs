@@ -67,7 +67,7 @@ fn unavailable(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
         r.problem(
             "args.gradient_checkpointing",
             "is not built yet",
-            "leave it out, and lower `per_device_train_batch_size` or `model.max_seq_length` if memory is short",
+            "leave it out, and set `gradient_cache_tokens = 8192` if memory is short: it costs the same second forward pass",
         );
     }
 }
@@ -100,6 +100,7 @@ fn batches(r: &mut Resolver<'_>, plan: &Plan) {
         }
         if dataset.limit.is_some_and(|limit| limit < plan.args.per_device_train_batch_size as u64)
             && plan.args.dataloader_drop_last
+            && plan.args.max_tokens_per_batch.is_none()
         {
             r.problem(
                 format!("train_dataset.{i}.limit"),

@@ -2,40 +2,22 @@
 
 use candle_core::DType;
 
-use crate::error::{Error, Result};
-use crate::flow::{Batch, Loss, Outputs};
-use crate::model::SentenceTransformer;
-use crate::ops::{Context, Precision};
+use super::{Setting, compute, number};
+use crate::error::Result;
+use crate::flow::Batch;
+use crate::ops::Context;
 use crate::train::timings::Timings;
 use crate::util::seed::Rng;
 
-/// Adds the gradients of the batch's loss to the parameters; returns the loss.
-///
-/// # Errors
-/// When the batch does not fit the model or the loss.
-pub fn forward_backward(
-    model: &SentenceTransformer,
-    loss: &dyn Loss,
-    batch: &Batch,
-    rng: Rng,
-    precision: Precision,
-    timings: &mut Timings,
-) -> Result<f64> {
+/// As [`super::forward_backward`], the whole batch at once.
+pub(super) fn step(setting: Setting<'_>, batch: &Batch, rng: Rng, timings: &mut Timings) -> Result<f64> {
     let value = timings.time("forward", || -> Result<_> {
-        let context = Context::training(DType::F32, rng)?.with_precision(precision);
-        let outputs = Outputs {
-            embeddings: model.embed(batch, &context)?,
-            text_ids: batch.text_ids.clone(),
-            rng: rng.fork(0x1055),
-        };
-        loss.compute(&outputs, batch.labels.as_ref())
+        let context = Context::training(DType::F32, rng)?.with_precision(setting.precision);
+        compute(setting, batch, setting.model.embed(batch, &context)?, rng)
     })?;
-    let number = value
-        .to_dtype(DType::F64)?
-        .to_scalar::<f64>()
-        .map_err(|_| Error::Internal(format!("the loss {} is not a scalar: {:?}", loss.card().name, value.dims())))?;
-    if number.is_finite() {
+    let loss = number(setting, &value)?;
+    if loss.is_finite() {
         timings.time("backward", || value.backward())?;
     }
-    Ok(number)
+    Ok(loss)
 }

@@ -13,6 +13,8 @@ fn contradictions_are_refused_with_the_key_and_the_way_out() {
         ("max_steps = 1000000000001", "max_steps", "must be 1000000000000 or less"),
         ("per_device_train_batch_size = 1000001", "per_device_train_batch_size", "must be 1000000 or less"),
         ("per_device_eval_batch_size = 1000001", "per_device_eval_batch_size", "must be 1000000 or less"),
+        ("max_tokens_per_batch = 0", "max_tokens_per_batch", "must be 1 or more, found 0"),
+        ("gradient_cache_tokens = 0", "gradient_cache_tokens", "must be 1 or more, found 0"),
         ("num_threads = 100000", "num_threads", "must be 1024 or less"),
         ("gradient_accumulation_steps = 0", "gradient_accumulation_steps", "must be 1 or more"),
         ("adam_beta2 = 1.0", "adam_beta2", "below 1"),

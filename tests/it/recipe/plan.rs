@@ -105,11 +105,12 @@ fn plans_survive_saving() {
     let p = Place::new();
     let text = format!(
         "{RECIPE}early_stopping_patience = 3\nload_best_model_at_end = true\neval_steps = 0.1\nsave_total_limit = 2\n\
-         [model.prompts]\nquery = \"query: \"\n[loss.matryoshka]\ndims = [16, 8]\n"
+         max_tokens_per_batch = 4096\ngradient_cache_tokens = 512\n[model.prompts]\nquery = \"query: \"\n[loss.matryoshka]\ndims = [16, 8]\n"
     );
     let text = text
         .replace("name = \"sts-dev\"", "columns = [\"a\", \"b\"]\nlabel = \"s\"\nlimit = 9\nmain_similarity = \"dot\"");
     let (plan, _) = p.resolve(&text, &[]).unwrap();
+    assert_eq!((plan.args.max_tokens_per_batch, plan.args.gradient_cache_tokens), (Some(4096), Some(512)));
     let evaluator = &plan.evaluator[0];
     assert_eq!((evaluator.columns.len(), evaluator.label.as_deref(), evaluator.limit), (2, Some("s"), Some(9)));
     assert_eq!(serde_json::Value::from(evaluator.table()), serde_json::json!({ "main_similarity": "dot" }));
@@ -140,6 +141,11 @@ fn the_summary_marks_defaults() {
     assert!(line("learning_rate").ends_with("  2e-5"), "{summary}");
     assert!(line("weight_decay").ends_with("  0.0 (default)"), "{summary}");
     assert!(line("lr_scheduler_type").ends_with("  linear (default)"), "{summary}");
+    assert!(!summary.contains("_tokens"), "what is not limited is not listed\n{summary}");
+    let sets = ["args.max_tokens_per_batch=8192", "args.gradient_cache_tokens=2048"];
+    let limited = p.resolve(RECIPE, &sets).unwrap().0.summary();
+    assert!(limited.contains("max_tokens_per_batch         8192\n"), "{limited}");
+    assert!(limited.contains("gradient_cache_tokens        2048\n"), "{limited}");
     assert!(line("loss").ends_with("CoSENTLoss; scale = 20.0, similarity_fct = \"cosine\""), "{summary}");
     let starts: Vec<usize> =
         summary.lines().map(|l| l.find("  ").map_or(0, |i| i + l[i..].len() - l[i..].trim_start().len())).collect();
