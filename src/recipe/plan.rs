@@ -239,6 +239,8 @@ pub struct ArgsPlan {
     pub shuffle: bool,
     pub dataloader_drop_last: bool,
     pub bf16: bool,
+    #[serde(default)]
+    pub use_cpu: bool,
     pub full_determinism: bool,
     /// Besides the run's own files; may be empty.
     pub report_to: Vec<String>,

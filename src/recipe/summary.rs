@@ -132,6 +132,7 @@ impl Plan {
             row("early_stopping_threshold", number(stop.threshold));
         }
         row("bf16", args.bf16.to_string());
+        row("use_cpu", args.use_cpu.to_string());
         row("full_determinism", args.full_determinism.to_string());
         row("num_threads", args.num_threads.to_string());
         if !args.report_to.is_empty() {

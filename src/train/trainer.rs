@@ -104,13 +104,12 @@ impl Trainer<'_> {
     fn begin(&mut self, checkpoint: Option<&Path>, options: &Options, listener: &mut dyn Listener) -> Result<()> {
         let steps = self.prepared.steps;
         listener.event(&Event::Message(&format!(
-            "{} rows, {} batches an epoch, {} optimizer steps ({} warmup), about {} of memory at the peak, {} kernels{}",
+            "{} rows, {} batches an epoch, {} optimizer steps ({} warmup), about {} of memory at the peak{}",
             self.prepared.store.len(),
             steps.batches_per_epoch,
             steps.total,
             self.prepared.warmup,
             memory::human(self.prepared.estimate.peak()),
-            ops::simd_level(),
             match ops::bf16_products().filter(|_| self.prepared.precision == Precision::Bf16) {
                 Some(products) => format!(", products in {}", products.name()),
                 None => String::new(),
@@ -359,7 +358,7 @@ impl Trainer<'_> {
             Some(step) => {
                 let best = checkpoint::path(self.run_dir, step);
                 listener.event(&Event::Message(&format!("keeping the model of step {step}, the best")));
-                load_model(self.plan, Some(&best))?.save(&model_dir)?;
+                load_model(self.plan, Some(&best), &self.prepared.device)?.save(&model_dir)?;
             }
             None => self.prepared.model.save(&model_dir)?,
         }

@@ -56,6 +56,7 @@ impl Resolver<'_> {
             shuffle: self.or("args.shuffle", args.shuffle, true),
             dataloader_drop_last: self.or("args.dataloader_drop_last", args.dataloader_drop_last, false),
             bf16: self.or("args.bf16", args.bf16, false),
+            use_cpu: self.or("args.use_cpu", args.use_cpu, false),
             full_determinism: self.or("args.full_determinism", args.full_determinism, false),
             report_to: self.report_to(args),
             num_threads: self.count("num_threads", args.num_threads, threads),

@@ -5,7 +5,7 @@ use candle_core::DType;
 use crate::error::{Error, Result};
 use crate::flow::{Batch, Loss, Outputs};
 use crate::model::SentenceTransformer;
-use crate::ops::{Context, Precision};
+use crate::ops::{self, Context, Precision};
 use crate::train::timings::Timings;
 use crate::util::seed::Rng;
 
@@ -30,12 +30,10 @@ pub fn forward_backward(
         };
         loss.compute(&outputs, batch.labels.as_ref())
     })?;
-    let number = value
-        .to_dtype(DType::F64)?
-        .to_scalar::<f64>()
+    let number = ops::number(&value)
         .map_err(|_| Error::Internal(format!("the loss {} is not a scalar: {:?}", loss.card().name, value.dims())))?;
     if number.is_finite() {
-        timings.time("backward", || value.backward())?;
+        timings.time("backward", || ops::collect(&value.backward()?, &model.params()))?;
     }
     Ok(number)
 }
