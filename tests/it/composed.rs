@@ -28,10 +28,9 @@ fn gradients_equal_finite_differences() {
 }
 
 #[test]
-fn no_nan_no_padding_no_wrong_shape() {
+fn no_nan_and_no_wrong_shape() {
     everywhere(|| {
         crate::ops::infinite_scores_give_no_nan();
-        crate::ops::packed_attention_equals_one_sequence_at_a_time();
         crate::ops::wrong_shapes_are_refused();
     });
 }
@@ -55,6 +54,61 @@ fn runs_resume_stop_and_measure() {
         crate::train::a_smoke_test_measures_and_writes_nothing();
         crate::train::a_static_embedding_is_trained_from_scratch();
     });
+}
+
+/// The kernels know f32 and f64, candle's operations half precision as well: what computes in f16 is composed.
+#[test]
+fn the_switch_reaches_every_operation() {
+    let x = Tensor::ones((4, 6), DType::F16, &Device::Cpu).unwrap();
+    let (offsets, skip) = (offsets(&[1, 3]), Arc::new(Vec::new()));
+    let all = |x: &Tensor| {
+        let param = |shape: &[usize]| Param::new("p", &Tensor::ones(shape, DType::F16, &Device::Cpu).unwrap()).unwrap();
+        let (square, vector) = (param(&[6, 6]), param(&[6]));
+        let context = Context::training(DType::F16, Rng::new(0)).unwrap();
+        let ids = Arc::new(vec![5, 0, 0, 1]);
+        let layer = ops::SelfAttention {
+            query: (&square, &vector),
+            key: (&square, &vector),
+            value: (&square, &vector),
+            output: (&square, &vector),
+            norm: (&vector, &vector),
+            eps: 1e-5,
+            heads: 2,
+            probability_dropout: context.dropout(0.1),
+            dropout: context.dropout(0.1),
+        };
+        let forward = ops::FeedForward {
+            inner: (&square, &vector),
+            activation: Activation::Gelu,
+            outer: (&square, &vector),
+            norm: (&vector, &vector),
+            eps: 1e-5,
+            dropout: context.dropout(0.1),
+        };
+        vec![
+            ("linear", ops::linear(&context, x, &square, Some(&vector))),
+            ("activation", ops::activation(x, Activation::Gelu)),
+            ("dropout", ops::dropout(x, context.dropout(0.1))),
+            ("embedding sum", ops::embedding_sum(&context, &[(&square, ids.clone())])),
+            ("embedding bag", ops::embedding_bag_mean(&context, &square, &ids, &offsets)),
+            ("layer norm", ops::layer_norm(x, &vector, &vector, 1e-5)),
+            ("residual layer norm", ops::residual_layer_norm(x, x, context.dropout(0.1), &vector, &vector, 1e-5)),
+            ("l2 normalise", ops::l2_normalize(x, 1e-5)),
+            ("attention", ops::attention(x, x, x, &offsets, 2, context.dropout(0.1))),
+            ("self-attention", ops::self_attention(&context, x, &offsets, &layer)),
+            ("feed-forward", ops::feed_forward(&context, x, &forward)),
+            ("pooling", ops::pool(x, &offsets, &skip, PoolingMode::Mean)),
+            ("dot products", ops::dot_products(x, x)),
+            ("logsumexp", ops::logsumexp(x)),
+            ("cross-entropy", ops::cross_entropy(x, &[0, 1, 2, 3])),
+        ]
+    };
+    for (what, result) in all(&x) {
+        assert!(result.is_err(), "{what} has no kernel for f16");
+    }
+    for (what, result) in everywhere(|| all(&x)) {
+        assert_eq!(result.map(|y| y.dtype()).map_err(|e| e.to_string()), Ok(DType::F16), "{what}");
+    }
 }
 
 // Both paths side by side.

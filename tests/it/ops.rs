@@ -510,7 +510,7 @@ pub fn infinite_scores_give_no_nan() {
 }
 
 #[test]
-pub fn packed_attention_equals_one_sequence_at_a_time() {
+fn packed_attention_equals_one_sequence_at_a_time() {
     let mut rng = Rng::new(8);
     let lengths = [40u32, 3, 17, 129];
     let total: u32 = lengths.iter().sum();
