@@ -113,13 +113,11 @@ fn the_switch_reaches_every_operation() {
 
 // Both paths side by side.
 
+/// Variables and parameters in, a result out.
+type Operation<'a> = &'a dyn Fn(&[Tensor], &[Arc<Param>], &Context) -> Result<Tensor>;
+
 /// Makes parameters, runs `f` on variables, and returns its value and all gradients.
-fn results(
-    inputs: &[Tensor],
-    params: &dyn Fn() -> Vec<Arc<Param>>,
-    f: &dyn Fn(&[Tensor], &[Arc<Param>], &Context) -> Result<Tensor>,
-    dtype: DType,
-) -> Vec<Vec<f64>> {
+fn results(inputs: &[Tensor], params: &dyn Fn() -> Vec<Arc<Param>>, f: Operation<'_>, dtype: DType) -> Vec<Vec<f64>> {
     let params = params();
     let context = Context::training(dtype, Rng::new(3)).unwrap();
     let vars: Vec<Var> = inputs.iter().map(|x| Var::from_tensor(x).unwrap()).collect();
@@ -141,12 +139,7 @@ fn results(
 }
 
 /// Compares the kernel with the composed operation in both element types.
-fn compare(
-    what: &str,
-    inputs: &[Tensor],
-    params: &dyn Fn(DType) -> Vec<Arc<Param>>,
-    f: &dyn Fn(&[Tensor], &[Arc<Param>], &Context) -> Result<Tensor>,
-) {
+fn compare(what: &str, inputs: &[Tensor], params: &dyn Fn(DType) -> Vec<Arc<Param>>, f: Operation<'_>) {
     for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 2e-5)] {
         let inputs: Vec<Tensor> = inputs.iter().map(|x| x.to_dtype(dtype).unwrap()).collect();
         let kernel = results(&inputs, &|| params(dtype), f, dtype);
@@ -177,11 +170,11 @@ fn operations_without_parameters_equal_the_kernels() {
         compare("dropout", std::slice::from_ref(&x), NO_PARAMS, &|x, _, c| ops::dropout(&x[0], c.dropout(rate)));
     }
     let short = matrix(&[&[0.0, 0.0], &[1e-14, -1e-14], &[3.0, 4.0], &[1e-9, 0.0]]);
-    compare("l2 normalise", &[x.clone()], NO_PARAMS, &|x, _, _| ops::l2_normalize(&x[0], 1e-12));
+    compare("l2 normalise", std::slice::from_ref(&x), NO_PARAMS, &|x, _, _| ops::l2_normalize(&x[0], 1e-12));
     for eps in [1e-12, 1e-8] {
         // gradients there are as large as 1 / eps
         let scaled = move |x: &[Tensor]| ops::l2_normalize(&x[0], eps)?.affine(eps, 0.0);
-        compare("l2 normalise short rows", &[short.clone()], NO_PARAMS, &|x, _, _| scaled(x));
+        compare("l2 normalise short rows", std::slice::from_ref(&short), NO_PARAMS, &|x, _, _| scaled(x));
     }
     let pair = [random(rng, &[5, 7]), random(rng, &[3, 7])];
     compare("dot products", &pair, NO_PARAMS, &|x, _, _| ops::dot_products(&x[0], &x[1]));
