@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::ops::PoolingMode;
 
-/// Changes to a loaded model. `None` and empty leave things as the model has them.
+/// Where a model computes, and changes to a loaded one. `None` and empty leave things as the model has them.
 #[derive(Debug, Clone, Default)]
 pub struct ModelOptions {
     /// Tokens kept of a text.
@@ -23,6 +23,8 @@ pub struct ModelOptions {
     pub truncate_dim: Option<usize>,
     /// `cosine`, `dot`, `euclidean` or `manhattan`.
     pub similarity_fn_name: Option<String>,
+    /// Where it computes; `None` for the CPU.
+    pub device: Option<candle_core::Device>,
 }
 
 /// A static embedding made from scratch.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use super::directory::{self, Description};
 use super::module::dense::Dense;
@@ -59,9 +59,10 @@ impl SentenceTransformer {
         let entries = directory::read_modules(directory)?;
         let mut modules: Vec<Box<dyn Module>> = Vec::new();
         let (mut layers, mut hidden) = (0, 0);
+        let device = options.device.as_ref().unwrap_or(&Device::Cpu);
         let mut tokenizer = None;
         let mut take_transformer = |folder: &Path, prefix: &str| -> Result<(Box<dyn Module>, TextTokenizer)> {
-            let mut transformer = Transformer::load(folder, prefix)?;
+            let mut transformer = Transformer::load(folder, prefix, device)?;
             if let Some(dropout) = options.dropout {
                 transformer.backbone_mut().set_dropout(dropout);
             }
@@ -95,9 +96,9 @@ impl SentenceTransformer {
                         }
                         "Pooling" => Box::new(Pooling::load(&folder)?),
                         "Normalize" => Box::new(Normalize),
-                        "Dense" => Box::new(Dense::load(&folder, &prefix)?),
+                        "Dense" => Box::new(Dense::load(&folder, &prefix, device)?),
                         "StaticEmbedding" => {
-                            let module = StaticEmbedding::load(&folder, &prefix)?;
+                            let module = StaticEmbedding::load(&folder, &prefix, device)?;
                             let mut found = TextTokenizer::load(&folder, false)?;
                             if options.max_seq_length.is_some() {
                                 found.set_max_seq_length(options.max_seq_length);
@@ -129,7 +130,8 @@ impl SentenceTransformer {
         if options.max_seq_length.is_some() {
             tokenizer.set_max_seq_length(options.max_seq_length);
         }
-        let table = StaticEmbedding::random(tokenizer.vocabulary(), from.embedding_dim, "0.", rng)?;
+        let device = options.device.as_ref().unwrap_or(&Device::Cpu);
+        let table = StaticEmbedding::random(tokenizer.vocabulary(), from.embedding_dim, "0.", rng, device)?;
         let mut modules: Vec<Box<dyn Module>> = vec![Box::new(table)];
         change_modules(&mut modules, options, &from.tokenizer)?;
         let mut description = Description::default();

@@ -10,18 +10,20 @@ use crate::error::{Error, Result};
 use crate::ops::Param;
 use crate::util::files;
 
-/// The tensors of one checkpoint by name, in f32; taking one out leaves the rest for [`Weights::rest`].
+/// The tensors of one checkpoint by name, in f32, on the host; taking one out as a parameter moves it to the device and
+/// leaves the rest for [`Weights::rest`].
 pub struct Weights {
     file: String,
     tensors: BTreeMap<String, Tensor>,
+    device: Device,
 }
 
 impl Weights {
-    /// Reads `model.safetensors` in `directory`.
+    /// Reads `model.safetensors` in `directory`, for parameters on `device`.
     ///
     /// # Errors
     /// When the file is missing, truncated, or only PyTorch's pickle format is there.
-    pub fn load(directory: &Path) -> Result<Self> {
+    pub fn load(directory: &Path, device: &Device) -> Result<Self> {
         let file = directory.join("model.safetensors");
         if !file.exists() {
             let error = Error::model(format!("no model.safetensors in `{}`", directory.display()));
@@ -34,14 +36,14 @@ impl Weights {
                 error.with_hint("the directory is not a complete model; download or save it again")
             });
         }
-        Self::load_file(&file)
+        Self::load_file(&file, device)
     }
 
-    /// Reads one safetensors file.
+    /// Reads one safetensors file, for parameters on `device`.
     ///
     /// # Errors
     /// When it is missing or truncated.
-    pub fn load_file(file: &Path) -> Result<Self> {
+    pub fn load_file(file: &Path, device: &Device) -> Result<Self> {
         let handle = files::open(file)?;
         // SAFETY: the map is only read, and dropped before this function returns.
         let bytes = unsafe { memmap2::Mmap::map(&handle) }.map_err(Error::io("map", file))?;
@@ -59,7 +61,7 @@ impl Weights {
                 tensors.insert(name, tensor.to_dtype(DType::F32)?);
             }
         }
-        Ok(Self { file: file.display().to_string(), tensors })
+        Ok(Self { file: file.display().to_string(), tensors, device: device.clone() })
     }
 
     /// Whether there is a tensor of that name.
@@ -110,7 +112,7 @@ impl Weights {
             ))
             .with_hint("config.json and the weights belong to different models"));
         }
-        Ok(Param::new(format!("{prefix}{name}"), &tensor)?)
+        Ok(Param::new(format!("{prefix}{name}"), &tensor.to_device(&self.device)?)?)
     }
 
     /// The shape of a tensor.

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::composed;
 use super::kernel::{self, by_dtype, simd_fn};
 use super::real::Real;
 
@@ -31,6 +32,9 @@ pub enum Activation {
 pub fn activation(x: &Tensor, activation: Activation) -> Result<Tensor> {
     if activation == Activation::Identity {
         return Ok(x.clone());
+    }
+    if composed::wanted(x) {
+        return composed::activation(x, activation);
     }
     x.contiguous()?.apply_op1(Apply(activation))
 }

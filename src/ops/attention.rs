@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
+use super::composed;
 use super::context::{Dropout, keeps};
 use super::kernel::{self, Shared, by_dtype, simd_fn};
 use super::matmul::{Left, Matrix, Place, Small};
@@ -37,6 +38,9 @@ pub fn attention(
         bail!("attention: {heads} heads do not divide a width of {width}");
     }
     kernel::check_offsets("attention", offsets, tokens)?;
+    if composed::wanted(q) {
+        return composed::attention(q, k, v, offsets, heads, dropout);
+    }
     q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Attention::new(offsets, heads, width, dropout))
 }
 

@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::composed;
 use super::context::{Dropout, keeps};
 use super::kernel::{self, by_dtype, simd_fn};
 use super::real::Real;
@@ -14,6 +15,9 @@ use super::real::Real;
 pub fn dropout(x: &Tensor, dropout: Dropout) -> Result<Tensor> {
     if !dropout.active() {
         return Ok(x.clone());
+    }
+    if composed::wanted(x) {
+        return composed::dropout(x, dropout);
     }
     x.contiguous()?.apply_op1(Apply(dropout))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::composed;
 use super::context::Context;
 use super::kernel::{self, Shared, by_dtype, simd_fn};
 use super::param::Param;
@@ -36,6 +37,9 @@ pub fn embedding_sum(context: &Context, tables: &[(&Arc<Param>, Arc<Vec<u32>>)])
         check_ids(table, ids, rows)?;
         kernel::check_dtype("embedding", table.dtype(), first.dtype())?;
     }
+    if first.composed() {
+        return composed::embedding_sum(context, tables);
+    }
     context.root(first.dtype())?.apply_op1(Sum {
         tables: tables.iter().map(|(table, ids)| (Arc::clone(table), Arc::clone(ids))).collect(),
         tokens,
@@ -59,6 +63,9 @@ pub fn embedding_bag_mean(
     let (rows, width) = table_dims(table)?;
     check_ids(table, ids, rows)?;
     kernel::check_offsets("embedding bag", offsets, ids.len())?;
+    if table.composed() {
+        return composed::embedding_bag_mean(context, table, ids, offsets);
+    }
     context.root(table.dtype())?.apply_op1(BagMean {
         table: Arc::clone(table),
         ids: Arc::clone(ids),

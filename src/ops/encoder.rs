@@ -9,6 +9,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor, bail};
 
 use super::block::{self, Block};
+use super::composed;
 use super::context::Context;
 use super::feed_forward::{self, FeedForward, Forward};
 use super::kernel::by_dtype;
@@ -32,8 +33,8 @@ pub struct EncoderLayer<'a> {
 ///
 /// # Errors
 /// When the shapes, the offsets or the element types do not fit.
-pub fn encoder(context: &Context, x: &Tensor, offsets: &Arc<Vec<u32>>, layers: &[EncoderLayer<'_>]) -> Result<Tensor> {
-    let layers = layers
+pub fn encoder(context: &Context, x: &Tensor, offsets: &Arc<Vec<u32>>, given: &[EncoderLayer<'_>]) -> Result<Tensor> {
+    let layers = given
         .iter()
         .map(|layer| {
             let attend = Attend::new(context, x, offsets, &layer.attention)?;
@@ -42,6 +43,9 @@ pub fn encoder(context: &Context, x: &Tensor, offsets: &Arc<Vec<u32>>, layers: &
         .collect::<Result<Vec<_>>>()?;
     if layers.is_empty() {
         return Ok(x.clone());
+    }
+    if given.iter().any(|layer| layer.attention.query.0.composed()) {
+        return composed::encoder(x, offsets, given);
     }
     let encoder = Encoder { layers, keep: context.is_training() };
     by_dtype!(x.dtype(), "encoder", T => block::apply::<T, _>(context, x, encoder))

@@ -6,6 +6,7 @@ use candle_core::{Result, Tensor};
 
 use super::activation::{self, Activation};
 use super::block::{self, Block};
+use super::composed;
 use super::context::{Context, Dropout};
 use super::kernel::{self, by_dtype};
 use super::linear::Stack;
@@ -42,6 +43,9 @@ pub struct FeedForward<'a> {
 /// When the shapes or element types do not fit.
 pub fn feed_forward(context: &Context, x: &Tensor, layer: &FeedForward<'_>) -> Result<Tensor> {
     let forward = Forward::new(context, x, layer)?;
+    if layer.inner.0.composed() {
+        return composed::feed_forward(x, layer);
+    }
     by_dtype!(x.dtype(), "feed-forward", T => block::apply::<T, _>(context, x, forward))
 }
 

@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::activation::Activation;
+use super::composed;
 use super::context::Context;
 use super::kernel::{self, by_dtype, simd_fn};
 use super::matmul::{self, Finish, Matrix, Precision, Target};
@@ -25,6 +26,9 @@ pub fn linear(context: &Context, x: &Tensor, weight: &Arc<Param>, bias: Option<&
         bail!("linear: input is {:?}, weight `{}` is {:?}", x.dims(), weight.name(), weight.dims());
     }
     kernel::check_dtype("linear", x.dtype(), weight.dtype())?;
+    if weight.composed() {
+        return composed::linear(x, weight, bias);
+    }
     x.contiguous()?.apply_op1(Linear { stack, precision: context.precision() })
 }
 

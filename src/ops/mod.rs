@@ -4,12 +4,15 @@
 //! run-time dispatch, generic over f32 (speed) and f64 (proof by finite differences). Parameters stand outside
 //! candle's graph: an operation holds its [`Param`]s and its backward pass adds their gradients in place, so a
 //! weight gradient is never zero-filled, copied or added twice. Sequences are packed, never padded: wherever
-//! sequences matter, an operation takes their offsets in the token stream.
+//! sequences matter, an operation takes their offsets in the token stream. Where the values are not on the CPU the
+//! same functions are made of candle's own operations, in [`composed`].
 
 pub mod activation;
 pub mod attention;
 mod block;
+pub mod composed;
 pub mod context;
+pub mod device;
 pub mod dropout;
 pub mod embedding;
 pub mod encoder;
@@ -31,6 +34,7 @@ pub mod stable;
 pub use activation::{Activation, activation};
 pub use attention::attention;
 pub use context::{Context, Dropout};
+pub use device::number;
 pub use dropout::dropout;
 pub use embedding::{embedding_bag_mean, embedding_sum};
 pub use encoder::{EncoderLayer, encoder};
@@ -38,7 +42,7 @@ pub use feed_forward::{FeedForward, feed_forward};
 pub use linear::linear;
 pub use matmul::{Bf16Products, Precision, bf16_products};
 pub use norm::{l2_normalize, layer_norm, residual_layer_norm};
-pub use param::{Param, RowGradient};
+pub use param::{Param, RowGradient, collect};
 pub use pool::{PoolingMode, pool};
 pub use product::dot_products;
 pub use ranking::ranking_cross_entropy;

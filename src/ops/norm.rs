@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::composed;
 use super::context::{Dropout, keeps};
 use super::kernel::{self, by_dtype, simd_fn};
 use super::param::Param;
@@ -29,6 +30,9 @@ pub fn residual_layer_norm(
         bail!("layer norm: input is {:?}, residual is {:?}", x.dims(), residual.dims());
     }
     let op = LayerNorm::new(x, dropout, weight, bias, eps)?;
+    if weight.composed() {
+        return composed::residual_layer_norm(x, residual, dropout, weight, bias, eps);
+    }
     x.contiguous()?.apply_op2(&residual.contiguous()?, op)
 }
 
@@ -38,6 +42,9 @@ pub fn residual_layer_norm(
 /// When the shapes or element types do not fit.
 pub fn layer_norm(x: &Tensor, weight: &Arc<Param>, bias: &Arc<Param>, eps: f64) -> Result<Tensor> {
     let op = LayerNorm::new(x, Dropout::NONE, weight, bias, eps)?;
+    if weight.composed() {
+        return composed::layer_norm(x, weight, bias, eps);
+    }
     x.contiguous()?.apply_op1(op)
 }
 
@@ -389,6 +396,9 @@ impl CustomOp1 for LayerNorm {
 /// # Errors
 /// When the element type has no kernel.
 pub fn l2_normalize(x: &Tensor, eps: f64) -> Result<Tensor> {
+    if composed::wanted(x) {
+        return composed::l2_normalize(x, eps);
+    }
     x.contiguous()?.apply_op1(Normalize { eps })
 }
 

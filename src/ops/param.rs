@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use candle_core::{CpuStorage, DType, Result, Tensor, bail};
+use candle_core::backprop::GradStore;
+use candle_core::{CpuStorage, DType, Result, Tensor, Var, bail};
 
-use super::kernel;
 use super::real::Real;
+use super::{composed, kernel};
 
 /// A trainable (or frozen) tensor with a place for its gradient.
 ///
@@ -14,6 +15,8 @@ use super::real::Real;
 pub struct Param {
     name: String,
     value: Tensor,
+    /// The value as a variable of candle's graph, where operations are composed.
+    variable: Option<Var>,
     trainable: bool,
     gradient: Mutex<Gradient>,
 }
@@ -28,6 +31,8 @@ pub enum Gradient {
     Dense(CpuStorage),
     /// Values for some rows of a table.
     Rows(RowGradient),
+    /// A value for every element, on the parameter's device; of composed operations.
+    Tensor(Tensor),
 }
 
 /// Gradient of some rows of a `[rows, width]` table.
@@ -48,17 +53,12 @@ impl std::fmt::Debug for Param {
 }
 
 impl Param {
-    /// A trainable parameter holding a contiguous copy-free view of `value`.
+    /// A trainable parameter with the values of `value`, on its device.
     ///
     /// # Errors
-    /// When `value` cannot be made contiguous on the host.
+    /// When `value` cannot be copied.
     pub fn new(name: impl Into<String>, value: &Tensor) -> Result<Arc<Self>> {
-        Ok(Arc::new(Self {
-            name: name.into(),
-            value: value.detach().force_contiguous()?,
-            trainable: true,
-            gradient: Mutex::default(),
-        }))
+        Self::make(name.into(), value, true)
     }
 
     /// A parameter that takes no gradient.
@@ -66,12 +66,16 @@ impl Param {
     /// # Errors
     /// As [`Param::new`].
     pub fn frozen(name: impl Into<String>, value: &Tensor) -> Result<Arc<Self>> {
-        Ok(Arc::new(Self {
-            name: name.into(),
-            value: value.detach().force_contiguous()?,
-            trainable: false,
-            gradient: Mutex::default(),
-        }))
+        Self::make(name.into(), value, false)
+    }
+
+    fn make(name: String, value: &Tensor, trainable: bool) -> Result<Arc<Self>> {
+        let variable = if composed::wanted(value) { Some(Var::from_tensor(&value.detach())?) } else { None };
+        let value = match &variable {
+            Some(variable) => variable.as_tensor().clone(),
+            None => value.detach().force_contiguous()?,
+        };
+        Ok(Arc::new(Self { name, value, variable, trainable, gradient: Mutex::default() }))
     }
 
     /// The name in checkpoints.
@@ -90,6 +94,23 @@ impl Param {
     #[must_use]
     pub fn trainable(&self) -> bool {
         self.trainable
+    }
+
+    /// Whether operations on it are composed of candle's, with gradients by candle's graph.
+    #[must_use]
+    pub fn composed(&self) -> bool {
+        self.variable.is_some()
+    }
+
+    /// Replaces the values of a composed parameter.
+    ///
+    /// # Errors
+    /// When the parameter is not composed, or the shapes differ.
+    pub fn set(&self, value: &Tensor) -> Result<()> {
+        match &self.variable {
+            Some(variable) => variable.set(value),
+            None => bail!("`{}` belongs to the kernels, which change it in place", self.name),
+        }
     }
 
     /// The element type.
@@ -161,6 +182,7 @@ impl Param {
                     }
                     Some(kernel::tensor(all, param.dims().to_vec())?)
                 }
+                Gradient::Tensor(gradient) => Some(gradient.clone()),
             })
         }
         kernel::by_dtype!(self.dtype(), "gradient", T => dense::<T>(self))
@@ -180,6 +202,7 @@ impl Param {
             }
             Gradient::Dense(data) => f(true, T::storage_mut(data)?),
             Gradient::Rows(_) => bail!("`{}` got a gradient by rows and one as a whole", self.name),
+            Gradient::Tensor(_) => bail!("`{}` got a gradient from a kernel and one from the graph", self.name),
         }
         Ok(())
     }
@@ -207,9 +230,31 @@ impl Param {
                     }
                 }
             }
+            Gradient::Tensor(_) => bail!("`{}` got a gradient from a kernel and one from the graph", self.name),
         }
         Ok(())
     }
+}
+
+/// Hands composed parameters the gradients that a backward pass over candle's graph found for them, to be added to
+/// those they have. Operations that are not composed have done so themselves.
+///
+/// # Errors
+/// When the parameter's device fails.
+pub fn collect(gradients: &GradStore, params: &[Arc<Param>]) -> Result<()> {
+    for param in params.iter().filter(|param| param.composed() && param.trainable()) {
+        // a gradient still hangs on the graph it was computed from
+        let Some(new) = gradients.get(&param.value).map(Tensor::detach) else { continue };
+        let mut gradient = param.gradient();
+        *gradient = match std::mem::take(&mut *gradient) {
+            Gradient::None => Gradient::Tensor(new),
+            Gradient::Tensor(old) => Gradient::Tensor(old.add(&new)?),
+            Gradient::Dense(_) | Gradient::Rows(_) => {
+                bail!("`{}` got a gradient from a kernel and one from the graph", param.name);
+            }
+        };
+    }
+    Ok(())
 }
 
 fn merge<T: Real>(have: &RowGradient, rows: &[u32], values: &[T], width: usize) -> Result<RowGradient> {

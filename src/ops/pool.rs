@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::composed;
 use super::kernel::{self, Shared, by_dtype, simd_fn};
 use super::real::Real;
 
@@ -47,13 +48,17 @@ pub fn pool(x: &Tensor, offsets: &Arc<Vec<u32>>, skip: &Arc<Vec<u32>>, mode: Poo
     if !skip.is_empty() && skip.len() + 1 != offsets.len() {
         bail!("pooling: {} prompt lengths for {} sequences", skip.len(), offsets.len() - 1);
     }
-    x.contiguous()?.apply_op1(Pool { offsets: Arc::clone(offsets), skip: Arc::clone(skip), mode, width })
+    let op = Pool { offsets: Arc::clone(offsets), skip: Arc::clone(skip), mode, width };
+    if composed::wanted(x) {
+        return composed::pool(x, &op);
+    }
+    x.contiguous()?.apply_op1(op)
 }
 
-struct Pool {
+pub(super) struct Pool {
     offsets: Arc<Vec<u32>>,
     skip: Arc<Vec<u32>>,
-    mode: PoolingMode,
+    pub(super) mode: PoolingMode,
     width: usize,
 }
 
@@ -66,15 +71,19 @@ simd_fn! {
 }
 
 impl Pool {
+    pub(super) fn sequences(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
     /// The pooled tokens of a sequence, and how many were skipped before them.
-    fn range(&self, sequence: usize) -> (std::ops::Range<usize>, usize) {
+    pub(super) fn range(&self, sequence: usize) -> (std::ops::Range<usize>, usize) {
         let (start, end) = (self.offsets[sequence] as usize, self.offsets[sequence + 1] as usize);
         let skip = self.skip.get(sequence).map_or(0, |s| *s as usize).min(end - start);
         (start + skip..end, skip)
     }
 
     /// What the `i`-th pooled token of `count` counts, when the pooling is linear.
-    fn weight(&self, i: usize, count: usize, skipped: usize) -> f64 {
+    pub(super) fn weight(&self, i: usize, count: usize, skipped: usize) -> f64 {
         let n = count as f64;
         match self.mode {
             PoolingMode::Cls => f64::from(u8::from(i == 0)),

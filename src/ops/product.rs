@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
+use super::composed;
 use super::kernel::{self, by_dtype};
 use super::matmul::{self, Matrix, Precision, Target};
 
@@ -18,6 +19,9 @@ pub fn dot_products(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         (a, b) => bail!("dot products: shapes are {a:?} and {b:?}"),
     }
     kernel::check_dtype("dot products", b.dtype(), a.dtype())?;
+    if composed::wanted(a) {
+        return a.matmul(&b.t()?);
+    }
     a.contiguous()?.apply_op2(&b.contiguous()?, DotProducts)
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 
+use super::composed;
 use super::kernel::{self, Shared, simd_fn};
 use super::matmul::{self, Matrix, Precision, Target};
 use super::real::Real;
@@ -27,6 +28,9 @@ pub fn ranking_cross_entropy(a: &Tensor, b: &Tensor, scale: f64, targets: &[u32]
     }
     check_targets("ranking", targets, n, m)?;
     kernel::check_dtype("ranking", b.dtype(), a.dtype())?;
+    if composed::wanted(a) {
+        return composed::cross_entropy(&a.matmul(&b.t()?)?.affine(scale, 0.0)?, targets);
+    }
     let op = Ranking { scale, targets: Arc::from(targets), width, candidates: m, state: Mutex::new(None) };
     a.contiguous()?.apply_op2(&b.contiguous()?, op)
 }

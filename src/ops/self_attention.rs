@@ -7,6 +7,7 @@ use candle_core::{Result, Tensor, bail};
 use super::activation::Activation;
 use super::attention::Attention;
 use super::block::{self, Block};
+use super::composed;
 use super::context::{Context, Dropout};
 use super::kernel::{self, Shared, by_dtype};
 use super::linear::Stack;
@@ -52,6 +53,9 @@ pub fn self_attention(
     layer: &SelfAttention<'_>,
 ) -> Result<Tensor> {
     let attend = Attend::new(context, x, offsets, layer)?;
+    if layer.query.0.composed() {
+        return composed::self_attention(x, offsets, layer);
+    }
     by_dtype!(x.dtype(), "attention", T => block::apply::<T, _>(context, x, attend))
 }
 

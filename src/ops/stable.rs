@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::composed;
 use super::kernel::{self, by_dtype, simd_fn};
 use super::real::{Real, max_of, sum_by};
 
@@ -16,6 +17,9 @@ use super::real::{Real, max_of, sum_by};
 /// # Errors
 /// When the element type has no kernel.
 pub fn logsumexp(x: &Tensor) -> Result<Tensor> {
+    if composed::wanted(x) {
+        return composed::logsumexp(x);
+    }
     x.contiguous()?.apply_op1(LogSumExp)
 }
 
@@ -31,6 +35,9 @@ pub fn cross_entropy(x: &Tensor, targets: &[u32]) -> Result<Tensor> {
         bail!("cross-entropy: expected [rows, classes], got {:?}", x.dims());
     };
     check_targets("cross-entropy", targets, rows, classes)?;
+    if composed::wanted(x) {
+        return composed::cross_entropy(x, targets);
+    }
     x.contiguous()?.apply_op1(CrossEntropy { targets: Arc::from(targets), classes })
 }
 

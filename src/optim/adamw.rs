@@ -4,6 +4,7 @@
 //! them (their momentum fades, their weights decay). Those steps are kept back and replayed, number by number, when
 //! a row is needed again or everything is looked at: the result has the same bits as updating every row every step.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::groups::decays;
+use super::moments::Moments;
 use crate::error::{Error, Result};
 use crate::ops::Param;
 use crate::ops::param::Gradient;
@@ -51,6 +53,8 @@ struct Slot {
     v: Vec<f32>,
     /// For tables: up to which step each row has been brought.
     rows: Option<Rows>,
+    /// The moments of a composed parameter, which are then nowhere else.
+    moments: Option<Moments>,
 }
 
 struct Rows {
@@ -63,15 +67,15 @@ struct Rows {
 
 /// What one step multiplies with; the same for every element.
 #[derive(Debug, Clone, Copy)]
-struct Constants {
-    one_minus_beta1: f32,
-    beta2: f32,
-    one_minus_beta2: f32,
-    decay: f32,
-    step_size: f32,
-    bias2_sqrt: f32,
-    epsilon: f32,
-    gradient_scale: f32,
+pub(super) struct Constants {
+    pub one_minus_beta1: f32,
+    pub beta2: f32,
+    pub one_minus_beta2: f32,
+    pub decay: f32,
+    pub step_size: f32,
+    pub bias2_sqrt: f32,
+    pub epsilon: f32,
+    pub gradient_scale: f32,
 }
 
 /// One element. The order of operations is torch's single-tensor AdamW.
@@ -111,6 +115,7 @@ impl AdamW {
                 m: Vec::new(),
                 v: Vec::new(),
                 rows: None,
+                moments: None,
             })
             .collect();
         let by_param = slots.iter().enumerate().map(|(i, s)| (address(&s.param), i)).collect();
@@ -159,12 +164,23 @@ impl AdamW {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
+        let mut states = Vec::new();
+        for slot in &self.slots {
+            match &slot.moments {
+                Some(moments) => {
+                    let (m, v) = moments.to_host()?;
+                    states.push((slot, Cow::Owned(m), Cow::Owned(v)));
+                }
+                None if slot.m.is_empty() => {}
+                None => states.push((slot, Cow::Borrowed(slot.m.as_slice()), Cow::Borrowed(slot.v.as_slice()))),
+            }
+        }
         let mut views = Vec::new();
         let mut steps = BTreeMap::new();
-        for slot in self.slots.iter().filter(|s| !s.m.is_empty()) {
+        for (slot, m, v) in &states {
             let name = slot.param.name();
             steps.insert(name, slot.step);
-            for (kind, values) in [(FIRST, &slot.m), (SECOND, &slot.v)] {
+            for (kind, values) in [(FIRST, m), (SECOND, v)] {
                 let view = TensorView::new(Dtype::F32, slot.param.dims().to_vec(), bytes(values));
                 views.push((format!("{name}.{kind}"), view.map_err(|e| internal(&e))?));
             }
@@ -212,6 +228,7 @@ impl AdamW {
                 *target = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
             }
             slot.rows = None;
+            slot.moments = None;
             used += 1;
         }
         if used != steps.len() {
@@ -263,12 +280,22 @@ impl Slot {
         if matches!(gradient, Gradient::None) {
             return Ok(());
         }
+        if let Gradient::Tensor(gradient) = &gradient {
+            let constants = self.constants(config, learning_rate, gradient_scale);
+            let mut moments = match self.moments.take() {
+                Some(moments) => moments,
+                None => Moments::new(&self.param, &std::mem::take(&mut self.m), &std::mem::take(&mut self.v))?,
+            };
+            moments.step(&self.param, gradient, &constants)?;
+            self.moments = Some(moments);
+            return Ok(());
+        }
         if self.m.is_empty() {
             self.m = vec![0.0; self.param.elements()];
             self.v = vec![0.0; self.param.elements()];
         }
         match gradient {
-            Gradient::None => Ok(()),
+            Gradient::None | Gradient::Tensor(_) => Ok(()),
             Gradient::Dense(data) => {
                 self.flush()?;
                 self.rows = None;

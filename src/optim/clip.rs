@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::WithDType;
+use candle_core::{D, Tensor, WithDType};
 use rayon::prelude::*;
 
 use crate::error::Result;
@@ -15,14 +15,29 @@ use crate::ops::param::Gradient;
 /// When a gradient is not f32.
 pub fn gradient_norm(params: &[Arc<Param>]) -> Result<f64> {
     let mut total = 0.0;
+    let mut on_device = Vec::new();
     for param in params {
         total += match &*param.gradient() {
             Gradient::None => 0.0,
             Gradient::Dense(data) => squares(f32::cpu_storage_as_slice(data)?),
             Gradient::Rows(rows) => squares(f32::cpu_storage_as_slice(&rows.data)?),
+            Gradient::Tensor(gradient) => {
+                on_device.push(square_sum(gradient)?);
+                0.0
+            }
         };
     }
+    if !on_device.is_empty() {
+        // one read for all parameters
+        let sums = Tensor::stack(&on_device, 0)?.to_vec1::<f32>()?;
+        total += sums.into_iter().map(f64::from).sum::<f64>();
+    }
     Ok(total.sqrt())
+}
+
+/// `Σ g²` where the gradient is: first by rows, so that a long sum in f32 stays exact enough.
+fn square_sum(gradient: &Tensor) -> Result<Tensor> {
+    Ok(gradient.sqr()?.sum(D::Minus1)?.sum_all()?)
 }
 
 fn squares(values: &[f32]) -> f64 {

@@ -5,6 +5,7 @@ mod adamw;
 mod clip;
 mod groups;
 pub mod interval;
+mod moments;
 pub mod schedule;
 pub mod steps;
 

@@ -100,7 +100,6 @@ const NO_COUNTERPART: &[&str] = &[
     "torch_compile_mode",
     "torch_empty_cache_steps",
     "use_cache",
-    "use_cpu",
     "use_liger_kernel",
 ];
 

@@ -243,6 +243,8 @@ pub struct ArgsPlan {
     pub bf16: bool,
     /// Tokens of a micro-batch; `None` for a batch at once where the memory that is free allows it.
     pub gradient_cache_tokens: Option<usize>,
+    #[serde(default)]
+    pub use_cpu: bool,
     pub full_determinism: bool,
     /// Besides the run's own files; may be empty.
     pub report_to: Vec<String>,

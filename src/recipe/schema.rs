@@ -206,6 +206,8 @@ pub struct ArgsConfig {
     /// Whether the operands of matrix products are rounded to bfloat16 in training: faster on machines with
     /// AVX512-BF16, otherwise computed in f32 with a warning. Sums, weights and optimizer stay in f32. Default: false.
     pub bf16: Option<bool>,
+    /// Whether the CPU computes even where the program is built for a GPU (`--features cuda` or `metal`). Default: false.
+    pub use_cpu: Option<bool>,
     /// Not available: a CPU has no fast half-precision arithmetic of this kind.
     pub fp16: Option<bool>,
     /// Tokens of a micro-batch: batches with more go through the network in parts of about equally many, twice, with

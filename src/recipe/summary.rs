@@ -138,6 +138,7 @@ impl Plan {
         if let Some(tokens) = args.gradient_cache_tokens {
             row("gradient_cache_tokens", tokens.to_string());
         }
+        row("use_cpu", args.use_cpu.to_string());
         row("full_determinism", args.full_determinism.to_string());
         row("num_threads", args.num_threads.to_string());
         if !args.report_to.is_empty() {

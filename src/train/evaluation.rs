@@ -4,8 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::DType;
-
 use crate::data::beir::read_beir;
 use crate::data::texts::{self, Table};
 use crate::data::{DatasetSpec, EpochPlan, Store};
@@ -13,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::eval::{self, DataKind, EvaluationData, Evaluator};
 use crate::flow::{Encode, LabelKind, Labels, Loss, Metrics, Outputs};
 use crate::model::SentenceTransformer;
-use crate::ops::Context;
+use crate::ops::{self, Context};
 use crate::recipe::plan::EvaluatorPlan;
 
 /// The key of the loss on the evaluation data, without `eval_`.
@@ -195,7 +193,7 @@ impl Evaluation {
             };
             let value = set.loss.compute(&outputs, batch.labels.as_ref())?;
             // The Trainer repeats a batch's loss once a row and takes the mean over rows.
-            sum += value.to_dtype(DType::F64)?.to_scalar::<f64>()? * rows.len() as f64;
+            sum += ops::number(&value)? * rows.len() as f64;
             weight += rows.len();
         }
         Ok(sum / weight.max(1) as f64)

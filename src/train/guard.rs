@@ -20,10 +20,15 @@ pub fn coverage(params: &[Arc<Param>]) -> Result<Coverage> {
     for param in params.iter().filter(|p| p.trainable()) {
         coverage.trainable += 1;
         let gradient = param.gradient();
+        let copy;
         let values = match &*gradient {
             Gradient::None => &[][..],
             Gradient::Dense(data) => f32::cpu_storage_as_slice(data)?,
             Gradient::Rows(rows) => f32::cpu_storage_as_slice(&rows.data)?,
+            Gradient::Tensor(gradient) => {
+                copy = gradient.flatten_all()?.to_vec1::<f32>()?;
+                copy.as_slice()
+            }
         };
         if values.iter().any(|v| !v.is_finite()) {
             coverage.not_finite.push(param.name().to_owned());

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use candle_core::Device;
+
 use super::evaluation::{EvalSet, Evaluation, build_evaluator};
 use super::events::{Event, Listener};
 use super::memory::{Estimate, Largest};
@@ -46,6 +48,8 @@ pub struct Prepared {
     pub warnings: Vec<String>,
     /// Of the operands of matrix products in training.
     pub precision: Precision,
+    /// Where the model is.
+    pub device: Device,
 }
 
 /// The directory of a model that is local, or a clear refusal.
@@ -57,8 +61,9 @@ fn locate(location: &Location, key: &str) -> Result<PathBuf> {
 }
 
 /// The options of a plan's model.
-fn options(plan: &Plan) -> ModelOptions {
+fn options(plan: &Plan, device: &Device) -> ModelOptions {
     ModelOptions {
+        device: Some(device.clone()),
         max_seq_length: plan.model.max_seq_length,
         pooling_mode: plan.model.pooling_mode.clone(),
         normalize: plan.model.normalize,
@@ -70,26 +75,27 @@ fn options(plan: &Plan) -> ModelOptions {
     }
 }
 
-/// The model a plan starts from, or the one in a checkpoint.
+/// The model a plan starts from, or the one in a checkpoint, on `device`.
 ///
 /// # Errors
 /// When it is not there, broken, or of a type that cannot be trained.
-pub fn load_model(plan: &Plan, checkpoint: Option<&Path>) -> Result<SentenceTransformer> {
+pub fn load_model(plan: &Plan, checkpoint: Option<&Path>, device: &Device) -> Result<SentenceTransformer> {
     if plan.model_type != ModelType::SentenceTransformer {
         return Err(Error::usage(format!("`model_type` is {}", plan.model_type))
             .with_hint("only SentenceTransformer models can be trained so far"));
     }
     if let Some(directory) = checkpoint {
-        return SentenceTransformer::load_with(directory, &options(plan));
+        return SentenceTransformer::load_with(directory, &options(plan, device));
     }
+    let options = options(plan, device);
     match &plan.model.source {
-        ModelSource::Base(location) => SentenceTransformer::load_with(&locate(location, "model.base")?, &options(plan)),
+        ModelSource::Base(location) => SentenceTransformer::load_with(&locate(location, "model.base")?, &options),
         ModelSource::StaticEmbedding { embedding_dim, tokenizer } => {
             let from = StaticOptions {
                 tokenizer: locate(tokenizer, "model.static_embedding.tokenizer")?,
                 embedding_dim: *embedding_dim,
             };
-            SentenceTransformer::new_static(&from, &options(plan), Rng::new(plan.seed))
+            SentenceTransformer::new_static(&from, &options, Rng::new(plan.seed))
         }
         ModelSource::Config { .. } => Err(Error::usage("`model.config`: a new network cannot be made yet")
             .with_hint("start from `model.base`, or from scratch with `model.static_embedding`")),
@@ -144,10 +150,14 @@ impl Prepared {
                  together: `path = [\"a.jsonl\", \"b.jsonl\"]`",
             ));
         };
-        let model = load_model(plan, checkpoint)?;
+        let device = if plan.args.use_cpu { Device::Cpu } else { ops::device::first()? };
+        listener.event(&Event::Message(&format!("computing on {}", ops::device::name(&device))));
+        let model = load_model(plan, checkpoint, &device)?;
         let mut warnings = Vec::new();
-        let precision = if plan.args.bf16 { Precision::Bf16 } else { Precision::Full };
-        if plan.args.bf16 && ops::bf16_products().is_none() {
+        let precision = if plan.args.bf16 && device.is_cpu() { Precision::Bf16 } else { Precision::Full };
+        if plan.args.bf16 && !device.is_cpu() {
+            warnings.push("`args.bf16`: a GPU computes in f32 so far; as exact, and not faster".to_owned());
+        } else if plan.args.bf16 && ops::bf16_products().is_none() {
             warnings.push(
                 "`args.bf16`: this machine multiplies nothing faster than f32 (it has neither AVX512-BF16 nor AVX2), \
                  so products are computed in f32: as exact, and not faster"
@@ -181,7 +191,8 @@ impl Prepared {
             plan.args.load_best_model_at_end,
         )?;
         let estimate = Estimate::new(&model.params(), model.activation_floats(), model.dimension(), largest);
-        let stepping = estimate.stepping(plan.args.gradient_cache_tokens, memory::available());
+        let stepping =
+            estimate.stepping(plan.args.gradient_cache_tokens, memory::available().filter(|_| device.is_cpu()));
         warnings.extend(stepping.warning);
         Ok(Self {
             warmup: plan.args.warmup_steps.resolve(steps.total),
@@ -198,6 +209,7 @@ impl Prepared {
             cache_tokens: stepping.cache_tokens,
             warnings,
             precision,
+            device,
         })
     }
 

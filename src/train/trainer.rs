@@ -112,14 +112,13 @@ impl Trainer<'_> {
         }
         let cache_tokens = self.prepared.cache_tokens;
         listener.event(&Event::Message(&format!(
-            "{} rows, {} batches an epoch, {} optimizer steps ({} warmup), about {} of memory at the peak{}, {} kernels{}",
+            "{} rows, {} batches an epoch, {} optimizer steps ({} warmup), about {} of memory at the peak{}{}",
             self.prepared.store.len(),
             steps.batches_per_epoch,
             steps.total,
             self.prepared.warmup,
             memory::human(self.prepared.estimate.peak(cache_tokens)),
             cache_tokens.map_or_else(String::new, |tokens| format!(" in micro-batches of {tokens} tokens")),
-            ops::simd_level(),
             match ops::bf16_products().filter(|_| self.prepared.precision == Precision::Bf16) {
                 Some(products) => format!(", products in {}", products.name()),
                 None => String::new(),
@@ -337,7 +336,7 @@ impl Trainer<'_> {
             Some(step) => {
                 let best = checkpoint::path(self.run_dir, step);
                 listener.event(&Event::Message(&format!("keeping the model of step {step}, the best")));
-                load_model(self.plan, Some(&best))?.save(&model_dir)?;
+                load_model(self.plan, Some(&best), &self.prepared.device)?.save(&model_dir)?;
             }
             None => self.prepared.model.save(&model_dir)?,
         }

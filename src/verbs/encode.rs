@@ -71,14 +71,14 @@ pub struct Response {
 impl Verb for Request {
     type Response = Response;
 
-    fn run(self, _reporter: &mut dyn Reporter) -> Result<Response> {
+    fn run(self, reporter: &mut dyn Reporter) -> Result<Response> {
         // what can be known to be wrong is said before the model is loaded
         vectors::Format::of(&self.output)?;
         if self.truncate_dim == Some(0) {
             return Err(Error::usage("`truncate_dim` is 0").with_hint("give the number of dimensions to keep"));
         }
         let texts = corpus::read(&self.input, self.column.as_deref())?;
-        let model = engine::load_model(&self.model)?;
+        let model = engine::load_encoder(&self.model, reporter)?;
         let mut options = engine::encode_options(&model, Role::Any, "encoding");
         options.prompt = match (self.prompt, &self.prompt_name) {
             (Some(text), _) => Some(text),

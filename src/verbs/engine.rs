@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use candle_core::Device;
+
+use super::Reporter;
 use crate::error::{Error, Result};
 use crate::eval::Evaluator;
 use crate::flow::EncodeOptions;
-use crate::model::SentenceTransformer;
+use crate::model::{ModelOptions, SentenceTransformer};
+use crate::ops::device;
 use crate::recipe::plan::EvaluatorPlan;
 use crate::recipe::{self, Builtin, Plan};
 use crate::train::events::Listener;
@@ -32,13 +36,28 @@ pub(super) fn evaluator(plan: &EvaluatorPlan) -> Result<Box<dyn Evaluator>> {
     train::build_evaluator(plan)
 }
 
-/// A saved model; a run's folder is taken for the model in it.
+/// A saved model on the CPU; a run's folder is taken for the model in it.
 pub(super) fn load_model(path: &Path) -> Result<SentenceTransformer> {
+    load(path, None)
+}
+
+/// A saved model for much work: on the GPU this program is built for, or, said to `reporter`, on the CPU where that
+/// cannot be opened.
+pub(super) fn load_encoder(path: &Path, reporter: &mut dyn Reporter) -> Result<SentenceTransformer> {
+    let device = device::first().unwrap_or_else(|e| {
+        reporter.line(&format!("warning: {e}; the CPU computes instead"));
+        Device::Cpu
+    });
+    load(path, Some(device))
+}
+
+fn load(path: &Path, device: Option<Device>) -> Result<SentenceTransformer> {
     if !path.exists() {
         return Err(Error::usage(format!("there is no model at `{}`", path.display()))
             .with_hint("name the folder of a saved model, such as `runs/<run_id>/model`"));
     }
-    SentenceTransformer::load(&model_inside(path).unwrap_or_else(|| path.to_path_buf()))
+    let directory = model_inside(path).unwrap_or_else(|| path.to_path_buf());
+    SentenceTransformer::load_with(&directory, &ModelOptions { device, ..ModelOptions::default() })
 }
 
 fn model_inside(path: &Path) -> Option<PathBuf> {

@@ -64,7 +64,7 @@ pub struct Response {
 impl Verb for Request {
     type Response = Response;
 
-    fn run(self, _reporter: &mut dyn Reporter) -> Result<Response> {
+    fn run(self, reporter: &mut dyn Reporter) -> Result<Response> {
         if !self.path.exists() {
             return Err(Error::usage(format!("there is nothing at `{}`", self.path.display()))
                 .with_hint("`--path` names the evaluator's data, read relative to the current directory"));
@@ -78,7 +78,7 @@ impl Verb for Request {
             limit: None,
             settings: Map::new(),
         })?;
-        let model = engine::load_model(&self.model)?;
+        let model = engine::load_encoder(&self.model, reporter)?;
         let begun = std::time::Instant::now();
         let metrics = evaluator.evaluate(&model)?;
         Ok(Response::new(self, &metrics, begun.elapsed().as_secs_f64()))

@@ -73,7 +73,7 @@ pub struct Hit {
 impl Verb for Request {
     type Response = Response;
 
-    fn run(self, _reporter: &mut dyn Reporter) -> Result<Response> {
+    fn run(self, reporter: &mut dyn Reporter) -> Result<Response> {
         if self.query.is_empty() || self.query.iter().any(|q| q.trim().is_empty()) {
             return Err(Error::usage("a query is empty").with_hint("say what to look for: `--query \"...\"`"));
         }
@@ -81,7 +81,7 @@ impl Verb for Request {
             return Err(Error::usage("`top_k` is 0").with_hint("ask for at least one text"));
         }
         let corpus = corpus::read(&self.corpus, self.column.as_deref())?;
-        let model = engine::load_model(&self.model)?;
+        let model = engine::load_encoder(&self.model, reporter)?;
         let documents = engine::encode_options(&model, Role::Document, "encoding the corpus");
         let queries = engine::encode_options(&model, Role::Query, "encoding the queries");
         let found = find(&model, (&self.query, &queries), (&corpus, &documents), self.top_k)?;

@@ -25,7 +25,7 @@ fn settings(case: &Value) -> Map<String, Value> {
 }
 
 #[test]
-fn losses_equal_the_reference() {
+pub fn losses_equal_the_reference() {
     let golden = golden("losses");
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for (number, case) in golden["cases"].as_array().unwrap().iter().enumerate() {

@@ -9,6 +9,7 @@
 )]
 
 mod cli;
+mod composed;
 mod data;
 mod evaluators;
 mod layers;

@@ -32,7 +32,7 @@ fn tokens_equal_transformers() {
 #[test]
 fn bert_equals_transformers() {
     let golden = golden("bert");
-    let (bert, _) = backbone::load(&fixture("tiny-bert"), "").unwrap();
+    let (bert, _) = backbone::load(&fixture("tiny-bert"), "", &Device::Cpu).unwrap();
     let ids: Vec<Vec<u32>> = golden["token_ids"].as_array().unwrap().iter().map(whole).collect();
     let batch = PackedBatch::pack(ids.iter().map(|i| (i.as_slice(), 0)));
     // Training mode without dropout records the graph.
@@ -68,7 +68,7 @@ fn bert_equals_candle_transformers() {
     let tensors = candle_core::safetensors::load(dir.join("model.safetensors"), &Device::Cpu).unwrap();
     let builder = candle_nn::VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
     let theirs = BertModel::load(builder, &config).unwrap();
-    let (ours, _) = backbone::load(&dir, "").unwrap();
+    let (ours, _) = backbone::load(&dir, "", &Device::Cpu).unwrap();
     let ids: Vec<u32> = vec![2, 40, 41, 300, 17, 3];
     let input = Tensor::new(ids.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
     let want = theirs.forward(&input, &input.zeros_like().unwrap(), None).unwrap();

@@ -10,7 +10,7 @@ use tallow::util::seed::Rng;
 use crate::support::{assert_close, golden, tensor, values, whole};
 
 /// Offsets of sequences with the given lengths.
-fn offsets(lengths: &[u32]) -> Arc<Vec<u32>> {
+pub fn offsets(lengths: &[u32]) -> Arc<Vec<u32>> {
     let mut all = vec![0];
     for length in lengths {
         all.push(all[all.len() - 1] + length);
@@ -124,7 +124,7 @@ fn run(case: &mut Case<'_>) -> Result<Tensor> {
 }
 
 #[test]
-fn values_and_gradients_equal_pytorch() {
+pub fn values_and_gradients_equal_pytorch() {
     let golden = golden("ops");
     let cases = golden["cases"].as_array().unwrap();
     assert!(cases.len() >= 15);
@@ -137,6 +137,8 @@ fn values_and_gradients_equal_pytorch() {
             assert_close(&what, &values(&y), &values(&tensor(&value["output"], DType::F64)), tolerance);
             let weighted = (&y * tensor(&value["grad_output"], dtype)).unwrap().sum_all().unwrap();
             let grads = weighted.backward().unwrap();
+            let params: Vec<Arc<Param>> = case.params.iter().map(|(_, param)| Arc::clone(param)).collect();
+            ops::collect(&grads, &params).unwrap();
             let want = value["grads"].as_object().unwrap();
             assert_eq!(want.len(), case.variables.len() + case.params.len(), "{what}");
             for (name, var) in &case.variables {
@@ -151,7 +153,7 @@ fn values_and_gradients_equal_pytorch() {
     }
 }
 
-fn random(rng: &mut Rng, shape: &[usize]) -> Tensor {
+pub fn random(rng: &mut Rng, shape: &[usize]) -> Tensor {
     let n = shape.iter().product();
     let data: Vec<f64> = (0..n).map(|_| rng.normal()).collect();
     Tensor::from_vec(data, shape, &Device::Cpu).unwrap()
@@ -178,6 +180,7 @@ fn check_gradients(
     let vars: Vec<Var> = variables.iter().map(|v| Var::from_tensor(v).unwrap()).collect();
     let inputs: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
     let grads = value(&inputs).0.backward().unwrap();
+    ops::collect(&grads, params).unwrap();
     let analytic: Vec<Vec<f64>> = vars.iter().map(|v| values(grads.get(v.as_tensor()).unwrap())).collect();
     let of_params: Vec<Vec<f64>> = params.iter().map(|p| values(&p.gradient_tensor().unwrap().unwrap())).collect();
     let h = 1e-6;
@@ -213,12 +216,12 @@ fn check_gradients(
 }
 
 /// The parameters of a transformer layer, by the names of [`NAMES`].
-struct Layer(Vec<Arc<Param>>);
+pub struct Layer(pub Vec<Arc<Param>>);
 
 const NAMES: [&str; 12] = ["wq", "bq", "wk", "bk", "wv", "bv", "wo", "bo", "w1", "b1", "w2", "b2"];
 
 impl Layer {
-    fn random(rng: &mut Rng, width: usize, inner: usize, dtype: DType) -> Self {
+    pub fn random(rng: &mut Rng, width: usize, inner: usize, dtype: DType) -> Self {
         let mut params = Vec::new();
         for name in NAMES {
             let out = if matches!(name, "w1" | "b1") { inner } else { width };
@@ -247,7 +250,7 @@ impl Layer {
         self.0[8..12].iter().chain(&self.0[14..]).cloned().collect()
     }
 
-    fn attention_layer(&self, c: &Context, heads: usize, rate: f64) -> ops::SelfAttention<'_> {
+    pub fn attention_layer(&self, c: &Context, heads: usize, rate: f64) -> ops::SelfAttention<'_> {
         ops::SelfAttention {
             query: self.pair(0),
             key: self.pair(2),
@@ -261,11 +264,18 @@ impl Layer {
         }
     }
 
-    fn attention(&self, c: &Context, x: &Tensor, offsets: &Arc<Vec<u32>>, heads: usize, rate: f64) -> Result<Tensor> {
+    pub fn attention(
+        &self,
+        c: &Context,
+        x: &Tensor,
+        offsets: &Arc<Vec<u32>>,
+        heads: usize,
+        rate: f64,
+    ) -> Result<Tensor> {
         ops::self_attention(c, x, offsets, &self.attention_layer(c, heads, rate))
     }
 
-    fn forward_layer(&self, c: &Context, activation: Activation, rate: f64) -> ops::FeedForward<'_> {
+    pub fn forward_layer(&self, c: &Context, activation: Activation, rate: f64) -> ops::FeedForward<'_> {
         ops::FeedForward {
             inner: self.pair(8),
             activation,
@@ -276,7 +286,7 @@ impl Layer {
         }
     }
 
-    fn forward(&self, c: &Context, x: &Tensor, activation: Activation, rate: f64) -> Result<Tensor> {
+    pub fn forward(&self, c: &Context, x: &Tensor, activation: Activation, rate: f64) -> Result<Tensor> {
         ops::feed_forward(c, x, &self.forward_layer(c, activation, rate))
     }
 
@@ -414,7 +424,7 @@ fn a_block_is_differentiated_once() {
 }
 
 #[test]
-fn gradients_equal_finite_differences() {
+pub fn gradients_equal_finite_differences() {
     let mut rng = Rng::new(4);
     let rng = &mut rng;
     let param = |rng: &mut Rng, name: &str, shape: &[usize]| Param::new(name, &random(rng, shape)).unwrap();
@@ -481,7 +491,7 @@ fn gradients_equal_finite_differences() {
 }
 
 #[test]
-fn infinite_scores_give_no_nan() {
+pub fn infinite_scores_give_no_nan() {
     let x = Var::new(&[[f64::NEG_INFINITY, 1.0, 2.0], [f64::NEG_INFINITY; 3]], &Device::Cpu).unwrap();
     let y = ops::logsumexp(x.as_tensor()).unwrap();
     let got = y.to_vec1::<f64>().unwrap();
@@ -519,7 +529,7 @@ fn packed_attention_equals_one_sequence_at_a_time() {
 }
 
 #[test]
-fn wrong_shapes_are_refused() {
+pub fn wrong_shapes_are_refused() {
     let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
     let w = Param::new("dense.weight", &Tensor::zeros((4, 5), DType::F32, &Device::Cpu).unwrap()).unwrap();
     assert!(ops::linear(&Context::inference(), &x, &w, None).unwrap_err().to_string().contains("dense.weight"));

@@ -18,7 +18,7 @@ pub fn plan(text: &str, sets: &[&str]) -> Plan {
 }
 
 /// Runs a plan and collects its log lines.
-fn run(plan: &Plan, dir: &Path, options: Options) -> (tallow::Result<train::Outcome>, Vec<TrainLog>) {
+pub fn run(plan: &Plan, dir: &Path, options: Options) -> (tallow::Result<train::Outcome>, Vec<TrainLog>) {
     let mut logs = Vec::new();
     let outcome = train::run(plan, dir, &options, &mut |event: &Event<'_>| match event {
         Event::Log(line) => logs.push(*line),
@@ -113,7 +113,7 @@ fn follow(case: &Value, model: &str, data: &str, embeddings_within: f64) {
 }
 
 #[test]
-fn twenty_steps_follow_the_reference() {
+pub fn twenty_steps_follow_the_reference() {
     let golden = golden("curves");
     let cases = golden["cases"].as_array().unwrap();
     assert!(cases.len() >= 3);
@@ -139,7 +139,7 @@ fn minilm_follows_the_reference() {
 }
 
 /// A small run with dropout, epochs that do not divide evenly, evaluations and checkpoints.
-const SMALL: &str = r#"
+pub const SMALL: &str = r#"
 run_name = "small"
 seed = 3
 [model]
@@ -247,7 +247,7 @@ fn bf16_stays_close_to_f32() {
 const PARTS: [&str; 2] = ["args.max_tokens_per_batch=120", "args.gradient_cache_tokens=50"];
 
 #[test]
-fn a_resumed_run_has_the_same_bits() {
+pub fn a_resumed_run_has_the_same_bits() {
     resumes_exactly(&[]);
     resumes_exactly(&PARTS);
 }
@@ -348,7 +348,7 @@ fn a_wrong_metric_is_refused_before_any_step() {
 }
 
 #[test]
-fn an_exploding_run_stops_and_names_its_rows() {
+pub fn an_exploding_run_stops_and_names_its_rows() {
     let sets = ["args.learning_rate=1e30", "args.max_grad_norm=0.0", "args.lr_scheduler_type=\"constant\""];
     let scored = r#"
         [model]
@@ -403,7 +403,7 @@ fn a_run_resumed_twice_loses_no_file() {
 }
 
 #[test]
-fn evaluation_data_gives_a_loss() {
+pub fn evaluation_data_gives_a_loss() {
     let dir = tempfile::tempdir().unwrap();
     let text = SMALL.split("[[evaluator]]").next().unwrap().to_owned()
         + r#"
@@ -427,7 +427,7 @@ fn evaluation_data_gives_a_loss() {
 }
 
 #[test]
-fn a_smoke_test_measures_and_writes_nothing() {
+pub fn a_smoke_test_measures_and_writes_nothing() {
     let plan = plan(SMALL, &[]);
     let report = train::smoke_test(&plan, &mut |_: &Event<'_>| {}).unwrap();
     assert_eq!(report.losses.len(), 2);
@@ -441,7 +441,7 @@ fn a_smoke_test_measures_and_writes_nothing() {
 }
 
 #[test]
-fn a_static_embedding_is_trained_from_scratch() {
+pub fn a_static_embedding_is_trained_from_scratch() {
     let dir = tempfile::tempdir().unwrap();
     let text = SMALL
         .replace(

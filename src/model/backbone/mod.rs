@@ -7,7 +7,7 @@ pub mod bert;
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use serde_json::Value;
 
 use super::weights::Weights;
@@ -52,11 +52,11 @@ pub trait Backbone: Send + Sync {
 /// The `model_type`s that can be loaded.
 pub const SUPPORTED: &[&str] = &["bert"];
 
-/// Loads the network in `directory`; returns it with its config.json.
+/// Loads the network in `directory` onto `device`; returns it with its config.json.
 ///
 /// # Errors
 /// When the architecture is not supported (the message lists those that are), or files are missing or broken.
-pub fn load(directory: &Path, prefix: &str) -> Result<(Box<dyn Backbone>, Value)> {
+pub fn load(directory: &Path, prefix: &str, device: &Device) -> Result<(Box<dyn Backbone>, Value)> {
     let file = directory.join("config.json");
     if !file.exists() {
         return Err(Error::model(format!("no config.json in `{}`", directory.display()))
@@ -70,7 +70,7 @@ pub fn load(directory: &Path, prefix: &str) -> Result<(Box<dyn Backbone>, Value)
         "bert" => {
             let parsed: bert::Config = serde_json::from_value(config.clone()).map_err(context)?;
             parsed.validate().map_err(|e| e.within(format!("`{}`", file.display())))?;
-            Ok((Box::new(bert::Bert::load(parsed, Weights::load(directory)?, prefix)?), config))
+            Ok((Box::new(bert::Bert::load(parsed, Weights::load(directory, device)?, prefix)?), config))
         }
         other => Err(Error::model(format!("`{}`: models of type `{other}` are not supported", file.display()))
             .with_hint(match suggest::nearest(other, SUPPORTED.iter().copied()) {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use candle_core::Device;
 use serde_json::{Value, json};
 
 use super::{Features, Module, read_config, tensors, write_json};
@@ -32,11 +33,12 @@ fn activation(path: &str) -> Option<Activation> {
 }
 
 impl Dense {
-    /// Reads the folder's config.json and model.safetensors; `prefix` stands before parameter names.
+    /// Reads the folder's config.json and model.safetensors; `prefix` stands before parameter names, which are on
+    /// `device`.
     ///
     /// # Errors
     /// When a file or key is missing, or the activation is unknown.
-    pub fn load(directory: &Path, prefix: &str) -> Result<Self> {
+    pub fn load(directory: &Path, prefix: &str, device: &Device) -> Result<Self> {
         let config = read_config(directory)?;
         let file = directory.join("config.json");
         let bad = |what: String| Error::model(format!("`{}`: {what}", file.display()));
@@ -62,7 +64,7 @@ impl Dense {
                 .with_hint("supported are Tanh, Identity, GELU, ReLU and Sigmoid of torch.nn")
         })?;
         let (input, out) = (size("in_features")?, size("out_features")?);
-        let mut weights = Weights::load(directory)?;
+        let mut weights = Weights::load(directory, device)?;
         Ok(Self {
             weight: weights.take(prefix, "linear.weight", &[out, input])?,
             bias: if config.get("bias").and_then(Value::as_bool).unwrap_or(true) {
@@ -117,6 +119,6 @@ impl Module for Dense {
                 "activation_function": self.activation_path,
             }),
         )?;
-        weights::save(&directory.join("model.safetensors"), &tensors(&self.params()))
+        weights::save(&directory.join("model.safetensors"), &tensors(&self.params())?)
     }
 }

@@ -11,7 +11,7 @@ pub mod transformer;
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -109,7 +109,7 @@ pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
     files::write_atomic(path, text.as_bytes())
 }
 
-/// The values of parameters under their names, for saving.
-pub(super) fn tensors(params: &[(String, Arc<Param>)]) -> Vec<(String, Tensor)> {
-    params.iter().map(|(name, param)| (name.clone(), param.value().clone())).collect()
+/// The values of parameters under their names, on the host, for saving.
+pub(super) fn tensors(params: &[(String, Arc<Param>)]) -> Result<Vec<(String, Tensor)>> {
+    params.iter().map(|(name, param)| Ok((name.clone(), param.value().to_device(&Device::Cpu)?))).collect()
 }

@@ -21,23 +21,23 @@ pub struct StaticEmbedding {
 const NAME: &str = "embedding.weight";
 
 impl StaticEmbedding {
-    /// Rows drawn from the standard normal distribution, as torch's EmbeddingBag does.
+    /// Rows drawn from the standard normal distribution, as torch's EmbeddingBag does, and put on `device`.
     ///
     /// # Errors
     /// When the table cannot be made.
-    pub fn random(vocabulary: usize, dimension: usize, prefix: &str, rng: Rng) -> Result<Self> {
+    pub fn random(vocabulary: usize, dimension: usize, prefix: &str, rng: Rng, device: &Device) -> Result<Self> {
         let mut rng = rng.fork(0x57A7);
         let data: Vec<f32> = (0..vocabulary * dimension).map(|_| rng.normal() as f32).collect();
-        let table = Tensor::from_vec(data, (vocabulary, dimension), &Device::Cpu)?;
+        let table = Tensor::from_vec(data, (vocabulary, dimension), device)?;
         Ok(Self { table: Param::new(format!("{prefix}{NAME}"), &table)? })
     }
 
-    /// Reads model.safetensors; `embeddings`, as model2vec names the table, is accepted.
+    /// Reads model.safetensors onto `device`; `embeddings`, as model2vec names the table, is accepted.
     ///
     /// # Errors
     /// When there is no table.
-    pub fn load(directory: &Path, prefix: &str) -> Result<Self> {
-        let mut weights = Weights::load(directory)?;
+    pub fn load(directory: &Path, prefix: &str, device: &Device) -> Result<Self> {
+        let mut weights = Weights::load(directory, device)?;
         let name = if weights.contains(NAME) { NAME } else { "embeddings" };
         let Some(shape) = weights.shape(name) else {
             return Err(Error::model(format!(
@@ -86,6 +86,6 @@ impl Module for StaticEmbedding {
     }
 
     fn save(&self, directory: &Path) -> Result<()> {
-        weights::save(&directory.join("model.safetensors"), &tensors(&self.params()))
+        weights::save(&directory.join("model.safetensors"), &tensors(&self.params())?)
     }
 }

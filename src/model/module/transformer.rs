@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use candle_core::Device;
 use serde_json::{Value, json};
 
 use super::{Features, Module, tensors, write_json};
@@ -28,12 +29,12 @@ const TOKENIZER_FILES: [&str; 4] =
     ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"];
 
 impl Transformer {
-    /// Reads a transformers directory.
+    /// Reads a transformers directory, the network onto `device`.
     ///
     /// # Errors
     /// When the architecture is not supported, or files are missing or broken.
-    pub fn load(directory: &Path, prefix: &str) -> Result<Self> {
-        let (backbone, config) = backbone::load(directory, prefix)?;
+    pub fn load(directory: &Path, prefix: &str, device: &Device) -> Result<Self> {
+        let (backbone, config) = backbone::load(directory, prefix, device)?;
         let read = |name: &str| -> Result<Value> {
             let file = directory.join(name);
             if !file.exists() {
@@ -143,7 +144,7 @@ impl Module for Transformer {
         for (name, bytes) in &self.tokenizer_files {
             files::write_atomic(&directory.join(name), bytes)?;
         }
-        let mut all = tensors(&self.params());
+        let mut all = tensors(&self.params())?;
         all.extend(self.backbone.unused().iter().cloned());
         weights::save(&directory.join("model.safetensors"), &all)
     }

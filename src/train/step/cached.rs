@@ -15,7 +15,7 @@ use super::micro::micro_batches;
 use super::{Setting, compute, number};
 use crate::error::Result;
 use crate::flow::{Batch, PackedBatch};
-use crate::ops::Context;
+use crate::ops::{self, Context};
 use crate::train::timings::Timings;
 use crate::util::seed::Rng;
 
@@ -46,7 +46,10 @@ pub(super) fn step(setting: Setting<'_>, batch: &Batch, tokens: usize, rng: Rng,
         let share = gradient.narrow(0, part.start, part.len())?;
         let embeddings = timings.time("forward", || passes.forward(i, part))?;
         // the derivative of this sum by an embedding is the embedding's gradient
-        timings.time("backward", || (embeddings * share)?.sum_all()?.backward())?;
+        timings.time("backward", || -> Result<()> {
+            let gradients = (embeddings * share)?.sum_all()?.backward()?;
+            Ok(ops::collect(&gradients, &setting.model.params())?)
+        })?;
     }
     Ok(loss)
 }

@@ -4,13 +4,13 @@ mod cached;
 mod micro;
 mod plain;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use super::timings::Timings;
 use crate::error::{Error, Result};
 use crate::flow::{Batch, Loss, Outputs};
 use crate::model::SentenceTransformer;
-use crate::ops::Precision;
+use crate::ops::{self, Precision};
 use crate::util::seed::Rng;
 
 /// What steps are taken with.
@@ -45,7 +45,7 @@ fn compute(setting: Setting<'_>, batch: &Batch, embeddings: Vec<Tensor>, rng: Rn
 
 /// The number in a scalar.
 fn number(setting: Setting<'_>, value: &Tensor) -> Result<f64> {
-    value.to_dtype(DType::F64)?.to_scalar::<f64>().map_err(|_| {
+    ops::number(value).map_err(|_| {
         Error::Internal(format!("the loss {} is not a scalar: {:?}", setting.loss.card().name, value.dims()))
     })
 }

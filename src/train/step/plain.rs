@@ -5,7 +5,7 @@ use candle_core::DType;
 use super::{Setting, compute, number};
 use crate::error::Result;
 use crate::flow::Batch;
-use crate::ops::Context;
+use crate::ops::{self, Context};
 use crate::train::timings::Timings;
 use crate::util::seed::Rng;
 
@@ -17,7 +17,7 @@ pub(super) fn step(setting: Setting<'_>, batch: &Batch, rng: Rng, timings: &mut 
     })?;
     let loss = number(setting, &value)?;
     if loss.is_finite() {
-        timings.time("backward", || value.backward())?;
+        timings.time("backward", || ops::collect(&value.backward()?, &setting.model.params()))?;
     }
     Ok(loss)
 }

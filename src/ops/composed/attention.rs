@@ -1,0 +1,74 @@
+//! Multi-head attention over packed sequences, padded on the way.
+
+use candle_core::{D, DType, Device, Result, Tensor};
+
+use super::dropout::attention_mask;
+use super::select::{PAD, Selection};
+use crate::ops::context::Dropout;
+
+/// Sequences that are not empty, side by side and padded to the longest.
+struct Padding {
+    lengths: Vec<usize>,
+    longest: usize,
+    selection: Selection,
+}
+
+impl Padding {
+    fn new(offsets: &[u32], device: &Device) -> Result<Self> {
+        let sequences = || offsets.windows(2).filter(|w| w[1] > w[0]);
+        let lengths: Vec<usize> = sequences().map(|w| (w[1] - w[0]) as usize).collect();
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let mut ids = vec![PAD; lengths.len() * longest];
+        for (ids, w) in ids.chunks_mut(longest.max(1)).zip(sequences()) {
+            for (id, token) in ids.iter_mut().zip(w[0]..w[1]) {
+                *id = token;
+            }
+        }
+        let tokens = lengths.iter().sum();
+        Ok(Self { selection: Selection::new(ids, tokens, device)?, lengths, longest })
+    }
+
+    /// Added to scores, `[sequences, 1, 1, longest]`: minus infinity for keys that are padding.
+    fn bias(&self, dtype: DType, device: &Device) -> Result<Tensor> {
+        let mut bias = vec![0f32; self.lengths.len() * self.longest];
+        for (bias, length) in bias.chunks_mut(self.longest).zip(&self.lengths) {
+            bias[*length..].fill(f32::NEG_INFINITY);
+        }
+        Tensor::from_vec(bias, (self.lengths.len(), 1, 1, self.longest), device)?.to_dtype(dtype)
+    }
+}
+
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    offsets: &[u32],
+    heads: usize,
+    dropout: Dropout,
+) -> Result<Tensor> {
+    let (tokens, width) = q.dims2()?;
+    if tokens == 0 {
+        return Ok(v.clone());
+    }
+    let (dtype, device) = (q.dtype(), q.device());
+    let padding = Padding::new(offsets, device)?;
+    let (sequences, longest, head_dim) = (padding.lengths.len(), padding.longest, width / heads);
+    let split = |x: &Tensor| -> Result<Tensor> {
+        let padded = padding.selection.of(x)?.reshape((sequences, longest, heads, head_dim))?;
+        padded.transpose(1, 2)?.contiguous() // [sequences, heads, longest, head_dim]
+    };
+    let scores = split(q)?.matmul(&split(k)?.t()?)?.affine(1.0 / (head_dim as f64).sqrt(), 0.0)?;
+    let mut probabilities = softmax(&scores.broadcast_add(&padding.bias(dtype, device)?)?)?;
+    if dropout.active() {
+        let mask = attention_mask(dropout, &padding.lengths, heads, longest, dtype, device)?;
+        probabilities = probabilities.mul(&mask)?;
+    }
+    let seen = probabilities.matmul(&split(v)?)?.transpose(1, 2)?.reshape((sequences * longest, width))?;
+    padding.selection.inverse().of(&seen)
+}
+
+/// Softmax over the last dimension; every row has a finite entry.
+fn softmax(x: &Tensor) -> Result<Tensor> {
+    let powers = x.broadcast_sub(&x.detach().max_keepdim(D::Minus1)?)?.exp()?;
+    powers.broadcast_mul(&powers.sum_keepdim(D::Minus1)?.recip()?)
+}
