@@ -37,6 +37,10 @@ mod tests {
     use super::*;
     use crate::util::seed::Rng;
 
+    fn ends(lengths: &[u32], budget: usize) -> Vec<usize> {
+        cut(lengths, budget).into_iter().map(|part| part.end).collect()
+    }
+
     fn cut(lengths: &[u32], budget: usize) -> Vec<Range<usize>> {
         let mut offsets = vec![0];
         for length in lengths {
@@ -51,8 +55,8 @@ mod tests {
         // one more, and there are four parts: none of them is a rest
         assert_eq!(cut(&[5; 13], 20), [0..3, 3..6, 6..10, 10..13]);
         assert_eq!(cut(&[9, 30, 2, 2], 10), [0..1, 1..2, 2..4], "no sequence is cut");
-        assert_eq!(cut(&[3, 0, 0, 4], 100), [0..4]);
-        assert_eq!(cut(&[0, 0], 4), [0..2]);
+        assert_eq!(ends(&[3, 0, 0, 4], 100), [4]);
+        assert_eq!(ends(&[0, 0], 4), [2]);
         assert!(cut(&[], 4).is_empty());
         assert_eq!(cut(&[1, 1], 0).len(), 2);
     }
