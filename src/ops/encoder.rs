@@ -33,8 +33,8 @@ pub struct EncoderLayer<'a> {
 ///
 /// # Errors
 /// When the shapes, the offsets or the element types do not fit.
-pub fn encoder(context: &Context, x: &Tensor, offsets: &Arc<Vec<u32>>, given: &[EncoderLayer<'_>]) -> Result<Tensor> {
-    let layers = given
+pub fn encoder(context: &Context, x: &Tensor, offsets: &Arc<Vec<u32>>, layers: &[EncoderLayer<'_>]) -> Result<Tensor> {
+    let halves = layers
         .iter()
         .map(|layer| {
             let attend = Attend::new(context, x, offsets, &layer.attention)?;
@@ -44,10 +44,10 @@ pub fn encoder(context: &Context, x: &Tensor, offsets: &Arc<Vec<u32>>, given: &[
     if layers.is_empty() {
         return Ok(x.clone());
     }
-    if given.iter().any(|layer| layer.attention.query.0.composed()) {
-        return composed::encoder(x, offsets, given);
+    if layers.iter().any(|layer| layer.attention.query.0.composed()) {
+        return composed::encoder(x, offsets, layers);
     }
-    let encoder = Encoder { layers, keep: context.is_training() };
+    let encoder = Encoder { layers: halves, keep: context.is_training() };
     by_dtype!(x.dtype(), "encoder", T => block::apply::<T, _>(context, x, encoder))
 }
 

@@ -97,8 +97,13 @@ fn the_switch_reaches_every_operation() {
             ("attention", ops::attention(x, x, x, &offsets, 2, context.dropout(0.1))),
             ("self-attention", ops::self_attention(&context, x, &offsets, &layer)),
             ("feed-forward", ops::feed_forward(&context, x, &forward)),
+            (
+                "encoder",
+                ops::encoder(&context, x, &offsets, &[ops::EncoderLayer { attention: layer, feed_forward: forward }]),
+            ),
             ("pooling", ops::pool(x, &offsets, &skip, PoolingMode::Mean)),
             ("dot products", ops::dot_products(x, x)),
+            ("ranking", ops::ranking_cross_entropy(x, x, 20.0, &[0, 1, 2, 3])),
             ("logsumexp", ops::logsumexp(x)),
             ("cross-entropy", ops::cross_entropy(x, &[0, 1, 2, 3])),
         ]
@@ -178,6 +183,7 @@ fn operations_without_parameters_equal_the_kernels() {
     }
     let pair = [random(rng, &[5, 7]), random(rng, &[3, 7])];
     compare("dot products", &pair, NO_PARAMS, &|x, _, _| ops::dot_products(&x[0], &x[1]));
+    compare("ranking", &pair, NO_PARAMS, &|x, _, _| ops::ranking_cross_entropy(&x[0], &x[1], 3.0, &[2, 0, 1, 1, 2]));
     let infinite = f64::NEG_INFINITY;
     let scores = matrix(&[&[1.0, infinite, 800.0], &[-900.0, -901.0, infinite], &[0.0; 3]]);
     for x in [x.clone(), scores.clone(), random(rng, &[2, 3, 4])] {
@@ -281,6 +287,14 @@ fn layers_equal_the_kernels() {
                 let layer = Layer(p.to_vec());
                 let attended = layer.attention(c, &x[0], &offsets, 4, rate)?;
                 layer.forward(c, &attended, kind, rate)
+            });
+            compare("an encoder", &x, &layer, &|x, p, c| {
+                let layer = Layer(p.to_vec());
+                let one = || ops::EncoderLayer {
+                    attention: layer.attention_layer(c, 4, rate),
+                    feed_forward: layer.forward_layer(c, kind, rate),
+                };
+                ops::encoder(c, &x[0], &offsets, &[one(), one()])
             });
         }
     }
