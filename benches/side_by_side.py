@@ -31,7 +31,9 @@ MODEL = ROOT / "../shared/models/all-MiniLM-L6-v2"
 SENTENCES = ROOT / "../shared/data/sentences/sentences.txt"
 WARM = 2
 # seconds after which a run of the reference is cut short; its rate is that of the steps it made
-LONGEST = 120
+LONGEST = 60
+# a contestant this much slower than the best of its side is not run again
+HOPELESS = 4
 
 # steps are counted without the WARM ones
 WORKLOADS = {
@@ -240,6 +242,9 @@ def main():
             rows, names, _ = make_rows(work, folder)
             for _ in range(options.repeats):
                 for who, precision in results:
+                    best = max((r["rate"] for of, runs in results.items() if of[0] == who for r in runs), default=0.0)
+                    if results[who, precision] and results[who, precision][0]["rate"] * HOPELESS < best:
+                        continue
                     if who == "tallow":
                         result = ours(options.tallow, work, rows, names, precision, folder)
                     else:

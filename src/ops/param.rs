@@ -19,6 +19,8 @@ pub struct Param {
     variable: Option<Var>,
     trainable: bool,
     gradient: Mutex<Gradient>,
+    /// Memory of the last dense gradient, for the next.
+    spare: Mutex<Option<CpuStorage>>,
 }
 
 /// What backward passes have added up so far.
@@ -75,7 +77,7 @@ impl Param {
             Some(variable) => variable.as_tensor().clone(),
             None => value.detach().force_contiguous()?,
         };
-        Ok(Arc::new(Self { name, value, variable, trainable, gradient: Mutex::default() }))
+        Ok(Arc::new(Self { name, value, variable, trainable, gradient: Mutex::default(), spare: Mutex::default() }))
     }
 
     /// The name in checkpoints.
@@ -188,6 +190,11 @@ impl Param {
         kernel::by_dtype!(self.dtype(), "gradient", T => dense::<T>(self))
     }
 
+    /// Takes back the memory of a dense gradient that has been used: fresh memory costs a page fault every 4 KiB.
+    pub(crate) fn keep_spare(&self, gradient: CpuStorage) {
+        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(gradient);
+    }
+
     /// Lends the dense gradient to `f`, which either overwrites it (first argument false) or adds to it (true).
     pub(super) fn accumulate<T: Real>(&self, f: impl FnOnce(bool, &mut [T])) -> Result<()> {
         if !self.trainable {
@@ -196,9 +203,12 @@ impl Param {
         let mut guard = self.gradient();
         match &mut *guard {
             Gradient::None => {
-                let mut fresh = kernel::zeros::<T>(self.elements());
-                f(false, &mut fresh);
-                *guard = Gradient::Dense(T::to_cpu_storage_owned(fresh));
+                let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let mut fresh = spare.unwrap_or_else(|| T::to_cpu_storage_owned(kernel::zeros(self.elements())));
+                let values = T::storage_mut(&mut fresh)?;
+                values.fill(T::ZERO);
+                f(false, values);
+                *guard = Gradient::Dense(fresh);
             }
             Gradient::Dense(data) => f(true, T::storage_mut(data)?),
             Gradient::Rows(_) => bail!("`{}` got a gradient by rows and one as a whole", self.name),

@@ -114,9 +114,10 @@ impl Ranking {
         kernel::each(n.div_ceil(ROWS), 1, |block| {
             // SAFETY: each block has its rows and a space of its own.
             let space = unsafe { spaces.range(block * m, m) };
-            for i in block * ROWS..n.min((block + 1) * ROWS) {
+            let first = block * ROWS;
+            for (i, (total, target)) in totals.iter().zip(self.targets.iter()).enumerate().skip(first).take(ROWS) {
                 // SAFETY: as above.
-                row_gradient(unsafe { rows.range(i * m, m) }, totals[i], self.targets[i] as usize, scale, space);
+                row_gradient(unsafe { rows.range(i * m, m) }, *total, *target as usize, scale, space);
             }
         });
         drop(space);

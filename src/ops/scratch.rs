@@ -10,6 +10,11 @@ use memmap2::MmapMut;
 /// Free buffers. Each kernel holds a few at a time, so there are few.
 static FREE: Mutex<Vec<Memory>> = Mutex::new(Vec::new());
 
+/// Gives the free buffers back to the system: after training they would stand beside what saving needs.
+pub fn release() {
+    FREE.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
 /// Words from which on memory is a mapping of its own.
 const LARGE: usize = 1 << 15;
 

@@ -17,8 +17,8 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use super::groups::decays;
 use super::moments::Moments;
 use crate::error::{Error, Result};
-use crate::ops::Param;
 use crate::ops::param::Gradient;
+use crate::ops::{Param, simd_fn};
 use crate::util::files;
 
 /// The settings that do not change during a run.
@@ -88,16 +88,34 @@ fn update(p: &mut f32, m: &mut f32, v: &mut f32, g: f32, c: &Constants) {
     *p -= c.step_size * (*m / denominator);
 }
 
-fn update_all(p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], c: &Constants) {
-    for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
-        update(p, m, v, *g * c.gradient_scale, c);
+simd_fn! {
+    fn update_all<T>(p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], c: &Constants) {
+        for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
+            update(p, m, v, *g * c.gradient_scale, c);
+        }
     }
 }
 
-/// The step that a row without gradient takes.
-fn update_idle(p: &mut [f32], m: &mut [f32], v: &mut [f32], c: &Constants) {
-    for ((p, m), v) in p.iter_mut().zip(m).zip(v) {
-        update(p, m, v, 0.0, c);
+simd_fn! {
+    /// The steps that a row without gradient takes.
+    fn update_idle<T>(p: &mut [f32], m: &mut [f32], v: &mut [f32], steps: &[Constants]) {
+        // a few values at a time through all the steps, so that they stay in registers
+        const LANES: usize = 16;
+        let (p, p_rest) = p.as_chunks_mut::<LANES>();
+        let (m, m_rest) = m.as_chunks_mut::<LANES>();
+        let (v, v_rest) = v.as_chunks_mut::<LANES>();
+        for ((p, m), v) in p.iter_mut().zip(m).zip(v) {
+            for constants in steps {
+                for ((p, m), v) in p.iter_mut().zip(&mut *m).zip(&mut *v) {
+                    update(p, m, v, 0.0, constants);
+                }
+            }
+        }
+        for constants in steps {
+            for ((p, m), v) in p_rest.iter_mut().zip(&mut *m_rest).zip(&mut *v_rest) {
+                update(p, m, v, 0.0, constants);
+            }
+        }
     }
 }
 
@@ -308,8 +326,9 @@ impl Slot {
                         .zip(m.par_chunks_mut(CHUNK))
                         .zip(v.par_chunks_mut(CHUNK))
                         .zip(gradient.par_chunks(CHUNK))
-                        .for_each(|(((p, m), v), g)| update_all(p, m, v, g, &constants));
+                        .for_each(|(((p, m), v), g)| update_all::<f32>(p, m, v, g, &constants));
                 })?;
+                self.param.keep_spare(data);
                 Ok(())
             }
             Gradient::Rows(rows) => {
@@ -336,7 +355,7 @@ impl Slot {
                     work.into_par_iter()
                         .zip(gradient.par_chunks(width.max(1)))
                         .with_min_len(16)
-                        .for_each(|((p, m, v), g)| update_all(p, m, v, g, &constants));
+                        .for_each(|((p, m, v), g)| update_all::<f32>(p, m, v, g, &constants));
                 })?;
                 Ok(())
             }
@@ -365,9 +384,7 @@ impl Slot {
                     return;
                 }
                 let from = (u64::from(done[*row as usize]) - base) as usize;
-                for constants in &history[from..] {
-                    update_idle(p, m, v, constants);
-                }
+                update_idle::<f32>(p, m, v, &history[from..]);
             });
         })?;
         for row in behind {

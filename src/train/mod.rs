@@ -78,6 +78,8 @@ pub struct Outcome {
     pub peak_memory_bytes: u64,
     /// Rows of training data.
     pub train_rows: u64,
+    /// Tokens this process trained on.
+    pub train_tokens: u64,
     /// Whether early stopping ended it.
     pub stopped_early: bool,
     /// What needs attention.

@@ -66,6 +66,7 @@ pub fn run(plan: &Plan, run_dir: &Path, options: &Options, listener: &mut dyn Li
         logged_rows: 0,
         first_step: None,
         rows_before: 0,
+        tokens: 0,
         saved_at: None,
         batches_per_epoch,
         stopped_early: false,
@@ -89,6 +90,8 @@ struct Trainer<'a> {
     first_step: Option<f64>,
     /// Rows trained on before this process.
     rows_before: u64,
+    /// Tokens trained on by this process.
+    tokens: u64,
     /// The step of the newest checkpoint.
     saved_at: Option<u64>,
     /// Batches of the epoch that the last one was from.
@@ -197,6 +200,7 @@ impl Trainer<'_> {
             self.timings.time("optimizer", || self.optimizer.catch_up(&self.prepared.model.rows(&batch.packed)))?;
             loss_sum += forward_backward(self.prepared.setting(), &batch, rng.fork(micro), &mut self.timings)?;
             self.state.rows += batch.rows as u64;
+            self.tokens += batch.packed.tokens() as u64;
             batches.push(batch);
             epoch_ended = last;
             if last {
@@ -322,6 +326,7 @@ impl Trainer<'_> {
     /// Picks the model to keep, saves it, and sums up.
     fn finish(mut self, options: &Options, listener: &mut dyn Listener) -> Result<Outcome> {
         listener.event(&Event::Phase("save"));
+        ops::release_scratch();
         self.optimizer.flush()?;
         let model_dir = self.run_dir.join("model");
         let mut metrics = self.state.last_metrics.clone();
@@ -365,6 +370,7 @@ impl Trainer<'_> {
             rows_per_second: (self.state.rows - self.rows_before) as f64 / training.max(1e-9),
             peak_memory_bytes: memory::peak(),
             train_rows: self.prepared.store.len() as u64,
+            train_tokens: self.tokens,
             stopped_early: self.stopped_early,
             warnings: self.state.warnings.clone(),
             model_dir: files::absolute(&model_dir),
