@@ -57,6 +57,8 @@ macro_rules! simd_fn {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<$T:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
         $vis fn $name<$T: $crate::ops::real::Real>($($arg: $ty),*) $(-> $ret)? {
+            // kernels of one element type have nothing to do with it
+            #[allow(clippy::extra_unused_type_parameters)]
             #[inline(always)]
             fn body<$T: $crate::ops::real::Real>($($arg: $ty),*) $(-> $ret)? $body
 

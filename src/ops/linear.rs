@@ -188,7 +188,9 @@ impl Stack {
                 );
             })?;
             if let Some(bias) = bias {
-                bias.accumulate::<T>(|_, db| add_row(db, &sums[columns]))?;
+                bias.accumulate::<T>(|add, db| {
+                    if add { add_row(db, &sums[columns]) } else { db.copy_from_slice(&sums[columns]) }
+                })?;
             }
         }
         Ok(())

@@ -258,13 +258,16 @@ impl ResidualNorm {
             d_sum.par_chunks_mut(ROWS * width).enumerate().map(task).collect()
         };
         let (dw, db): (Vec<Vec<T>>, Vec<Vec<T>>) = parts.into_iter().unzip();
-        self.weight.accumulate::<T>(|_, sum| add_parts(sum, &dw))?;
-        self.bias.accumulate::<T>(|_, sum| add_parts(sum, &db))
+        self.weight.accumulate::<T>(|add, sum| add_parts(sum, add, &dw))?;
+        self.bias.accumulate::<T>(|add, sum| add_parts(sum, add, &db))
     }
 }
 
-/// Adds partial sums to `target`, in order.
-fn add_parts<T: Real>(target: &mut [T], parts: &[Vec<T>]) {
+/// Adds partial sums to `target`, or (not `add`) to nothing, in order.
+fn add_parts<T: Real>(target: &mut [T], add: bool, parts: &[Vec<T>]) {
+    if !add {
+        target.fill(T::ZERO);
+    }
     for part in parts {
         for (a, b) in target.iter_mut().zip(part) {
             *a += *b;
@@ -341,8 +344,8 @@ impl LayerNorm {
             })
         })????;
         let (dw_parts, db_parts): (Vec<Vec<T>>, Vec<Vec<T>>) = partial.into_iter().unzip();
-        self.weight.accumulate::<T>(|_, dw| add_parts(dw, &dw_parts))?;
-        self.bias.accumulate::<T>(|_, db| add_parts(db, &db_parts))?;
+        self.weight.accumulate::<T>(|add, dw| add_parts(dw, add, &dw_parts))?;
+        self.bias.accumulate::<T>(|add, db| add_parts(db, add, &db_parts))?;
         let d_sum = kernel::tensor(sum, x.dims().to_vec())?;
         let dx = super::dropout::dropout(&d_sum, self.dropout)?;
         Ok((dx, d_sum))

@@ -195,6 +195,11 @@ impl Param {
         *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(gradient);
     }
 
+    /// Gives that memory back.
+    pub fn release_spare(&self) {
+        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Lends the dense gradient to `f`, which either overwrites it (first argument false) or adds to it (true).
     pub(super) fn accumulate<T: Real>(&self, f: impl FnOnce(bool, &mut [T])) -> Result<()> {
         if !self.trainable {
@@ -205,9 +210,7 @@ impl Param {
             Gradient::None => {
                 let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
                 let mut fresh = spare.unwrap_or_else(|| T::to_cpu_storage_owned(kernel::zeros(self.elements())));
-                let values = T::storage_mut(&mut fresh)?;
-                values.fill(T::ZERO);
-                f(false, values);
+                f(false, T::storage_mut(&mut fresh)?);
                 *guard = Gradient::Dense(fresh);
             }
             Gradient::Dense(data) => f(true, T::storage_mut(data)?),

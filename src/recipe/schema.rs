@@ -204,8 +204,8 @@ pub struct ArgsConfig {
     /// sense. Default: false.
     pub dataloader_drop_last: Option<bool>,
     /// Whether the operands of matrix products are rounded in training, for speed: to bfloat16 on machines with
-    /// AVX512-BF16, to 13-bit block fixed point, which is nearer, on those with AVX2; otherwise computed in f32 with a
-    /// warning. Sums, weights and optimizer stay in f32. Default: false.
+    /// AVX512-BF16, to 13-bit block fixed point, which is nearer, on those with AVX2 and no AVX-512;
+    /// otherwise computed in f32 with a warning. Sums, weights and optimizer stay in f32. Default: false.
     pub bf16: Option<bool>,
     /// Whether the CPU computes even where the program is built for a GPU (`--features cuda` or `metal`). Default: false.
     pub use_cpu: Option<bool>,

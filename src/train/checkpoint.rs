@@ -34,6 +34,9 @@ pub struct State {
     /// Tokens of a micro-batch where gradients of embeddings are cached.
     #[serde(default)]
     pub gradient_cache_tokens: Option<usize>,
+    /// What it was computed with: device and products. Other ones give other numbers.
+    #[serde(default)]
+    pub arithmetic: Option<String>,
     /// Metrics before training.
     pub baseline: Option<Metrics>,
     /// Metrics of the last evaluation.

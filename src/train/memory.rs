@@ -8,12 +8,12 @@ use crate::util::memory::human;
 /// What the program itself takes.
 const PROGRAM: u64 = 160 << 20;
 
-/// The largest batch of a run.
+/// The largest of the batches that were looked at: the first ones of the first epoch.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Largest {
     /// Tokens of all its sequences.
     pub tokens: usize,
-    /// Tokens of the longest sequence of any batch.
+    /// Tokens of the longest sequence in any of them.
     pub longest: usize,
     /// Its sequences: rows times columns.
     pub sequences: usize,

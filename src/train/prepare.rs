@@ -43,6 +43,8 @@ pub struct Prepared {
     pub metric: Option<String>,
     pub greater_is_better: bool,
     pub estimate: Estimate,
+    /// Memory that was free before the first step, in bytes; `None` where it is not known or not what counts.
+    pub available: Option<u64>,
     /// Tokens of a micro-batch where gradients of embeddings are cached; `None` for a batch at once.
     pub cache_tokens: Option<usize>,
     pub warnings: Vec<String>,
@@ -159,8 +161,8 @@ impl Prepared {
             warnings.push("`args.bf16`: a GPU computes in f32 so far; as exact, and not faster".to_owned());
         } else if plan.args.bf16 && ops::bf16_products().is_none() {
             warnings.push(
-                "`args.bf16`: this machine multiplies nothing faster than f32 (it has neither AVX512-BF16 nor AVX2), \
-                 so products are computed in f32: as exact, and not faster"
+                "`args.bf16`: this machine multiplies nothing faster than f32 (it has neither AVX512-BF16 nor AVX2 \
+                 without AVX-512), so products are computed in f32: as exact, and not faster"
                     .to_owned(),
             );
         }
@@ -191,8 +193,9 @@ impl Prepared {
             plan.args.load_best_model_at_end,
         )?;
         let estimate = Estimate::new(&model.params(), model.activation_floats(), model.dimension(), largest);
-        let stepping =
-            estimate.stepping(plan.args.gradient_cache_tokens, memory::available().filter(|_| device.is_cpu()));
+        // a device's memory is not the host's
+        let available = memory::available().filter(|_| device.is_cpu());
+        let stepping = estimate.stepping(plan.args.gradient_cache_tokens, available);
         warnings.extend(stepping.warning);
         Ok(Self {
             warmup: plan.args.warmup_steps.resolve(steps.total),
@@ -206,11 +209,19 @@ impl Prepared {
             cadence,
             metric,
             estimate,
+            available,
             cache_tokens: stepping.cache_tokens,
             warnings,
             precision,
             device,
         })
+    }
+
+    /// Where and in what products are computed.
+    pub fn arithmetic(&self) -> String {
+        let device = if self.device.is_cpu() { "the CPU" } else { "a GPU" };
+        let products = ops::bf16_products().filter(|_| self.device.is_cpu() && self.precision == Precision::Bf16);
+        format!("{device}, products in {}", products.map_or("f32", ops::Bf16Products::name))
     }
 
     /// What steps are taken with.

@@ -18,7 +18,6 @@ use crate::model::SentenceTransformer;
 use crate::ops::Param;
 use crate::optim::{AdamW, AdamWConfig, clip_coefficient, gradient_norm};
 use crate::recipe::Plan;
-use crate::util::memory;
 use crate::util::seed::Rng;
 
 /// What a smoke test found.
@@ -97,7 +96,7 @@ pub fn smoke_test(plan: &Plan, listener: &mut dyn Listener) -> Result<SmokeRepor
         estimated_seconds: prepared.steps.total as f64 * taken.seconds + evaluations as f64 * seconds_per_evaluation,
         estimated_peak_memory_bytes: prepared.estimate.peak(prepared.cache_tokens),
         gradient_cache_tokens: prepared.cache_tokens,
-        available_memory_bytes: memory::available(),
+        available_memory_bytes: prepared.available,
         truncated_texts: report.columns.iter().map(|c| c.truncated).sum(),
         texts: prepared.store.len() as u64 * report.columns.len() as u64,
         metrics: keys.iter().map(|k| trainer_key(k)).collect(),

@@ -134,8 +134,17 @@ impl Trainer<'_> {
             self.saved_at = Some(state.step);
             self.stopped_early = state.tracker.exhausted(self.plan.args.early_stopping);
             self.state = state;
+            let now = self.prepared.arithmetic();
+            if let Some(then) = self.state.arithmetic.replace(now.clone()).filter(|then| *then != now) {
+                let text = format!(
+                    "the run was computed with {then} and goes on with {now}: its numbers will differ a little from \
+                     those of a run that was not stopped"
+                );
+                self.warn(text, listener);
+            }
             return Ok(());
         }
+        self.state.arithmetic = Some(self.prepared.arithmetic());
         for warning in std::mem::take(&mut self.prepared.warnings) {
             self.warn(warning, listener);
         }
@@ -327,6 +336,7 @@ impl Trainer<'_> {
     fn finish(mut self, options: &Options, listener: &mut dyn Listener) -> Result<Outcome> {
         listener.event(&Event::Phase("save"));
         ops::release_scratch();
+        self.params.iter().for_each(|param| param.release_spare());
         self.optimizer.flush()?;
         let model_dir = self.run_dir.join("model");
         let mut metrics = self.state.last_metrics.clone();
@@ -351,7 +361,8 @@ impl Trainer<'_> {
         let training: f64 =
             ["data", "forward", "backward", "optimizer"].iter().map(|phase| self.timings.get(phase)).sum();
         let base = self.run_dir.join("base");
-        listener.event(&Event::Message(&format!("trained {} steps in {}", self.state.step, clock::human(seconds))));
+        let (steps, shares) = (self.state.step, self.timings.shares(seconds));
+        listener.event(&Event::Message(&format!("trained {steps} steps in {} ({shares})", clock::human(seconds))));
         Ok(Outcome {
             steps: self.state.step,
             epochs: self.epoch(),

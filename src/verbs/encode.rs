@@ -91,6 +91,9 @@ impl Verb for Request {
                 model.dimension()
             )));
         }
+        if self.bf16 && !engine::bf16_helps() {
+            reporter.line("warning: --bf16: products are computed in f32 here, as exact, and not faster");
+        }
         options.truncate_dim = self.truncate_dim;
         options.normalize = self.normalize;
         options.bf16 = self.bf16;

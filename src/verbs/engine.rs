@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::eval::Evaluator;
 use crate::flow::EncodeOptions;
 use crate::model::{ModelOptions, SentenceTransformer};
-use crate::ops::device;
+use crate::ops::{self, device};
 use crate::recipe::plan::EvaluatorPlan;
 use crate::recipe::{self, Builtin, Plan};
 use crate::train::events::Listener;
@@ -34,6 +34,11 @@ pub(super) fn train(
 /// An evaluator with its data.
 pub(super) fn evaluator(plan: &EvaluatorPlan) -> Result<Box<dyn Evaluator>> {
     train::build_evaluator(plan)
+}
+
+/// Whether rounded products are computed here, and faster.
+pub(super) fn bf16_helps() -> bool {
+    device::first().is_ok_and(|device| device.is_cpu()) && ops::bf16_products().is_some()
 }
 
 /// A saved model on the CPU; a run's folder is taken for the model in it.

@@ -74,8 +74,8 @@ fn problems(report: &SmokeReport) -> Vec<String> {
         && report.estimated_peak_memory_bytes > available
     {
         problems.push(format!(
-            "the run needs about {} of memory and {} is free: lower `args.per_device_train_batch_size` or \
-             `args.gradient_cache_tokens`",
+            "the run needs about {} of memory and {} is free: lower `args.per_device_train_batch_size`, or set \
+             `args.gradient_cache_tokens` (lower)",
             memory::human(report.estimated_peak_memory_bytes),
             memory::human(available)
         ));

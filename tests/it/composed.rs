@@ -237,6 +237,22 @@ fn attention_equals_the_kernel() {
     }
 }
 
+/// More queries than are computed at a time, and heads of whole tiles.
+#[test]
+fn attention_of_long_sequences_equals_the_kernel() {
+    let rng = &mut Rng::new(15);
+    for (lengths, heads, width) in [(&[97u32, 5][..], 2, 64), (&[230], 1, 16), (&[193, 96], 2, 48)] {
+        let tokens = lengths.iter().sum::<u32>() as usize;
+        let qkv = [0, 1, 2].map(|_| random(rng, &[tokens, width]));
+        let offsets = offsets(lengths);
+        for rate in [0.0, 0.2] {
+            compare("long attention", &qkv, NO_PARAMS, &|x, _, c| {
+                ops::attention(&x[0], &x[1], &x[2], &offsets, heads, c.dropout(rate))
+            });
+        }
+    }
+}
+
 /// Random parameters of the given shapes, the same at every call.
 fn params(shapes: &'static [(&'static str, &'static [usize])]) -> impl Fn(DType) -> Vec<Arc<Param>> {
     move |dtype| {

@@ -7,7 +7,7 @@
 //! of threads. After Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008), and BLIS.
 //!
 //! Each level of instructions has its own tile: [`tile`]. With bf16 the operands are rounded when packed and multiplied
-//! in pairs: to bfloat16 with AVX512-BF16, to block fixed point with AVX2; results stay in f32. Elsewhere, and for
+//! in pairs: to bfloat16 with AVX512-BF16, to block fixed point with AVX2 alone; results stay in f32. Elsewhere, and for
 //! f64, [`twin`] does the same work through the `gemm` crate, slower and plainer: it is also what the tiles are tested
 //! against. [`small`] has the products of one thread in its cache.
 
@@ -166,7 +166,7 @@ pub struct Target<'a, T> {
 
 impl<'a, T> Target<'a, T> {
     /// Overwrites `data`, rows of `stride` values of which the product fills the first.
-    pub fn new(data: &mut [T], stride: usize) -> Self {
+    pub fn new(data: &'a mut [T], stride: usize) -> Self {
         Self { len: data.len(), data: Shared::new(data), stride, accumulate: false, finish: None }
     }
 

@@ -100,7 +100,7 @@ impl<T: Real> Small<T> {
                 {
                     let blocks = depth / SIDE;
                     for block in 0..blocks {
-                        let source = matrix.row(group, block * SIDE, depth).as_ptr();
+                        let source = matrix.left().values[group * matrix.stride + block * SIDE..].as_ptr();
                         let target = panel[block * SIDE * self.columns + group - first..].as_mut_ptr();
                         // SAFETY: eight rows of eight values are there on both sides, the panel's rows included.
                         unsafe { transpose(source, matrix.stride, target, self.columns) };

@@ -21,7 +21,16 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let sizes = [(1, 1, 1), (3, 5, 2), (6, 16, 7), (13, 33, 129), (97, 48, 300), (104, 70, 1100), (31, 12, 257)];
+    let sizes = [
+        (1, 1, 1),
+        (3, 5, 2),
+        (6, 16, 7),
+        (13, 33, 129),
+        (97, 48, 300),
+        (104, 70, 1100),
+        (31, 12, 257),
+        (13, 530, 300),
+    ];
     for (i, (m, n, k)) in sizes.into_iter().enumerate() {
         for bits in 0..8usize {
             let gelu = |on: bool| on.then_some(Activation::Gelu);
