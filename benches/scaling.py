@@ -9,45 +9,12 @@ of steps, and prints peak memory, which should stay where it is. Needs `cargo bu
 sentences come from ../shared beside the project, a tiny model and generated words stand in for them.
 """
 
-import json
-import subprocess
 import tempfile
-from pathlib import Path
 
-from side_by_side import ROOT, make_rows, model_dir
+from side_by_side import ROOT, make_rows, train
 
 TALLOW = str(ROOT / "target/release/tallow")
-
-
-def train(rows, names, folder, steps, static, precision="f32", batch=32):
-    model = f'base = "{model_dir()}"\ndropout = 0.0\n'
-    if static:
-        model = f'[model.static_embedding]\nembedding_dim = 256\ntokenizer = "{model_dir()}/tokenizer.json"\n'
-    recipe = Path(folder) / "scaling.toml"
-    recipe.write_text(f"""
-[model]
-{model}
-[train_dataset]
-path = "{rows}"
-columns = {json.dumps(names)}
-[loss]
-name = "MultipleNegativesRankingLoss"
-[args]
-max_steps = {steps}
-per_device_train_batch_size = {batch}
-learning_rate = 2e-5
-logging_steps = 1
-save_strategy = "no"
-bf16 = {"true" if precision == "bf16" else "false"}
-""")
-    out = subprocess.run(
-        [TALLOW, "run", str(recipe), "--set", f'output_dir="{folder}/runs"', "--json"], cwd=folder,
-        capture_output=True, text=True,
-    )
-    if out.returncode != 0:
-        raise SystemExit(out.stdout + out.stderr)
-    run_dir = Path(json.loads(out.stdout)["run_dir"])
-    return json.loads((run_dir / "outcome.json").read_text())["training"]
+LOSS = "MultipleNegativesRankingLoss"
 
 
 def main():
@@ -59,10 +26,10 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             rows, names, _ = make_rows(work, folder, even=True)
             for precision in ("f32", "bf16"):
-                training = train(rows, names, folder, 5, static=False, precision=precision)
+                training, _ = train(TALLOW, rows, names, folder, loss=LOSS, steps=5, batch=32, precision=precision)
                 seconds = training["timings"]["forward"] + training["timings"]["backward"]
                 cells.append(seconds / training["train_tokens"] * 1e6)
-        print(f"| {length} | {cells[0]:.1f} | {cells[1]:.1f} |", flush=True)
+        print(f"| {length} | {cells[0]:.0f} | {cells[1]:.0f} |", flush=True)
     print()
     print("| rows | static 256-d, batch 256: peak memory | MiniLM, batch 8 |")
     print("|---|---|---|")
@@ -70,8 +37,8 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             work = dict(batch=256, steps=1, columns=2, lengths=(12, 20), rows=count)
             rows, names, _ = make_rows(work, folder)
-            static = train(rows, names, folder, 30, static=True, batch=256)
-            dense = train(rows, names, folder, 5, static=False, batch=8)
+            static, _ = train(TALLOW, rows, names, folder, loss=LOSS, steps=30, batch=256, static_dim=256)
+            dense, _ = train(TALLOW, rows, names, folder, loss=LOSS, steps=5, batch=8)
         mb = lambda training: f"{training['peak_memory_bytes'] / 1e6:.0f} MB"
         print(f"| {count:,} | {mb(static)} | {mb(dense)} |", flush=True)
 

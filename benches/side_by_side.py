@@ -186,10 +186,23 @@ def ours(tallow, work, rows, names, precision, folder):
         command += ["--output", f"{folder}/out.npy", "--json"] + (["--bf16"] if precision == "bf16" else [])
         answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         return {"rate": answer["rows"] / answer["seconds"], "memory": answer["peak_memory_bytes"], "losses": []}
+    answer, lines = train(
+        tallow, rows, names, folder, loss=work["loss"], steps=work["steps"] + WARM, batch=work["batch"],
+        precision=precision, static_dim=1024 if work["kind"] == "static" else None, dims=work.get("dims"),
+    )
+    seconds = lines[-1]["seconds"] - lines[WARM - 1]["seconds"]
+    return {
+        "rate": work["batch"] * work["steps"] / seconds, "memory": answer["peak_memory_bytes"],
+        "losses": [line["loss"] for line in lines], "first": answer["seconds_to_first_step"],
+    }
+
+
+def train(tallow, rows, names, folder, *, loss, steps, batch, precision="f32", static_dim=None, dims=None):
+    """A run of tallow: what its outcome says of the training, and its logged steps."""
     model = f'base = "{model_dir()}"\ndropout = 0.0\n'
-    if work["kind"] == "static":
-        model = f'[model.static_embedding]\nembedding_dim = 1024\ntokenizer = "{model_dir()}/tokenizer.json"\n'
-    matryoshka = f"[loss.matryoshka]\ndims = {work['dims']}\n" if work.get("dims") else ""
+    if static_dim:
+        model = f'[model.static_embedding]\nembedding_dim = {static_dim}\ntokenizer = "{model_dir()}/tokenizer.json"\n'
+    matryoshka = f"[loss.matryoshka]\ndims = {dims}\n" if dims else ""
     recipe = Path(folder) / "bench.toml"
     recipe.write_text(f"""
 [model]
@@ -198,11 +211,11 @@ def ours(tallow, work, rows, names, precision, folder):
 path = "{rows}"
 columns = {json.dumps(names)}
 [loss]
-name = "{work['loss']}"
+name = "{loss}"
 {matryoshka}
 [args]
-max_steps = {work['steps'] + WARM}
-per_device_train_batch_size = {work['batch']}
+max_steps = {steps}
+per_device_train_batch_size = {batch}
 learning_rate = 2e-5
 shuffle = false
 logging_steps = 1
@@ -215,16 +228,10 @@ bf16 = {"true" if precision == "bf16" else "false"}
     )
     if run.returncode != 0:
         raise SystemExit(run.stdout + run.stderr)
-    answer = json.loads(run.stdout)
-    run_dir = Path(answer["run_dir"])
+    run_dir = Path(json.loads(run.stdout)["run_dir"])
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    lines = [line for line in lines if "loss" in line]
-    seconds = lines[-1]["seconds"] - lines[WARM - 1]["seconds"]
     training = json.loads((run_dir / "outcome.json").read_text())["training"]
-    return {
-        "rate": work["batch"] * work["steps"] / seconds, "memory": answer["peak_memory_bytes"],
-        "losses": [line["loss"] for line in lines], "first": training["seconds_to_first_step"],
-    }
+    return training, [line for line in lines if "loss" in line]
 
 
 def main():

@@ -1,4 +1,6 @@
 //! The innermost loops: a tile of the result in registers, one multiply-add after the other.
+//!
+//! One long file, so that the tiles of all levels can be compared.
 
 /// One level's tile and the way its operands are stored.
 pub trait Tile {
