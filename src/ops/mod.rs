@@ -28,7 +28,8 @@ pub mod product;
 pub mod ranking;
 pub(crate) mod real;
 mod scratch;
-pub mod self_attention;
+pub mod seam;
+mod self_attention;
 pub mod stable;
 
 pub use activation::{Activation, activation};
@@ -42,13 +43,14 @@ pub use feed_forward::{FeedForward, feed_forward};
 pub(crate) use kernel::simd_fn;
 pub use linear::linear;
 pub use matmul::{Bf16Products, Precision, bf16_products};
-pub use norm::{l2_normalize, layer_norm, residual_layer_norm};
+pub use norm::{l2_normalize, l2_normalize_prefix, layer_norm, residual_layer_norm};
 pub use param::{Param, RowGradient, collect};
 pub use pool::{PoolingMode, pool};
 pub use product::dot_products;
 pub use ranking::ranking_cross_entropy;
 pub use real::Real;
 pub use scratch::release as release_scratch;
+pub use seam::with_gradient;
 pub use self_attention::{SelfAttention, self_attention};
 pub use stable::{cross_entropy, logsumexp};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::composed;
@@ -399,14 +399,30 @@ impl CustomOp1 for LayerNorm {
 /// # Errors
 /// When the element type has no kernel.
 pub fn l2_normalize(x: &Tensor, eps: f64) -> Result<Tensor> {
-    if composed::wanted(x) {
-        return composed::l2_normalize(x, eps);
+    l2_normalize_prefix(x, x.dim(D::Minus1)?, eps)
+}
+
+/// [`l2_normalize`] of the first `keep` values of every row, the rest left out.
+///
+/// # Shapes
+/// `x` `[..., width]` with `keep` at most `width`; the result is `[..., keep]`.
+///
+/// # Errors
+/// As [`l2_normalize`], and when rows are shorter than `keep`.
+pub fn l2_normalize_prefix(x: &Tensor, keep: usize, eps: f64) -> Result<Tensor> {
+    if keep > x.dim(D::Minus1)? {
+        bail!("l2-normalize: {keep} values of {:?}", x.dims());
     }
-    x.contiguous()?.apply_op1(Normalize { eps })
+    if composed::wanted(x) {
+        return composed::l2_normalize(&x.narrow(D::Minus1, 0, keep)?, eps);
+    }
+    x.contiguous()?.apply_op1(Normalize { eps, keep })
 }
 
 struct Normalize {
     eps: f64,
+    /// Leading values of a row that there are in the result.
+    keep: usize,
 }
 
 simd_fn! {
@@ -436,28 +452,34 @@ impl CustomOp1 for Normalize {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (_, width) = kernel::matrix(layout.dims())?;
+        let (rows, width) = kernel::matrix(layout.dims())?;
         by_dtype!(kernel::dtype(storage), "l2-normalize", T => {
             let x: &[T] = kernel::slice(storage, layout)?;
-            let mut y = kernel::zeros::<T>(x.len());
+            let mut y = kernel::zeros::<T>(rows * self.keep);
             let eps = T::of(self.eps);
-            if width > 0 {
-                y.par_chunks_mut(width).zip(x.par_chunks(width)).for_each(|(y, x)| l2_forward(x, y, eps));
+            if self.keep > 0 {
+                let rows = y.par_chunks_mut(self.keep).zip(x.par_chunks(width));
+                rows.for_each(|(y, x)| l2_forward(&x[..self.keep], y, eps));
             }
-            Ok((<T as candle_core::WithDType>::to_cpu_storage_owned(y), layout.shape().clone()))
+            let mut shape = layout.dims().to_vec();
+            if let Some(last) = shape.last_mut() {
+                *last = self.keep;
+            }
+            Ok((<T as candle_core::WithDType>::to_cpu_storage_owned(y), Shape::from(shape)))
         })
     }
 
     fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let (_, width) = kernel::matrix(x.dims())?;
+        let keep = self.keep;
         let dy = dy.contiguous()?;
         by_dtype!(x.dtype(), "l2-normalize", T => {
-            let mut dx = kernel::zeros::<T>(x.elem_count());
+            let mut dx = kernel::zeros::<T>(x.elem_count()); // what was left out has a gradient of 0
             let eps = T::of(self.eps);
             kernel::read::<T, _>(x, |x| kernel::read::<T, _>(y, |y| kernel::read::<T, _>(&dy, |dy| {
                 dx.par_chunks_mut(width.max(1)).enumerate().for_each(|(i, dx)| {
-                    let range = i * width..(i + 1) * width;
-                    l2_backward(&x[range.clone()], &y[range.clone()], &dy[range], dx, eps);
+                    let range = i * keep..(i + 1) * keep;
+                    l2_backward(&x[i * width..][..keep], &y[range.clone()], &dy[range], &mut dx[..keep], eps);
                 });
             })))???;
             kernel::tensor(dx, x.dims().to_vec()).map(Some)

@@ -186,10 +186,7 @@ impl Loss for MatryoshkaLoss {
             if dim > full {
                 return Err(too_large(&self.dims(), full));
             }
-            let cut = outputs.embeddings.iter().map(|x| {
-                let x = if dim == full { x.clone() } else { x.narrow(D::Minus1, 0, dim)? }; // [n, dim]
-                cosine::normalize(&x, cosine::NORMALIZE_EPS)
-            });
+            let cut = outputs.embeddings.iter().map(|x| cosine::normalize_prefix(x, dim, cosine::NORMALIZE_EPS));
             let cut = outputs.with_embeddings(cut.collect::<candle_core::Result<_>>()?);
             let labels = cut_labels(labels, full, dim);
             let value = self.inner.compute(&cut, labels.as_ref())?.affine(weight, 0.0)?;

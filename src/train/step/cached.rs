@@ -9,10 +9,10 @@
 //! Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup",
 //! <https://arxiv.org/abs/2101.06983>.
 
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Tensor};
 
 use super::micro::micro_batches;
-use super::{Setting, compute, number};
+use super::{Setting, gradient};
 use crate::error::Result;
 use crate::flow::{Batch, PackedBatch};
 use crate::ops::{self, Context};
@@ -23,31 +23,23 @@ use crate::util::seed::Rng;
 pub(super) fn step(setting: Setting<'_>, batch: &Batch, tokens: usize, rng: Rng, timings: &mut Timings) -> Result<f64> {
     let parts = micro_batches(&batch.packed.offsets, tokens);
     let passes = Passes { setting, batch, rng };
-    let (all, value) = timings.time("forward", || -> Result<_> {
+    let all = timings.time("forward", || -> Result<_> {
         let mut embeddings = Vec::with_capacity(parts.len());
         for (i, part) in parts.iter().enumerate() {
             // without its graph the pass leaves nothing behind but the result
             embeddings.push(passes.forward(i, part.clone())?.detach());
         }
-        let all = Var::from_tensor(&Tensor::cat(&embeddings, 0)?)?; // [sequences, dim]
-        let columns = (0..batch.columns).map(|column| all.narrow(0, column * batch.rows, batch.rows));
-        let value = compute(setting, batch, columns.collect::<candle_core::Result<_>>()?, rng)?;
-        Ok((all, value))
+        Ok(Tensor::cat(&embeddings, 0)?) // [sequences, dim]
     })?;
-    let loss = number(setting, &value)?;
-    if !loss.is_finite() {
-        return Ok(loss);
-    }
-    let gradient = timings.time("backward", || -> Result<_> { Ok(value.backward()?.remove(&all)) })?;
-    drop(value);
-    // no gradient: the loss does not depend on the embeddings, and so on no parameter
+    let (loss, gradient) = gradient(setting, batch, &all, rng, timings)?;
+    drop(all);
+    // no gradient: the loss depends on no parameter
     let Some(gradient) = gradient else { return Ok(loss) };
     for (i, part) in parts.into_iter().enumerate() {
         let share = gradient.narrow(0, part.start, part.len())?;
         let embeddings = timings.time("forward", || passes.forward(i, part))?;
-        // the derivative of this sum by an embedding is the embedding's gradient
         timings.time("backward", || -> Result<()> {
-            let gradients = (embeddings * share)?.sum_all()?.backward()?;
+            let gradients = ops::with_gradient(&embeddings, &share)?.backward()?;
             Ok(ops::collect(&gradients, &setting.model.params())?)
         })?;
     }

@@ -4,7 +4,7 @@ mod cached;
 mod micro;
 mod plain;
 
-use candle_core::Tensor;
+use candle_core::{Tensor, Var};
 
 use super::timings::Timings;
 use crate::error::{Error, Result};
@@ -35,12 +35,43 @@ pub fn forward_backward(setting: Setting<'_>, batch: &Batch, rng: Rng, timings: 
     }
 }
 
-/// The loss of a batch with these embeddings, `[columns]` of `[rows, dim]`.
-fn compute(setting: Setting<'_>, batch: &Batch, embeddings: Vec<Tensor>, rng: Rng) -> Result<Tensor> {
+/// The loss of a batch with these embeddings, `[sequences, dim]`, and its gradient by them; no gradient where the loss
+/// is not finite or does not depend on them.
+///
+/// The loss computes on columns that are leaves of a graph of their own: no gradient is padded to the width of all.
+fn gradient(
+    setting: Setting<'_>,
+    batch: &Batch,
+    all: &Tensor,
+    rng: Rng,
+    timings: &mut Timings,
+) -> Result<(f64, Option<Tensor>)> {
     /// Keeps the loss's numbers apart from the dropouts'.
     const LOSS_STREAM: u64 = 0x1055;
-    let outputs = Outputs { embeddings, text_ids: batch.text_ids.clone(), rng: rng.fork(LOSS_STREAM) };
-    setting.loss.compute(&outputs, batch.labels.as_ref())
+    let (columns, value) = timings.time("forward", || -> Result<_> {
+        let column = |i: usize| Var::from_tensor(&all.detach().narrow(0, i * batch.rows, batch.rows)?);
+        let columns: Vec<Var> = (0..batch.columns).map(column).collect::<candle_core::Result<_>>()?;
+        let outputs = Outputs {
+            embeddings: columns.iter().map(|column| column.as_tensor().clone()).collect(),
+            text_ids: batch.text_ids.clone(),
+            rng: rng.fork(LOSS_STREAM),
+        };
+        Ok((columns, setting.loss.compute(&outputs, batch.labels.as_ref())?))
+    })?;
+    let loss = number(setting, &value)?;
+    if !loss.is_finite() {
+        return Ok((loss, None));
+    }
+    let gradient = timings.time("backward", || -> Result<_> {
+        let mut gradients = value.backward()?;
+        let parts: Vec<Option<Tensor>> = columns.iter().map(|column| gradients.remove(column)).collect();
+        if parts.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let parts = parts.into_iter().zip(&columns).map(|(part, column)| part.map_or_else(|| column.zeros_like(), Ok));
+        Ok(Some(Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?.detach()))
+    })?;
+    Ok((loss, gradient))
 }
 
 /// The number in a scalar.

@@ -2,7 +2,7 @@
 
 use candle_core::DType;
 
-use super::{Setting, compute, number};
+use super::{Setting, gradient};
 use crate::error::Result;
 use crate::flow::Batch;
 use crate::ops::{self, Context};
@@ -11,13 +11,15 @@ use crate::util::seed::Rng;
 
 /// As [`super::forward_backward`], the whole batch at once.
 pub(super) fn step(setting: Setting<'_>, batch: &Batch, rng: Rng, timings: &mut Timings) -> Result<f64> {
-    let value = timings.time("forward", || -> Result<_> {
+    let all = timings.time("forward", || {
         let context = Context::training(DType::F32, rng)?.with_precision(setting.precision);
-        compute(setting, batch, setting.model.embed(batch, &context)?, rng)
+        setting.model.forward(&batch.packed, &context)
     })?;
-    let loss = number(setting, &value)?;
-    if loss.is_finite() {
-        timings.time("backward", || ops::collect(&value.backward()?, &setting.model.params()))?;
+    let (loss, gradient) = gradient(setting, batch, &all, rng, timings)?;
+    if let Some(gradient) = gradient {
+        timings.time("backward", || {
+            ops::collect(&ops::with_gradient(&all, &gradient)?.backward()?, &setting.model.params())
+        })?;
     }
     Ok(loss)
 }
