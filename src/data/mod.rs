@@ -11,5 +11,7 @@ pub mod texts;
 
 pub use columns::{DatasetSpec, OnBadRow};
 pub use report::DataReport;
-pub use sampler::{BatchSampler, EpochPlan, RowFacts, Sampler, SamplerSettings};
+pub use sampler::{
+    BatchSampler, EpochPlan, Mixed, MixedPlan, MultiDatasetBatchSampler, RowFacts, Sampler, SamplerSettings,
+};
 pub use store::Store;

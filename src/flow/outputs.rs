@@ -11,6 +11,9 @@ pub struct Outputs {
     pub embeddings: Vec<Tensor>,
     /// `[columns][rows]`: a hash of each text, equal exactly when the texts are equal. May be empty.
     pub text_ids: Vec<Vec<u64>>,
+    /// `[columns]` tensors of `[rows, guide's dim]`: the same texts as the guide sees them, for losses that have one;
+    /// no gradient goes back through them. May be empty.
+    pub guide: Vec<Tensor>,
     /// Random numbers for losses that draw some; a function of seed and step.
     pub rng: Rng,
 }
@@ -19,12 +22,12 @@ impl Outputs {
     /// Outputs without text ids, for tests and small uses.
     #[must_use]
     pub fn new(embeddings: Vec<Tensor>) -> Self {
-        Self { embeddings, text_ids: Vec::new(), rng: Rng::new(0) }
+        Self { embeddings, text_ids: Vec::new(), guide: Vec::new(), rng: Rng::new(0) }
     }
 
     /// The same batch seen through other embeddings (truncated, a layer's).
     #[must_use]
     pub fn with_embeddings(&self, embeddings: Vec<Tensor>) -> Self {
-        Self { embeddings, text_ids: self.text_ids.clone(), rng: self.rng }
+        Self { embeddings, text_ids: self.text_ids.clone(), guide: self.guide.clone(), rng: self.rng }
     }
 }

@@ -1,11 +1,6 @@
 //! The few traits the stages meet in.
 
-use candle_core::Tensor;
-
-use super::card::Card;
 use super::embeddings::Embeddings;
-use super::labels::Labels;
-use super::outputs::Outputs;
 use crate::error::Result;
 
 /// One tokenised text.
@@ -58,34 +53,5 @@ pub trait Encode {
     fn named_prompt(&self, name: &str) -> Option<String> {
         let _ = name;
         None
-    }
-}
-
-/// A loss: a differentiable function of embeddings and labels, nothing else.
-pub trait Loss: Send + Sync {
-    /// Its catalogue entry.
-    fn card(&self) -> &'static Card;
-
-    /// The catalogue entry of the loss that reads columns and labels: a wrapper answers with what it wraps.
-    fn base_card(&self) -> &'static Card {
-        self.card()
-    }
-
-    /// The scalar loss of a batch, differentiable with respect to every embedding.
-    ///
-    /// # Errors
-    /// When the number of columns, the labels or the shapes are not what it takes.
-    fn compute(&self, outputs: &Outputs, labels: Option<&Labels>) -> Result<Tensor>;
-
-    /// Its settings, defaults filled in, for the plan and the model card.
-    fn config(&self) -> serde_json::Value;
-
-    /// Checks that depend on the model: `dim` is the width of its embeddings. Returns warnings.
-    ///
-    /// # Errors
-    /// When the loss cannot be used with that model.
-    fn check_dim(&self, dim: usize) -> Result<Vec<String>> {
-        let _ = dim;
-        Ok(Vec::new())
     }
 }

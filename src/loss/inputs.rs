@@ -65,6 +65,43 @@ pub fn scores(card: &Card, labels: Option<&Labels>, rows: usize) -> Result<Vec<f
     Ok(scores)
 }
 
+/// The labels as one class a row, each below `count`, checked for their number.
+///
+/// Scores that are whole numbers count as classes.
+///
+/// # Errors
+/// [`Error::Data`] when there are none, of another kind, too many or too few, or one is no class.
+pub fn classes(card: &Card, labels: Option<&Labels>, rows: usize, count: usize) -> Result<Vec<u32>> {
+    let takes = format!("`{}` takes a class a row", card.name);
+    let hint = "name the column that holds it with `label`";
+    let classes: Vec<i64> = match labels {
+        None => return Err(Error::data(format!("{takes}, the batch has no labels")).with_hint(hint)),
+        Some(Labels::Matrix { width: 1, data } | Labels::Float(data)) => {
+            if let Some(score) = data.iter().find(|score| score.fract() != 0.0) {
+                return Err(Error::data(format!("{takes}, found {score}")).with_hint(hint));
+            }
+            data.iter().map(|score| *score as i64).collect()
+        }
+        Some(Labels::Matrix { width, .. }) => {
+            return Err(Error::data(format!("{takes}, the labels are lists of {width}")).with_hint(hint));
+        }
+        Some(Labels::Int(classes)) => classes.clone(),
+    };
+    if classes.len() != rows {
+        return Err(Error::data(format!("{takes}, the batch has {rows} rows and {} labels", classes.len())));
+    }
+    let known = |class: &i64| u32::try_from(*class).ok().filter(|class| (*class as usize) < count);
+    classes
+        .iter()
+        .map(|class| {
+            known(class).ok_or_else(|| {
+                Error::data(format!("{takes} from 0 to {}, a class is {class}", count.saturating_sub(1)))
+                    .with_hint("set `num_labels` to the number of classes; they are counted from 0")
+            })
+        })
+        .collect()
+}
+
 /// A mask for [`masked_fill`](crate::scoring::stable::masked_fill) of `[rows, columns]`: 1 where `at(row, column)`.
 pub fn mask(
     rows: usize,

@@ -6,16 +6,21 @@
 
 pub mod cosent;
 pub mod cosine_similarity;
+pub mod gist_embed;
 pub mod inputs;
+pub mod layer;
 pub mod multiple_negatives_ranking;
+mod traits;
+pub mod softmax;
 pub mod triplet;
 pub mod wrap;
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::flow::{Card, Loss};
+use crate::flow::Card;
 use crate::util::registry::{self, Named, Settings};
+pub use traits::{Loss, Setup};
 use wrap::WRAPPERS;
 
 type Build = fn(&Map<String, Value>) -> Result<Box<dyn Loss>>;
@@ -61,6 +66,8 @@ crate::registry! {
         cosent::CoSENTLoss,
         cosine_similarity::CosineSimilarityLoss,
         triplet::TripletLoss,
+        softmax::SoftmaxLoss,
+        gist_embed::GISTEmbedLoss,
     }
 }
 

@@ -26,6 +26,14 @@ pub fn random_columns(count: usize, rows: usize, dim: usize, seed: u64) -> Vec<T
 
 /// Compares the gradient for every embedding with central differences, and f32 with f64.
 pub fn check_gradient(loss: &dyn Loss, columns: &[Tensor], labels: Option<&Labels>) {
+    let double = check_gradient_at(loss, columns, labels);
+    let single = columns.iter().map(|c| c.to_dtype(candle_core::DType::F32).unwrap()).collect();
+    let single = loss.compute(&Outputs::new(single), labels).unwrap().to_scalar::<f32>().unwrap();
+    assert!((f64::from(single) - double).abs() < 1e-4 * (1.0 + double.abs()), "{single} {double}");
+}
+
+/// Compares the gradient for every embedding with central differences, in f64; returns the loss.
+pub fn check_gradient_at(loss: &dyn Loss, columns: &[Tensor], labels: Option<&Labels>) -> f64 {
     let vars: Vec<Var> = columns.iter().map(|c| Var::from_tensor(c).unwrap()).collect();
     let value = loss.compute(&Outputs::new(vars.iter().map(|v| v.as_tensor().clone()).collect()), labels).unwrap();
     assert_eq!(value.rank(), 0);
@@ -48,10 +56,7 @@ pub fn check_gradient(loss: &dyn Loss, columns: &[Tensor], labels: Option<&Label
         }
         assert!(grad.iter().any(|g| *g != 0.0), "column {c} gets no gradient");
     }
-    let single = columns.iter().map(|c| c.to_dtype(candle_core::DType::F32).unwrap()).collect();
-    let single = loss.compute(&Outputs::new(single), labels).unwrap().to_scalar::<f32>().unwrap();
-    let double = value.to_scalar::<f64>().unwrap();
-    assert!((f64::from(single) - double).abs() < 1e-4 * (1.0 + double.abs()), "{single} {double}");
+    value.to_scalar::<f64>().unwrap()
 }
 
 fn made(name: &str, settings: Value) -> Result<Box<dyn Loss>> {

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::inputs;
 use crate::error::{Error, Result};
-use crate::flow::{Card, LabelKind, Labels, Loss, Outputs};
+use crate::flow::{Card, LabelKind, Labels, Outputs};
+use crate::loss::Loss;
 use crate::scoring::{Similarity, stable};
 use crate::util::registry::Settings;
 

@@ -6,7 +6,7 @@ pub mod module;
 mod options;
 mod sentence_transformer;
 mod tokenizer;
-mod weights;
+pub mod weights;
 
 pub use directory::Description;
 pub use options::{ModelOptions, StaticOptions};

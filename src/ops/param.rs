@@ -115,6 +115,22 @@ impl Param {
         }
     }
 
+    /// Copies values into it, wherever it is.
+    ///
+    /// # Errors
+    /// When shape or element type differ.
+    pub fn assign(&self, value: &Tensor) -> Result<()> {
+        if value.dims() != self.dims() || value.dtype() != self.dtype() {
+            bail!("`{}` is {:?} {:?}, got {:?} {:?}", self.name, self.dims(), self.dtype(), value.dims(), value.dtype());
+        }
+        if self.composed() {
+            return self.set(value);
+        }
+        kernel::by_dtype!(self.dtype(), "assign", T => {
+            kernel::read::<T, _>(value, |new| self.update::<T, _>(|values| values.copy_from_slice(new)))?
+        })
+    }
+
     /// The element type.
     #[must_use]
     pub fn dtype(&self) -> DType {

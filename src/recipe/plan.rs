@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::schema::{OnBadRow, PoolingMode, SimilarityFunction};
+use crate::data::MultiDatasetBatchSampler;
 use crate::error::{Error, Result};
 use crate::flow::ModelType;
 use crate::optim::interval::{Every, Interval};
@@ -238,6 +239,9 @@ pub struct ArgsPlan {
     /// `None` for never.
     pub early_stopping: Option<EarlyStoppingPlan>,
     pub batch_sampler: String,
+    /// How batches of several data sets follow each other.
+    #[serde(default = "proportional")]
+    pub multi_dataset_batch_sampler: String,
     pub shuffle: bool,
     pub dataloader_drop_last: bool,
     pub bf16: bool,
@@ -269,6 +273,11 @@ pub struct HubPlan {
     /// `user/name`, or empty.
     pub hub_model_id: String,
     pub hub_private_repo: bool,
+}
+
+/// Of plans that were written before there was a choice.
+fn proportional() -> String {
+    MultiDatasetBatchSampler::default().name().to_owned()
 }
 
 impl Plan {

@@ -30,7 +30,7 @@ pub struct Recipe {
     pub output_dir: Option<String>,
     /// The model to start from.
     pub model: ModelConfig,
-    /// The training data: one `[[train_dataset]]`, of one or more files. Several tables are not available yet.
+    /// The training data: a `[[train_dataset]]` of one or more files, or several, mixed batch by batch.
     pub train_dataset: OneOrMany<DatasetConfig>,
     /// Data to compute the loss on while evaluating. Default: none.
     pub eval_dataset: Option<OneOrMany<DatasetConfig>>,
@@ -198,6 +198,9 @@ pub struct ArgsConfig {
     /// How batches are put together: `batch_sampler`, or `no_duplicates` for losses with in-batch negatives. Default:
     /// `batch_sampler`.
     pub batch_sampler: Option<String>,
+    /// How batches of several training data sets follow each other: `proportional`, every batch of each in random
+    /// order, or `round_robin`, one of each in turn until one has no more. Default: `proportional`.
+    pub multi_dataset_batch_sampler: Option<String>,
     /// Whether rows are drawn in random order. Default: true.
     pub shuffle: Option<bool>,
     /// Whether a last, smaller batch is left out; batches that `max_tokens_per_batch` ended are not smaller in this

@@ -116,6 +116,9 @@ impl Plan {
         row("adam_epsilon", number(args.adam_epsilon));
         row("max_grad_norm", number(args.max_grad_norm));
         row("batch_sampler", args.batch_sampler.clone());
+        if self.train_dataset.len() > 1 {
+            row("multi_dataset_batch_sampler", args.multi_dataset_batch_sampler.clone());
+        }
         row("shuffle", args.shuffle.to_string());
         row("dataloader_drop_last", args.dataloader_drop_last.to_string());
         row("logging_steps", steps(args.logging_steps));

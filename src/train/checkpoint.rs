@@ -6,13 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::best::Tracker;
 use super::prepare::Prepared;
+use super::sets::loss_params;
 use crate::error::{Error, Result};
 use crate::flow::Metrics;
-use crate::model::SentenceTransformer;
+use crate::model::weights::{self, Weights};
 use crate::optim::AdamW;
 use crate::util::files;
 
 const OPTIMIZER: &str = "optimizer.safetensors";
+/// Parameters of the losses, where they have any.
+const LOSSES: &str = "losses.safetensors";
 const STATE: &str = "trainer_state.json";
 const PREFIX: &str = "checkpoint-";
 
@@ -143,7 +146,7 @@ pub fn clean(run_dir: &Path) -> Result<()> {
 /// When it cannot be written; earlier checkpoints are untouched.
 pub fn save(
     run_dir: &Path,
-    model: &SentenceTransformer,
+    prepared: &Prepared,
     optimizer: &mut AdamW,
     state: &State,
     limit: Option<usize>,
@@ -155,7 +158,11 @@ pub fn save(
     files::remove_dir(&temporary)?;
     let write = || -> Result<()> {
         files::create_dir(&temporary)?;
-        model.save_into(&temporary)?;
+        prepared.model.save_into(&temporary)?;
+        let losses: Vec<_> = loss_params(&prepared.sets).iter().map(|p| (p.name().to_owned(), p.value().clone())).collect();
+        if !losses.is_empty() {
+            weights::save(&temporary.join(LOSSES), &losses)?;
+        }
         optimizer.save(&temporary.join(OPTIMIZER))?;
         let text = serde_json::to_string_pretty(state)
             .map_err(|e| Error::Internal(format!("cannot serialise the trainer state: {e}")))?;
@@ -209,7 +216,7 @@ pub fn restore(checkpoint: &Path, state: &State, prepared: &Prepared, optimizer:
         Err(Error::data(format!("`{}`: {what}", checkpoint.display()))
             .with_hint("start a new run instead of resuming; the checkpoint's model can be its `model.base`"))
     };
-    if state.data != prepared.store.fingerprint() {
+    if state.data != prepared.fingerprint() {
         return refuse("the training data are not what they were when it was written");
     }
     if state.total_steps != prepared.steps.total {
@@ -217,6 +224,13 @@ pub fn restore(checkpoint: &Path, state: &State, prepared: &Prepared, optimizer:
             "the run had {} steps when it was written, now it would have {}",
             state.total_steps, prepared.steps.total
         ));
+    }
+    let losses = loss_params(&prepared.sets);
+    if !losses.is_empty() {
+        let mut saved = Weights::load_file(&checkpoint.join(LOSSES), &prepared.device)?;
+        for param in losses {
+            param.assign(saved.take("", param.name(), param.dims())?.value())?;
+        }
     }
     optimizer.load(&checkpoint.join(OPTIMIZER))
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use crate::data::beir::read_beir;
 use crate::data::texts::{self, Table};
-use crate::data::{DatasetSpec, EpochPlan, Store};
+use super::sets::DataSet;
+use crate::data::{DatasetSpec, EpochPlan};
 use crate::error::{Error, Result};
 use crate::eval::{self, DataKind, EvaluationData, Evaluator};
-use crate::flow::{Encode, LabelKind, Labels, Loss, Metrics, Outputs};
+use crate::flow::{Encode, LabelKind, Labels, Metrics, Outputs};
 use crate::model::SentenceTransformer;
 use crate::ops::{self, Context};
 use crate::recipe::plan::EvaluatorPlan;
@@ -118,8 +119,7 @@ fn retrieval_from_pairs(queries: Vec<String>, passages: Vec<String>) -> Evaluati
 
 /// A data set whose loss is part of the evaluation.
 pub struct EvalSet {
-    pub store: Arc<Store>,
-    pub loss: Box<dyn Loss>,
+    pub set: DataSet,
     /// The same batches at every evaluation, by the sampler of the training data, rows in order.
     pub batches: Arc<EpochPlan>,
 }
@@ -150,7 +150,7 @@ impl Evaluation {
             [_] => vec![LOSS.to_owned()],
             several => several
                 .iter()
-                .map(|set| format!("{}_{LOSS}", set.store.report().name.as_deref().unwrap_or("dataset")))
+                .map(|set| format!("{}_{LOSS}", set.set.store.report().name.as_deref().unwrap_or("dataset")))
                 .collect(),
         }
     }
@@ -185,13 +185,14 @@ impl Evaluation {
     fn loss(model: &SentenceTransformer, set: &EvalSet) -> Result<f64> {
         let (mut sum, mut weight) = (0.0, 0usize);
         for rows in set.batches.from(0) {
-            let batch = set.store.batch(rows)?;
+            let batch = set.set.store.batch(rows)?;
             let outputs = Outputs {
                 embeddings: model.embed(&batch, &Context::inference())?,
                 text_ids: batch.text_ids.clone(),
+                guide: set.set.guide.as_ref().map(|guide| guide.embed(&batch)).transpose()?.unwrap_or_default(),
                 rng: crate::util::seed::Rng::new(0),
             };
-            let value = set.loss.compute(&outputs, batch.labels.as_ref())?;
+            let value = set.set.loss.compute(&outputs, batch.labels.as_ref())?;
             // The Trainer repeats a batch's loss once a row and takes the mean over rows.
             sum += ops::number(&value)? * rows.len() as f64;
             weight += rows.len();

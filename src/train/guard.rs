@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::WithDType;
 
 use super::Coverage;
-use crate::data::Store;
+use super::sets::DataSet;
 use crate::error::{Error, Result};
 use crate::flow::Batch;
 use crate::ops::Param;
@@ -79,12 +79,13 @@ pub fn first_step(coverage: &Coverage, loss: f64) -> Result<Option<String>> {
 ///
 /// # Errors
 /// When `loss` or `norm` is NaN or infinite.
-pub fn finite(step: u64, loss: f64, norm: f64, batches: &[Batch], store: &Store) -> Result<()> {
+pub fn finite(step: u64, loss: f64, norm: f64, batches: &[Batch], sets: &[DataSet]) -> Result<()> {
     if loss.is_finite() && norm.is_finite() {
         return Ok(());
     }
+    let places = batches.iter().flat_map(|batch| batch.row_ids.iter().map(|row| (batch.dataset, *row as u32)));
     let rows: Vec<String> =
-        batches.iter().flat_map(|b| &b.row_ids).take(4).map(|row| store.locate(*row as u32)).collect();
+        places.take(4).filter_map(|(set, row)| Some(sets.get(set)?.store.locate(row))).collect();
     let total: usize = batches.iter().map(|b| b.rows).sum();
     Err(Error::train(format!(
         "step {step}: the loss is {loss} and the gradient norm {norm}; the batch has {total} rows, the first are {}",

@@ -8,19 +8,18 @@ use candle_core::Device;
 use super::evaluation::{EvalSet, Evaluation, build_evaluator};
 use super::events::{Event, Listener};
 use super::memory::{Estimate, Largest};
+use super::sets::{DataSet, Opener, loss_params};
 use super::step::Setting;
-use crate::data::sampler::{BatchSampler, Sampler, SamplerSettings};
-use crate::data::{DatasetSpec, Store};
+use crate::data::sampler::{BatchSampler, Mixed, MultiDatasetBatchSampler, Sampler, SamplerSettings};
+use crate::data::{EpochPlan, Store};
 use crate::error::{Error, Result};
 use crate::eval::trainer_key;
-use crate::flow::{Encode, Loss, ModelType};
-use crate::loss;
+use crate::flow::{Batch, Encode, ModelType};
 use crate::model::{ModelOptions, SentenceTransformer, StaticOptions};
-use crate::ops::{self, Precision};
+use crate::ops::{self, Param, Precision};
 use crate::optim::steps::{Cadence, Steps};
 use crate::recipe::Plan;
-use crate::recipe::plan::{DatasetPlan, Location, ModelSource};
-use crate::util::progress::Progress;
+use crate::recipe::plan::{Location, ModelSource};
 use crate::util::seed::Rng;
 use crate::util::{memory, suggest};
 
@@ -32,10 +31,11 @@ const BATCHES_LOOKED_AT: usize = 200;
 /// Everything a run works with.
 pub struct Prepared {
     pub model: SentenceTransformer,
-    pub store: Arc<Store>,
-    pub loss: Box<dyn Loss>,
+    /// The training data, and the loss of each set.
+    pub sets: Vec<DataSet>,
     pub evaluation: Evaluation,
-    pub sampler: Arc<dyn Sampler>,
+    /// Puts the rows of all sets into batches.
+    pub sampler: Arc<Mixed>,
     pub steps: Steps,
     pub cadence: Cadence,
     pub warmup: u64,
@@ -104,41 +104,6 @@ pub fn load_model(plan: &Plan, checkpoint: Option<&Path>, device: &Device) -> Re
     }
 }
 
-/// The tokenised store of a data set.
-fn open_store(plan: &DatasetPlan, loss: &dyn Loss, model: &SentenceTransformer, key: &str) -> Result<Store> {
-    let card = loss.base_card();
-    let spec = DatasetSpec {
-        name: Some(plan.name.clone()),
-        paths: plan.path.iter().map(|p| p.to_string_lossy().into_owned()).collect(),
-        columns: (!plan.columns.is_empty()).then(|| plan.columns.clone()),
-        label: plan.label.clone(),
-        limit: plan.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
-        on_bad_row: plan.on_bad_row,
-        prompts: plan.prompts.clone(),
-        needs: card.labels,
-    };
-    let progress = Progress::new("tokenising", 0);
-    let store = Store::open_or_build(&spec, Path::new(""), model.tokenizer().as_ref(), &progress);
-    progress.finish();
-    let store = store?;
-    let (least, most) = card.columns;
-    let columns = store.columns().len();
-    if columns < least || columns > most {
-        let wanted = if most == usize::MAX { format!("{least} or more") } else { format!("{least} to {most}") };
-        return Err(Error::data(format!(
-            "`{key}`: {columns} input columns ({}), {} takes {wanted}",
-            store.columns().join(", "),
-            card.name
-        ))
-        .with_hint(format!(
-            "name the columns it should use with `columns`; {} takes {}",
-            card.name,
-            card.inputs.join(" or ")
-        )));
-    }
-    Ok(store)
-}
-
 impl Prepared {
     /// Reads and checks everything, before any time is spent on training.
     ///
@@ -146,12 +111,6 @@ impl Prepared {
     /// When anything a plan names is missing, broken, or does not fit the rest.
     pub fn new(plan: &Plan, checkpoint: Option<&Path>, listener: &mut dyn Listener) -> Result<Self> {
         set_threads(plan.args.num_threads);
-        let [train] = plan.train_dataset.as_slice() else {
-            return Err(Error::usage(format!("{} training data sets are given", plan.train_dataset.len())).with_hint(
-                "training on several data sets at once is not built yet; files with the same columns can be listed \
-                 together: `path = [\"a.jsonl\", \"b.jsonl\"]`",
-            ));
-        };
         let device = if plan.args.use_cpu { Device::Cpu } else { ops::device::first()? };
         listener.event(&Event::Message(&format!("computing on {}", ops::device::name(&device))));
         let model = load_model(plan, checkpoint, &device)?;
@@ -166,25 +125,23 @@ impl Prepared {
                     .to_owned(),
             );
         }
-        let loss = loss::build(&train.loss.name, &train.loss.table())?;
-        warnings.extend(loss.check_dim(model.dimension())?);
-        let store = Arc::new(open_store(train, loss.as_ref(), &model, "train_dataset")?);
-        describe(&store, listener);
-        let evaluation = evaluation(plan, &model, listener)?;
+        let mut opener = Opener::new(plan, &model, &device);
+        let mut sets = Vec::with_capacity(plan.train_dataset.len());
+        for (i, train) in plan.train_dataset.iter().enumerate() {
+            let single = plan.train_dataset.len() == 1;
+            let key = if single { "train_dataset".to_owned() } else { format!("train_dataset.{i}") };
+            let set = opener.train(train, &key)?;
+            describe(&set.store, listener);
+            sets.push(set);
+        }
+        let evaluation = evaluation(plan, &mut opener, listener)?;
+        warnings.append(&mut opener.warnings);
         let similarity = model.similarity_fn_name().to_owned();
         let metric = choose_metric(plan, &evaluation, &similarity)?;
-        let settings = SamplerSettings {
-            batch_size: plan.args.per_device_train_batch_size,
-            max_tokens: plan.args.max_tokens_per_batch,
-            drop_last: plan.args.dataloader_drop_last,
-            shuffle: plan.args.shuffle,
-            seed: plan.seed,
-        };
-        let sampler: Arc<dyn Sampler> =
-            BatchSampler::from_name(&plan.args.batch_sampler)?.build(Arc::clone(&store) as _, settings)?.into();
-        warnings.extend(lonely_rows(plan, loss.as_ref(), &store, sampler.as_ref()));
-        let largest = largest_batch(&store, sampler.as_ref())?;
-        let steps = count_steps(plan, sampler.as_ref())?;
+        let sampler = Arc::new(sampler(plan, &sets)?);
+        warnings.extend(lonely_rows(plan, &sets, &sampler));
+        let largest = largest_batch(&sets, &sampler)?;
+        let steps = count_steps(plan, &sampler)?;
         let cadence = Cadence::new(
             steps,
             plan.args.logging_steps,
@@ -192,7 +149,7 @@ impl Prepared {
             plan.args.save,
             plan.args.load_best_model_at_end,
         )?;
-        let estimate = Estimate::new(&model.params(), model.activation_floats(), model.dimension(), largest);
+        let estimate = Estimate::new(&[model.params(), loss_params(&sets)].concat(), model.activation_floats(), model.dimension(), largest);
         // a device's memory is not the host's
         let available = memory::available().filter(|_| device.is_cpu());
         let stepping = estimate.stepping(plan.args.gradient_cache_tokens, available);
@@ -201,8 +158,7 @@ impl Prepared {
             warmup: plan.args.warmup_steps.resolve(steps.total),
             greater_is_better: plan.args.greater_is_better,
             model,
-            store,
-            loss,
+            sets,
             evaluation,
             sampler,
             steps,
@@ -224,15 +180,75 @@ impl Prepared {
         format!("{device}, products in {}", products.map_or("f32", ops::Bf16Products::name))
     }
 
-    /// What steps are taken with.
-    pub fn setting(&self) -> Setting<'_> {
-        Setting {
+    /// What a batch of that data set is stepped with.
+    ///
+    /// # Errors
+    /// When there is no such data set.
+    pub fn setting(&self, dataset: usize) -> Result<Setting<'_>> {
+        let set = self.sets.get(dataset).ok_or_else(|| Error::Internal(format!("there is no data set {dataset}")))?;
+        Ok(Setting {
             model: &self.model,
-            loss: self.loss.as_ref(),
+            loss: set.loss.as_ref(),
+            guide: set.guide.as_ref(),
             precision: self.precision,
             cache_tokens: self.cache_tokens,
-        }
+        })
     }
+
+    /// These rows of a data set.
+    ///
+    /// # Errors
+    /// When there are no such rows.
+    pub fn batch(&self, dataset: usize, rows: &[u32]) -> Result<Batch> {
+        let set = self.sets.get(dataset).ok_or_else(|| Error::Internal(format!("there is no data set {dataset}")))?;
+        Ok(Batch { dataset, ..set.store.batch(rows)? })
+    }
+
+    /// Everything that is trained: the model's parameters, then those of the losses.
+    pub fn params(&self) -> Vec<Arc<Param>> {
+        [self.model.params(), loss_params(&self.sets)].concat()
+    }
+
+    /// The parameters that these batches can reach: the model's, and those of the losses of their data sets.
+    pub fn reached(&self, batches: &[Batch]) -> Vec<Arc<Param>> {
+        let mut params = self.model.params();
+        for (i, set) in self.sets.iter().enumerate().filter(|(i, _)| batches.iter().any(|b| b.dataset == *i)) {
+            let seen = self.sets[..i].iter().any(|other| Arc::ptr_eq(&other.loss, &set.loss));
+            params.extend(set.loss.params().into_iter().filter(|_| !seen));
+        }
+        params
+    }
+
+    /// Rows of all training data.
+    pub fn train_rows(&self) -> u64 {
+        self.sets.iter().map(|set| set.store.len() as u64).sum()
+    }
+
+    /// What is trained on: a hash of contents, the same for the same data in the same order.
+    pub fn fingerprint(&self) -> String {
+        self.sets.iter().map(|set| set.store.fingerprint()).collect::<Vec<_>>().join("+")
+    }
+}
+
+/// The rows of all training data as batches, each of one data set.
+fn sampler(plan: &Plan, sets: &[DataSet]) -> Result<Mixed> {
+    let args = &plan.args;
+    let kind = BatchSampler::from_name(&args.batch_sampler)?;
+    let how = MultiDatasetBatchSampler::from_name(&args.multi_dataset_batch_sampler)?;
+    let mut samplers: Vec<Arc<dyn Sampler>> = Vec::with_capacity(sets.len());
+    for (seed, set) in (plan.seed..).zip(sets) {
+        let settings = SamplerSettings {
+            batch_size: args.per_device_train_batch_size,
+            max_tokens: args.max_tokens_per_batch,
+            drop_last: args.dataloader_drop_last,
+            shuffle: args.shuffle,
+            seed,
+        };
+        let name = set.store.report().name.clone().unwrap_or_default();
+        let sampler = kind.build(Arc::clone(&set.store) as _, settings);
+        samplers.push(sampler.map_err(|e| e.within(format!("data set `{name}`")))?.into());
+    }
+    Ok(Mixed::new(samplers, how, args.shuffle, plan.seed))
 }
 
 /// Threads for everything, once a process; 0 for one a core.
@@ -247,14 +263,11 @@ fn describe(store: &Store, listener: &mut dyn Listener) {
     }
 }
 
-fn evaluation(plan: &Plan, model: &SentenceTransformer, listener: &mut dyn Listener) -> Result<Evaluation> {
+fn evaluation(plan: &Plan, opener: &mut Opener<'_>, listener: &mut dyn Listener) -> Result<Evaluation> {
     let mut evaluation = Evaluation::default();
     for (i, set) in plan.eval_dataset.iter().enumerate() {
-        let loss = loss::build(&set.loss.name, &set.loss.table())?;
-        loss.check_dim(model.dimension())?;
-        let store = open_store(set, loss.as_ref(), model, &format!("eval_dataset.{i}"))?;
-        describe(&store, listener);
-        let store = Arc::new(store);
+        let set = opener.evaluate(set, &format!("eval_dataset.{i}"))?;
+        describe(&set.store, listener);
         let settings = SamplerSettings {
             batch_size: plan.args.per_device_eval_batch_size,
             max_tokens: plan.args.max_tokens_per_batch,
@@ -262,8 +275,8 @@ fn evaluation(plan: &Plan, model: &SentenceTransformer, listener: &mut dyn Liste
             shuffle: false,
             seed: plan.seed,
         };
-        let sampler = BatchSampler::from_name(&plan.args.batch_sampler)?.build(Arc::clone(&store) as _, settings)?;
-        evaluation.sets.push(EvalSet { store, loss, batches: sampler.epoch(0) });
+        let sampler = BatchSampler::from_name(&plan.args.batch_sampler)?.build(Arc::clone(&set.store) as _, settings)?;
+        evaluation.sets.push(EvalSet { batches: sampler.epoch(0), set });
     }
     for evaluator in &plan.evaluator {
         evaluation.evaluators.push(build_evaluator(evaluator)?);
@@ -295,7 +308,7 @@ fn choose_metric(plan: &Plan, evaluation: &Evaluation, similarity: &str) -> Resu
 }
 
 /// The length of the run. A sampler's epochs can differ by a few batches, so each is counted.
-fn count_steps(plan: &Plan, sampler: &dyn Sampler) -> Result<Steps> {
+fn count_steps(plan: &Plan, sampler: &Mixed) -> Result<Steps> {
     let args = &plan.args;
     let first = sampler.batches_per_epoch(0) as u64;
     let mut steps = Steps::new(first, args.gradient_accumulation_steps, args.num_train_epochs, args.max_steps)?;
@@ -319,30 +332,33 @@ fn count_steps(plan: &Plan, sampler: &dyn Sampler) -> Result<Steps> {
 }
 
 /// A warning where the budget of tokens leaves rows alone in their batches that should be compared with others.
-fn lonely_rows(plan: &Plan, loss: &dyn Loss, store: &Store, sampler: &dyn Sampler) -> Option<String> {
-    let most = plan.args.max_tokens_per_batch?;
-    let card = loss.base_card();
-    // hard negatives give a row something to be compared with
-    if !(card.compares_rows || (card.in_batch_negatives && store.columns().len() < 3)) {
-        return None;
-    }
-    let epoch = sampler.epoch(0);
-    let (alone, all) = (epoch.single_by_tokens(), epoch.len());
-    (alone > 0).then(|| {
-        format!(
-            "`args.max_tokens_per_batch`: at {most} tokens {alone} of {all} batches of the first epoch have a single row, \
-             on which {} is 0 whatever the model does: raise it, or lower `model.max_seq_length`",
-            card.name
-        )
-    })
+fn lonely_rows(plan: &Plan, sets: &[DataSet], sampler: &Mixed) -> Vec<String> {
+    let Some(most) = plan.args.max_tokens_per_batch else { return Vec::new() };
+    let told = |(set, epoch): (&DataSet, &Arc<EpochPlan>)| {
+        let card = set.loss.base_card();
+        // hard negatives give a row something to be compared with
+        if !(card.compares_rows || (card.in_batch_negatives && set.store.columns().len() < 3)) {
+            return None;
+        }
+        let (alone, all) = (epoch.single_by_tokens(), epoch.len());
+        (alone > 0).then(|| {
+            format!(
+                "`args.max_tokens_per_batch`: at {most} tokens {alone} of {all} batches of the first epoch have a \
+                 single row, on which {} is 0 whatever the model does: raise it, or lower `model.max_seq_length`",
+                card.name
+            )
+        })
+    };
+    sets.iter().zip(sampler.epoch(0).plans()).filter_map(told).collect()
 }
 
 /// The largest of the first batches.
-fn largest_batch(store: &Store, sampler: &dyn Sampler) -> Result<Largest> {
+fn largest_batch(sets: &[DataSet], sampler: &Mixed) -> Result<Largest> {
     let plan = sampler.epoch(0);
-    let columns = store.columns().len();
     let mut largest = Largest::default();
-    for batch in plan.from(0).take(BATCHES_LOOKED_AT) {
+    for (set, batch) in plan.from(0).take(BATCHES_LOOKED_AT) {
+        let Some(DataSet { store, .. }) = sets.get(set) else { continue };
+        let columns = store.columns().len();
         let mut tokens = 0;
         for row in batch {
             tokens += store.row_tokens(*row)?;

@@ -75,20 +75,19 @@ pub fn smoke_test(plan: &Plan, listener: &mut dyn Listener) -> Result<SmokeRepor
     let (evaluation_texts, seconds_a_text) = probe_evaluation(&prepared)?;
 
     listener.event(&Event::Phase("train"));
-    let params = prepared.model.params();
+    let params = prepared.params();
     let taken = take_steps(plan, &prepared, &params)?;
     if let Some(warning) = guard::first_step(&taken.coverage, taken.losses.first().copied().unwrap_or(f64::NAN))? {
         warnings.push(warning);
     }
     let seconds_per_evaluation = evaluation_texts as f64 * seconds_a_text;
     let evaluations = if prepared.evaluation.is_empty() { 0 } else { prepared.cadence.evaluations() + 1 };
-    let report = prepared.store.report();
     let keys = prepared.evaluation.keys(prepared.model.similarity_fn_name());
     Ok(SmokeReport {
         losses: taken.losses,
         grad_norms: taken.norms,
         gradient_coverage: taken.coverage,
-        train_rows: prepared.store.len() as u64,
+        train_rows: prepared.train_rows(),
         total_steps: prepared.steps.total,
         seconds_per_step: taken.seconds,
         seconds_per_evaluation,
@@ -97,8 +96,8 @@ pub fn smoke_test(plan: &Plan, listener: &mut dyn Listener) -> Result<SmokeRepor
         estimated_peak_memory_bytes: prepared.estimate.peak(prepared.cache_tokens),
         gradient_cache_tokens: prepared.cache_tokens,
         available_memory_bytes: prepared.available,
-        truncated_texts: report.columns.iter().map(|c| c.truncated).sum(),
-        texts: prepared.store.len() as u64 * report.columns.len() as u64,
+        truncated_texts: prepared.sets.iter().flat_map(|s| &s.store.report().columns).map(|c| c.truncated).sum(),
+        texts: prepared.sets.iter().map(|s| s.store.len() as u64 * s.store.columns().len() as u64).sum(),
         metrics: keys.iter().map(|k| trainer_key(k)).collect(),
         metric: prepared.metric.as_deref().map(trainer_key),
         warnings,
@@ -125,11 +124,11 @@ fn take_steps(plan: &Plan, prepared: &Prepared, params: &[std::sync::Arc<Param>]
         let mut used = Vec::new();
         let mut sum = 0.0;
         for part in 0..parts {
-            let Some(rows) = batches.batch(step * parts + part) else { break };
-            let batch = prepared.store.batch(rows)?;
+            let Some((set, rows)) = batches.batch(step * parts + part) else { break };
+            let batch = prepared.batch(set, rows)?;
             optimizer.catch_up(&prepared.model.rows(&batch.packed))?;
             let rng = Rng::new(plan.seed).fork(step as u64).fork(part as u64);
-            sum += forward_backward(prepared.setting(), &batch, rng, &mut timings)?;
+            sum += forward_backward(prepared.setting(set)?, &batch, rng, &mut timings)?;
             used.push(batch);
         }
         if used.is_empty() {
@@ -138,10 +137,10 @@ fn take_steps(plan: &Plan, prepared: &Prepared, params: &[std::sync::Arc<Param>]
         let count = used.len() as f64;
         let loss = sum / count;
         if step == 0 {
-            taken.coverage = guard::coverage(params)?;
+            taken.coverage = guard::coverage(&prepared.reached(&used))?;
         }
         let norm = gradient_norm(params)? / count;
-        guard::finite(step as u64 + 1, loss, norm, &used, &prepared.store)?;
+        guard::finite(step as u64 + 1, loss, norm, &used, &prepared.sets)?;
         optimizer.step(plan.args.learning_rate, clip_coefficient(norm, plan.args.max_grad_norm) / count)?;
         taken.losses.push(loss);
         taken.norms.push(norm);
@@ -162,7 +161,7 @@ fn probe_evaluation(prepared: &Prepared) -> Result<(usize, f64)> {
     }
     let mut texts = counter.texts.get();
     for set in &prepared.evaluation.sets {
-        texts += set.store.len() * set.store.columns().len();
+        texts += set.set.store.len() * set.set.store.columns().len();
     }
     let sample = counter.sample.into_inner();
     if sample.is_empty() {

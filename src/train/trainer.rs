@@ -37,7 +37,7 @@ pub fn run(plan: &Plan, run_dir: &Path, options: &Options, listener: &mut dyn Li
         if options.resume { checkpoint::newest(run_dir, |text| listener.event(&Event::Warning(text)))? } else { None };
     let mut timings = Timings::default();
     let prepared = timings.time("prepare", || Prepared::new(plan, checkpoint.as_deref(), listener))?;
-    let params: Vec<Arc<Param>> = prepared.model.params();
+    let params = prepared.params();
     let optimizer = AdamW::new(
         &params,
         AdamWConfig {
@@ -55,7 +55,7 @@ pub fn run(plan: &Plan, run_dir: &Path, options: &Options, listener: &mut dyn Li
         optimizer,
         state: State {
             total_steps: prepared.steps.total,
-            data: prepared.store.fingerprint().to_owned(),
+            data: prepared.fingerprint(),
             gradient_cache_tokens: prepared.cache_tokens,
             ..State::default()
         },
@@ -116,7 +116,7 @@ impl Trainer<'_> {
         let cache_tokens = self.prepared.cache_tokens;
         listener.event(&Event::Message(&format!(
             "{} rows, {} batches an epoch, {} optimizer steps ({} warmup), about {} of memory at the peak{}{}",
-            self.prepared.store.len(),
+            self.prepared.train_rows(),
             steps.batches_per_epoch,
             steps.total,
             self.prepared.warmup,
@@ -173,9 +173,9 @@ impl Trainer<'_> {
             steps: self.state.total_steps.saturating_sub(self.state.step),
             batches_per_step: self.plan.args.gradient_accumulation_steps.max(1),
         };
-        let (store, sampler) = (Arc::clone(&self.prepared.store), Arc::clone(&self.prepared.sampler));
+        let stores = self.prepared.sets.iter().map(|set| Arc::clone(&set.store)).collect();
         let cursor = Cursor { epoch: self.state.epoch, batch: self.state.batch };
-        let mut batches = Batches::start(store, sampler, cursor, wanted)?;
+        let mut batches = Batches::start(stores, Arc::clone(&self.prepared.sampler), cursor, wanted)?;
         while self.state.step < self.state.total_steps && !self.stopped_early {
             if interrupt::requested() {
                 self.save(listener)?;
@@ -207,7 +207,7 @@ impl Trainer<'_> {
             self.batches_per_epoch = next.batches_per_epoch;
             let (batch, last) = (next.batch, next.last);
             self.timings.time("optimizer", || self.optimizer.catch_up(&self.prepared.model.rows(&batch.packed)))?;
-            loss_sum += forward_backward(self.prepared.setting(), &batch, rng.fork(micro), &mut self.timings)?;
+            loss_sum += forward_backward(self.prepared.setting(batch.dataset)?, &batch, rng.fork(micro), &mut self.timings)?;
             self.state.rows += batch.rows as u64;
             self.tokens += batch.packed.tokens() as u64;
             batches.push(batch);
@@ -219,7 +219,7 @@ impl Trainer<'_> {
         let parts = batches.len() as f64;
         let loss = loss_sum / parts;
         if self.first_step.is_none() {
-            let coverage = guard::coverage(&self.params)?;
+            let coverage = guard::coverage(&self.prepared.reached(&batches))?;
             if let Some(warning) = guard::first_step(&coverage, loss)?
                 && step == 0
             {
@@ -231,7 +231,7 @@ impl Trainer<'_> {
             args.learning_rate * args.lr_scheduler_type.factor(step, self.state.total_steps, self.prepared.warmup);
         let start = Instant::now();
         let norm = gradient_norm(&self.params)? / parts;
-        guard::finite(step + 1, loss, norm, &batches, &self.prepared.store)?;
+        guard::finite(step + 1, loss, norm, &batches, &self.prepared.sets)?;
         self.optimizer.step(rate, clip_coefficient(norm, args.max_grad_norm) / parts)?;
         self.timings.add("optimizer", start.elapsed().as_secs_f64());
         self.state.step += 1;
@@ -325,7 +325,7 @@ impl Trainer<'_> {
         let mut state = self.state.clone();
         state.seconds += self.started.elapsed().as_secs_f64();
         let limit = self.plan.args.save_total_limit;
-        let path = checkpoint::save(self.run_dir, &self.prepared.model, &mut self.optimizer, &state, limit)?;
+        let path = checkpoint::save(self.run_dir, &self.prepared, &mut self.optimizer, &state, limit)?;
         self.timings.add("checkpoint", start.elapsed().as_secs_f64());
         listener.event(&Event::Checkpoint { step: state.step, path: &path });
         self.saved_at = Some(state.step);
@@ -380,7 +380,7 @@ impl Trainer<'_> {
             timings: self.timings.all().clone(),
             rows_per_second: (self.state.rows - self.rows_before) as f64 / training.max(1e-9),
             peak_memory_bytes: memory::peak(),
-            train_rows: self.prepared.store.len() as u64,
+            train_rows: self.prepared.train_rows(),
             train_tokens: self.tokens,
             stopped_early: self.stopped_early,
             warnings: self.state.warnings.clone(),

@@ -1,13 +1,19 @@
 //! Losses equal the reference's, value and gradients, in f64.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use candle_core::{DType, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use serde_json::{Map, Value, json};
 use tallow::flow::{Labels, Outputs};
-use tallow::loss;
+use tallow::loss::{self, Loss, Setup};
+use tallow::ops::{self, Param};
+use tallow::util::seed::Rng;
 
 use crate::support::{golden, numbers, tensor};
+
+/// Files of golden cases: losses of embeddings alone, and those with parameters or a guide.
+const FILES: [&str; 2] = ["losses", "losses_own"];
 
 fn settings(case: &Value) -> Map<String, Value> {
     let config = case["config"].as_object().unwrap();
@@ -24,44 +30,87 @@ fn settings(case: &Value) -> Map<String, Value> {
     settings
 }
 
+/// A loss of its own parameters gets those of the case; gives them back to compare their gradients.
+fn prepare(loss: &mut Box<dyn Loss>, case: &Value, dim: usize) -> Vec<(Arc<Param>, Vec<f64>)> {
+    let setup = Setup { name: "loss".into(), dim, dtype: DType::F64, device: Device::Cpu, rng: Rng::new(1) };
+    loss.prepare(&setup).unwrap();
+    let params = loss.params();
+    let wanted = case["params"].as_array().cloned().unwrap_or_default();
+    assert_eq!(params.len(), wanted.len());
+    wanted
+        .iter()
+        .map(|want| {
+            let name = format!("loss.{}", want["name"].as_str().unwrap());
+            let param = params.iter().find(|p| p.name() == name).unwrap_or_else(|| panic!("no parameter {name}"));
+            param.assign(&tensor(&want["value"], DType::F64)).unwrap();
+            (Arc::clone(param), numbers(&want["grad"]))
+        })
+        .collect()
+}
+
+fn labels(case: &Value) -> Option<Labels> {
+    if case["labels"].is_object() {
+        return Some(Labels::Float(numbers(&case["labels"]).into_iter().map(|x| x as f32).collect()));
+    }
+    let labels = case["labels"].as_array()?;
+    Some(match labels.first() {
+        Some(Value::Array(first)) => Labels::Matrix {
+            width: first.len(),
+            data: labels.iter().flat_map(|row| row.as_array().unwrap()).map(|x| x.as_f64().unwrap() as f32).collect(),
+        },
+        _ => Labels::Int(labels.iter().map(|x| x.as_i64().unwrap()).collect()),
+    })
+}
+
+fn close(place: &str, what: &str, got: &[f64], expected: &[f64]) {
+    assert_eq!(got.len(), expected.len(), "{place}: {what}");
+    for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
+        let close = (got - expected).abs() <= 1e-6 * expected.abs() + 1e-9;
+        assert!(close, "{place}: {what} at {i}: {got}, expected {expected}");
+    }
+}
+
+fn flat(tensor: Option<&Tensor>, len: usize) -> Vec<f64> {
+    tensor.map_or_else(|| vec![0.0; len], |t| t.flatten_all().unwrap().to_vec1::<f64>().unwrap())
+}
+
 #[test]
 pub fn losses_equal_the_reference() {
-    let golden = golden("losses");
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for (number, case) in golden["cases"].as_array().unwrap().iter().enumerate() {
-        let name = case["loss"].as_str().unwrap();
-        let place = format!("case {number}: {name} {}", case["config"]);
-        let loss = loss::build(name, &settings(case)).unwrap_or_else(|e| panic!("{place}: {e}"));
-        let vars: Vec<Var> = case["embeddings"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|embedding| Var::from_tensor(&tensor(embedding, DType::F64)).unwrap())
-            .collect();
-        let labels = match &case["labels"] {
-            Value::Null => None,
-            labels => Some(Labels::Float(numbers(labels).into_iter().map(|x| x as f32).collect())),
-        };
-        let outputs = Outputs::new(vars.iter().map(|v| v.as_tensor().clone()).collect());
-        let value = loss.compute(&outputs, labels.as_ref()).unwrap_or_else(|e| panic!("{place}: {e}"));
-        let (got, expected) = (value.to_scalar::<f64>().unwrap(), case["value"].as_f64().unwrap());
-        assert!((got - expected).abs() <= 1e-6 * expected.abs() + 1e-9, "{place}: {got}, expected {expected}");
-        let grads = value.backward().unwrap();
-        for (column, (var, expected)) in vars.iter().zip(case["grads"].as_array().unwrap()).enumerate() {
-            let expected = numbers(expected);
-            let got = match grads.get(var) {
-                Some(grad) => grad.flatten_all().unwrap().to_vec1::<f64>().unwrap(),
-                None => vec![0.0; expected.len()],
-            };
-            for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
-                let close = (got - expected).abs() <= 1e-6 * expected.abs() + 1e-9;
-                assert!(close, "{place}: gradient of column {column} at {i}: {got}, expected {expected}");
-            }
+    for file in FILES {
+        for (number, case) in golden(file)["cases"].as_array().unwrap().iter().enumerate() {
+            let name = case["loss"].as_str().unwrap();
+            check(&format!("{file} case {number}: {name} {}", case["config"]), name, case);
+            *counts.entry(name.to_owned()).or_default() += 1;
         }
-        *counts.entry(name.to_owned()).or_default() += 1;
     }
     // Every loss has its golden cases.
     for name in loss::names() {
         assert!(counts.get(name).is_some_and(|count| *count >= 3), "{name}: {counts:?}");
+    }
+}
+
+fn check(place: &str, name: &str, case: &Value) {
+    let list = |key: &str| case[key].as_array().cloned().unwrap_or_default();
+    let mut loss = loss::build(name, &settings(case)).unwrap_or_else(|e| panic!("{place}: {e}"));
+    let vars: Vec<Var> =
+        list("embeddings").iter().map(|e| Var::from_tensor(&tensor(e, DType::F64)).unwrap()).collect();
+    let params = prepare(&mut loss, case, vars[0].dims()[1]);
+    let outputs = Outputs {
+        guide: list("guide").iter().map(|g| tensor(g, DType::F64)).collect(),
+        ..Outputs::new(vars.iter().map(|v| v.as_tensor().clone()).collect())
+    };
+    let value = loss.compute(&outputs, labels(case).as_ref()).unwrap_or_else(|e| panic!("{place}: {e}"));
+    close(place, "value", &[value.to_scalar::<f64>().unwrap()], &[case["value"].as_f64().unwrap()]);
+    let grads = value.backward().unwrap();
+    ops::collect(&grads, &loss.params()).unwrap();
+    for (column, (var, expected)) in vars.iter().zip(&list("grads")).enumerate() {
+        let expected = numbers(expected);
+        let got = flat(grads.get(var), expected.len());
+        close(place, &format!("gradient of column {column}"), &got, &expected);
+    }
+    for (param, expected) in params {
+        let got = flat(param.gradient_tensor().unwrap().as_ref(), expected.len());
+        close(place, &format!("gradient of `{}`", param.name()), &got, &expected);
     }
 }

@@ -10,6 +10,7 @@
 
 mod cli;
 mod composed;
+mod curves;
 mod data;
 mod evaluators;
 mod layers;

@@ -248,14 +248,71 @@ const PARTS: [&str; 2] = ["args.max_tokens_per_batch=120", "args.gradient_cache_
 
 #[test]
 pub fn a_resumed_run_has_the_same_bits() {
-    resumes_exactly(&[], &[]);
-    resumes_exactly(&PARTS, &PARTS);
+    resumes_exactly(SMALL, &[], &[]);
+    resumes_exactly(SMALL, &PARTS, &PARTS);
     // micro-batches belong to the run, whatever the memory at the time of resuming would decide
-    resumes_exactly(&PARTS, &PARTS[..1]);
+    resumes_exactly(SMALL, &PARTS, &PARTS[..1]);
 }
 
-fn resumes_exactly(sets: &[&str], resumed_with: &[&str]) {
-    let (plan, then) = (plan(SMALL, sets), plan(SMALL, resumed_with));
+/// Three data sets with three losses: one with parameters of its own, one with a guide that has its own tokenizer.
+const MIXED: &str = r#"
+    seed = 5
+    [model]
+    base = "tests/fixtures/tiny-bert"
+    [[train_dataset]]
+    path = "tests/golden/curves_labelled.jsonl"
+    columns = ["sentence", "anchor"]
+    label = "class"
+    limit = 60
+    loss = { name = "SoftmaxLoss", num_labels = 5 }
+    [[train_dataset]]
+    path = "tests/golden/curves_pairs.jsonl"
+    limit = 50
+    loss = { name = "GISTEmbedLoss", guide = "tests/fixtures/tiny-static", temperature = 0.05 }
+    [[train_dataset]]
+    path = "tests/golden/curves_scored.jsonl"
+    label = "score"
+    limit = 40
+    loss = { name = "CoSENTLoss" }
+    [[eval_dataset]]
+    path = "tests/golden/curves_labelled.jsonl"
+    columns = ["sentence", "anchor"]
+    label = "class"
+    name = "classes"
+    loss = { name = "SoftmaxLoss", num_labels = 5 }
+    [args]
+    num_train_epochs = 1
+    per_device_train_batch_size = 8
+    learning_rate = 2e-3
+    logging_steps = 1
+    eval_steps = 4
+    save_steps = 4
+"#;
+
+#[test]
+fn losses_with_parameters_and_guides_train_and_resume() {
+    resumes_exactly(MIXED, &[], &[]);
+    resumes_exactly(MIXED, &["args.multi_dataset_batch_sampler=\"round_robin\""], &["args.multi_dataset_batch_sampler=\"round_robin\""]);
+}
+
+#[test]
+fn what_a_loss_learns_is_learned_and_shared_with_its_evaluation() {
+    let dir = tempfile::tempdir().unwrap();
+    let (outcome, _) = run(&plan(MIXED, &["args.num_train_epochs=10", "args.learning_rate=5e-3", "args.eval_steps=1000", "args.save_steps=1000"]), dir.path(), Options::default());
+    let outcome = outcome.unwrap();
+    let loss = |metrics: &tallow::flow::Metrics| metrics.get("loss").unwrap();
+    let (before, after) = (loss(&outcome.baseline_metrics), loss(&outcome.final_metrics));
+    assert!(after < before - 0.05, "{before} {after}");
+    // a classifier that no training data reach
+    let text = MIXED.replace("num_labels = 5 }\n    [args]", "num_labels = 6 }\n    [args]");
+    let error = run(&plan(&text, &[]), dir.path(), Options::default()).0.unwrap_err();
+    assert!(error.to_string().contains("no training data set trains them"), "{error}");
+    let error = run(&plan(&MIXED.replace(", num_labels = 5", ""), &[]), dir.path(), Options::default()).0.unwrap_err();
+    assert!(error.hint().unwrap().contains("num_labels"), "{error}");
+}
+
+fn resumes_exactly(text: &str, sets: &[&str], resumed_with: &[&str]) {
+    let (plan, then) = (plan(text, sets), plan(text, resumed_with));
     let dir = tempfile::tempdir().unwrap();
     let (whole, stopped) = (dir.path().join("whole"), dir.path().join("stopped"));
     let mut logs = Vec::new();

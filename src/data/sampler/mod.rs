@@ -6,6 +6,7 @@
 pub mod batch;
 mod filling;
 mod memo;
+pub mod mixed;
 pub mod no_duplicates;
 #[cfg(test)]
 mod testing;
@@ -19,6 +20,8 @@ use crate::error::{Error, Result};
 use crate::flow::Card;
 use crate::util::seed::Rng;
 use crate::util::suggest;
+
+pub use mixed::{Mixed, MixedPlan, MultiDatasetBatchSampler};
 
 /// How rows are put into batches, by sentence-transformers' names (`BatchSamplers`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -1,5 +1,7 @@
 //! MatryoshkaLoss: another loss at several embedding sizes at once.
 
+use std::sync::Arc;
+
 use candle_core::{D, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,7 +9,9 @@ use serde_json::json;
 
 use super::Wrap;
 use crate::error::{Error, Result};
-use crate::flow::{Card, LabelKind, Labels, Loss, Outputs};
+use crate::flow::{Card, LabelKind, Labels, Outputs};
+use crate::loss::{Loss, Setup};
+use crate::ops::Param;
 use crate::scoring::cosine;
 use crate::util::registry::Settings;
 
@@ -174,6 +178,28 @@ impl Loss for MatryoshkaLoss {
             "matryoshka_weights": weights,
             "n_dims_per_step": self.n_dims_per_step,
         })
+    }
+
+    fn prepare(&mut self, setup: &Setup) -> Result<()> {
+        self.inner.prepare(setup)?;
+        if !self.inner.params().is_empty() && self.sizes.iter().any(|(dim, _)| *dim != setup.dim) {
+            return Err(Error::usage(format!(
+                "`{}` cannot wrap {} here: it has parameters for embeddings of {} values, not for shorter ones",
+                CARD.name,
+                self.inner.card().name,
+                setup.dim
+            ))
+            .with_hint("wrap a loss that only compares embeddings, as MultipleNegativesRankingLoss"));
+        }
+        Ok(())
+    }
+
+    fn params(&self) -> Vec<Arc<Param>> {
+        self.inner.params()
+    }
+
+    fn guide(&self) -> Option<&str> {
+        self.inner.guide()
     }
 
     fn compute(&self, outputs: &Outputs, labels: Option<&Labels>) -> Result<Tensor> {

@@ -8,7 +8,8 @@ pub mod matryoshka;
 use serde_json::{Map, Value};
 
 use crate::error::Result;
-use crate::flow::{Card, Loss};
+use crate::flow::Card;
+use crate::loss::Loss;
 use crate::util::registry::{self, Named, Settings};
 
 /// Settings that make a wrapper of a loss.

@@ -1,6 +1,7 @@
 //! The training arguments of the plan: Hugging Face's defaults, except where the schema says otherwise.
 
 use super::Resolver;
+use crate::data::MultiDatasetBatchSampler;
 use crate::optim::interval::{Every, Interval};
 use crate::optim::schedule::SchedulerType;
 use crate::recipe::plan::{ArgsPlan, DatasetPlan, EarlyStoppingPlan, EvaluatorPlan};
@@ -54,6 +55,7 @@ impl Resolver<'_> {
             greater_is_better: self.or("args.greater_is_better", args.greater_is_better, greater),
             early_stopping: self.early_stopping(args),
             batch_sampler: self.sampler(args),
+            multi_dataset_batch_sampler: self.mixing(args),
             shuffle: self.or("args.shuffle", args.shuffle, true),
             dataloader_drop_last: self.or("args.dataloader_drop_last", args.dataloader_drop_last, false),
             bf16: self.or("args.bf16", args.bf16, false),
@@ -273,6 +275,17 @@ impl Resolver<'_> {
         let name = self.or("args.batch_sampler", args.batch_sampler.clone(), "batch_sampler".to_owned());
         let registry = self.registry;
         self.known("args.batch_sampler", "batch sampler", &name, &registry.samplers());
+        name
+    }
+
+    fn mixing(&mut self, args: &ArgsConfig) -> String {
+        let key = "args.multi_dataset_batch_sampler";
+        let default = MultiDatasetBatchSampler::default().name().to_owned();
+        // as Hugging Face's configuration files write it, too: `MultiDatasetBatchSamplers.ROUND_ROBIN`
+        let given = args.multi_dataset_batch_sampler.as_ref();
+        let given = given.map(|name| name.trim_start_matches("MultiDatasetBatchSamplers.").to_lowercase());
+        let name = self.or(key, given, default);
+        self.known(key, "multi-dataset batch sampler", &name, &MultiDatasetBatchSampler::NAMES);
         name
     }
 

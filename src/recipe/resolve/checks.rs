@@ -12,7 +12,7 @@ use crate::recipe::schema::Recipe;
 /// Looks at the plan as a whole.
 pub(super) fn run(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
     unavailable_model(r, recipe, plan);
-    unavailable(r, recipe, plan);
+    unavailable(r, recipe);
     batches(r, plan);
     best(r, plan);
     matryoshka(r, plan);
@@ -47,20 +47,12 @@ fn unavailable_model(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
     }
 }
 
-fn unavailable(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
+fn unavailable(r: &mut Resolver<'_>, recipe: &Recipe) {
     if recipe.args.fp16 == Some(true) {
         r.problem(
             "args.fp16",
             "is not to be had: a CPU computes in f32, and fp16 would be slower and less exact",
             "leave it out for f32, or use `bf16 = true`",
-        );
-    }
-    if plan.train_dataset.len() > 1 {
-        r.problem(
-            "train_dataset.1",
-            format!("{} training data sets are given", plan.train_dataset.len()),
-            "training on several data sets at once is not built yet; files with the same columns can be listed \
-             together: `path = [\"a.jsonl\", \"b.jsonl\"]`",
         );
     }
     if recipe.args.gradient_checkpointing == Some(true) {

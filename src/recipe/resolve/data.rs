@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value};
+
 use super::Resolver;
-use crate::recipe::plan::{DatasetPlan, EvaluatorPlan, LossPlan, MatryoshkaPlan};
+use crate::recipe::plan::{DatasetPlan, EvaluatorPlan, Location, LossPlan, MatryoshkaPlan};
 use crate::recipe::schema::{DatasetConfig, LossConfig, MatryoshkaConfig, Recipe};
+use crate::util::files;
 
 impl Resolver<'_> {
     /// Training and evaluation data, each with its loss.
@@ -151,8 +154,22 @@ impl Resolver<'_> {
             );
         } else if self.known(&name_key, "loss", &plan.name, &registry.losses()) {
             plan.settings = self.settings(key, &config.settings, registry.loss_settings(&plan));
+            self.guide(&format!("{key}.guide"), &mut plan.settings);
         }
         plan
+    }
+
+    /// A loss's guide is a model, so it is found as models are.
+    fn guide(&mut self, key: &str, settings: &mut Map<String, Value>) {
+        let Some(Value::String(guide)) = settings.get_mut("guide") else { return };
+        if guide.is_empty() {
+            self.problem(key, "is required but missing", "give a model directory or Hub id: a good small model will do");
+            return;
+        }
+        *guide = match self.locate(key, guide) {
+            Location::Hub(id) => id,
+            Location::Path(path) => files::absolute(&path).display().to_string(),
+        };
     }
 
     fn matryoshka(&mut self, key: &str, config: &MatryoshkaConfig) -> MatryoshkaPlan {

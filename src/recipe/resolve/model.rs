@@ -89,7 +89,7 @@ impl Resolver<'_> {
         ModelSource::Base(base)
     }
 
-    fn locate(&mut self, key: &str, text: &str) -> Location {
+    pub(super) fn locate(&mut self, key: &str, text: &str) -> Location {
         self.bases.find_or_hub(key, text).unwrap_or_else(|problem| {
             self.problems.push(problem);
             Location::Hub(text.to_owned())

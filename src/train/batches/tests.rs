@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::data::sampler::batch::DefaultBatchSampler;
-use crate::data::{BatchSampler, DatasetSpec, EpochPlan, SamplerSettings};
+use crate::data::{BatchSampler, DatasetSpec, EpochPlan, Sampler, SamplerSettings};
 use crate::flow::{LabelKind, Preprocess, Tokens};
 use crate::util::progress::Progress;
 
@@ -49,6 +49,10 @@ fn wanted(steps: u64) -> Wanted {
     Wanted { steps, batches_per_step: 1 }
 }
 
+fn start(store: &Arc<Store>, sampler: Arc<dyn Sampler>, cursor: Cursor, wanted: Wanted) -> Result<Batches> {
+    Batches::start(vec![Arc::clone(store)], Arc::new(Mixed::one(sampler)), cursor, wanted)
+}
+
 /// Counts the epochs that were asked for.
 struct Counting {
     inner: Arc<dyn Sampler>,
@@ -82,7 +86,7 @@ fn every_place_leads_to_the_same_batches() {
         }
     }
     for (first, (cursor, _)) in expected.iter().enumerate().take(7) {
-        let mut batches = Batches::start(Arc::clone(&store), Arc::clone(&sampler), *cursor, wanted(100)).unwrap();
+        let mut batches = start(&store, Arc::clone(&sampler), *cursor, wanted(100)).unwrap();
         for i in first..8 {
             let next = batches.take().unwrap();
             let (at, batch) = &expected[i];
@@ -93,7 +97,7 @@ fn every_place_leads_to_the_same_batches() {
     }
     // a place behind the last batch of an epoch is the next epoch's first
     let end = Cursor { epoch: 0, batch: 3 };
-    let next = Batches::start(store, sampler, end, wanted(1)).unwrap().take().unwrap();
+    let next = start(&store, Arc::clone(&sampler), end, wanted(1)).unwrap().take().unwrap();
     assert_eq!((next.batch.row_ids.clone(), next.cursor), (expected[3].1.row_ids.clone(), expected[4].0));
 }
 
@@ -104,7 +108,7 @@ fn it_stops_with_the_last_step() {
     // three batches an epoch, so steps of two and of one in turn
     let counting = Arc::new(Counting { inner: sampler(&store, 4), epochs: AtomicUsize::new(0), panics_at: None });
     let wanted = Wanted { steps: 4, batches_per_step: 2 };
-    let mut batches = Batches::start(store, Arc::clone(&counting) as _, Cursor::default(), wanted).unwrap();
+    let mut batches = start(&store, Arc::clone(&counting) as _, Cursor::default(), wanted).unwrap();
     let lasts: Vec<bool> = (0..6).map(|_| batches.take().unwrap().last).collect();
     assert_eq!(lasts, [false, false, true, false, false, true]);
     assert!(batches.take().is_err());
@@ -119,7 +123,7 @@ fn two_are_made_ahead_and_a_drop_ends_it() {
     let counting = Arc::new(Counting { inner: sampler(&store, 8), epochs: AtomicUsize::new(0), panics_at: None });
     let made = || counting.epochs.load(Ordering::SeqCst);
     let sampler = Arc::clone(&counting) as Arc<dyn Sampler>;
-    let mut batches = Batches::start(Arc::clone(&store), sampler, Cursor::default(), wanted(1000)).unwrap();
+    let mut batches = start(&store, sampler, Cursor::default(), wanted(1000)).unwrap();
     for taken in 0..4 {
         let started = Instant::now();
         while made() < taken + 2 && started.elapsed() < Duration::from_secs(20) {
@@ -140,7 +144,7 @@ fn errors_come_in_their_place() {
     // a sampler of more rows than there are
     let settings = SamplerSettings { batch_size: 2, max_tokens: None, drop_last: false, shuffle: false, seed: 0 };
     let sampler = DefaultBatchSampler::new(store(nine.path(), 9), settings).unwrap();
-    let mut batches = Batches::start(Arc::clone(&five), Arc::new(sampler), Cursor::default(), wanted(9)).unwrap();
+    let mut batches = start(&five, Arc::new(sampler), Cursor::default(), wanted(9)).unwrap();
     assert!(batches.take().is_ok() && batches.take().is_ok());
     let error = batches.take().err().unwrap();
     assert_eq!(error.to_string(), five.batch(&[4, 5]).unwrap_err().to_string());
@@ -153,7 +157,7 @@ fn a_panic_is_an_error_and_no_deadlock() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path(), 3);
     let sampler = Counting { inner: sampler(&store, 8), epochs: AtomicUsize::new(0), panics_at: Some(1) };
-    let mut batches = Batches::start(store, Arc::new(sampler), Cursor::default(), wanted(9)).unwrap();
+    let mut batches = start(&store, Arc::new(sampler), Cursor::default(), wanted(9)).unwrap();
     assert!(batches.take().is_ok());
     let error = batches.take().err().unwrap();
     assert!(error.to_string().contains("no epoch 1"), "{error}");
@@ -172,7 +176,23 @@ fn rows_that_never_fill_a_batch_are_an_error() {
     }
     let dir = tempfile::tempdir().unwrap();
     let empty = Empty(Arc::new(EpochPlan::default()));
-    let mut batches = Batches::start(store(dir.path(), 3), Arc::new(empty), Cursor::default(), wanted(9)).unwrap();
+    let mut batches = start(&store(dir.path(), 3), Arc::new(empty), Cursor::default(), wanted(9)).unwrap();
     let error = batches.take().err().unwrap();
     assert!(error.hint().unwrap().contains("dataloader_drop_last"), "{error}");
+}
+
+#[test]
+fn batches_know_their_data_set() {
+    let (small, large) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stores = vec![store(small.path(), 4), store(large.path(), 12)];
+    let samplers = stores.iter().map(|store| sampler(store, 4)).collect();
+    let mixed = Mixed::new(samplers, crate::data::MultiDatasetBatchSampler::Proportional, true, 9);
+    let mut batches = Batches::start(stores, Arc::new(mixed), Cursor::default(), wanted(8)).unwrap();
+    let mut rows = [0, 0];
+    for k in 0..8 {
+        let next = batches.take().unwrap();
+        assert_eq!((next.batches_per_epoch, next.last), (4, k % 4 == 3));
+        rows[next.batch.dataset] += next.batch.rows;
+    }
+    assert_eq!(rows, [8, 24], "two epochs of each");
 }

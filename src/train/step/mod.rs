@@ -6,9 +6,11 @@ mod plain;
 
 use candle_core::{Tensor, Var};
 
+use super::sets::Guide;
 use super::timings::Timings;
 use crate::error::{Error, Result};
-use crate::flow::{Batch, Loss, Outputs};
+use crate::flow::{Batch, Outputs};
+use crate::loss::Loss;
 use crate::model::SentenceTransformer;
 use crate::ops::{self, Precision};
 use crate::util::seed::Rng;
@@ -18,6 +20,8 @@ use crate::util::seed::Rng;
 pub struct Setting<'a> {
     pub model: &'a SentenceTransformer,
     pub loss: &'a dyn Loss,
+    /// For losses that want a guide's embeddings.
+    pub guide: Option<&'a Guide>,
     /// Of the operands of matrix products.
     pub precision: Precision,
     /// Tokens of a micro-batch where gradients of embeddings are cached; `None` for a batch at once.
@@ -54,6 +58,7 @@ fn gradient(
         let outputs = Outputs {
             embeddings: columns.iter().map(|column| column.as_tensor().clone()).collect(),
             text_ids: batch.text_ids.clone(),
+            guide: setting.guide.map(|guide| guide.embed(batch)).transpose()?.unwrap_or_default(),
             rng: rng.fork(LOSS_STREAM),
         };
         Ok((columns, setting.loss.compute(&outputs, batch.labels.as_ref())?))
@@ -64,6 +69,7 @@ fn gradient(
     }
     let gradient = timings.time("backward", || -> Result<_> {
         let mut gradients = value.backward()?;
+        ops::collect(&gradients, &setting.loss.params())?;
         let parts: Vec<Option<Tensor>> = columns.iter().map(|column| gradients.remove(column)).collect();
         if parts.iter().all(Option::is_none) {
             return Ok(None);

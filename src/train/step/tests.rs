@@ -46,7 +46,7 @@ fn batch(model: &SentenceTransformer, rows: usize, columns: usize, seed: u64) ->
 }
 
 fn setting<'a>(model: &'a SentenceTransformer, loss: &'a dyn Loss, cache_tokens: Option<usize>) -> Setting<'a> {
-    Setting { model, loss, precision: Precision::Full, cache_tokens }
+    Setting { model, loss, guide: None, precision: Precision::Full, cache_tokens }
 }
 
 /// The gradients of every parameter, which forget them.

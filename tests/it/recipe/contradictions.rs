@@ -53,11 +53,6 @@ fn contradictions_are_refused_with_the_key_and_the_way_out() {
             "line 4: `model.config`: a new network cannot be made yet",
         ),
         ("seed = 12", "model_type = \"CrossEncoder\"", "line 1: `model_type`: is CrossEncoder"),
-        (
-            "[train_dataset]",
-            "[[train_dataset]]\npath = \"train.jsonl\"\n[[train_dataset]]",
-            "line 9: `train_dataset.1`: 2 training data sets are given",
-        ),
         ("dropout = 0.0", "num_labels = 1", "line 5: `model.num_labels`: has no meaning for a SentenceTransformer"),
         (
             "base = \"minilm\"",

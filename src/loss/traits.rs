@@ -1,0 +1,74 @@
+//! What the trainer knows of a loss.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::error::Result;
+use crate::flow::{Card, Labels, Outputs};
+use crate::ops::Param;
+use crate::util::seed::Rng;
+
+/// The model a loss is used with.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// What its parameters' names begin with.
+    pub name: String,
+    /// Width of its embeddings.
+    pub dim: usize,
+    /// Element type of the embeddings.
+    pub dtype: DType,
+    /// Where it computes.
+    pub device: Device,
+    /// For parameters of the loss's own.
+    pub rng: Rng,
+}
+
+/// A loss: a differentiable function of embeddings and labels, nothing else.
+pub trait Loss: Send + Sync {
+    /// Its catalogue entry.
+    fn card(&self) -> &'static Card;
+
+    /// The catalogue entry of the loss that reads columns and labels: a wrapper answers with what it wraps.
+    fn base_card(&self) -> &'static Card {
+        self.card()
+    }
+
+    /// The scalar loss of a batch, differentiable with respect to every embedding.
+    ///
+    /// # Errors
+    /// When the number of columns, the labels or the shapes are not what it takes.
+    fn compute(&self, outputs: &Outputs, labels: Option<&Labels>) -> Result<Tensor>;
+
+    /// Its settings, defaults filled in, for the plan and the model card.
+    fn config(&self) -> serde_json::Value;
+
+    /// Makes the parameters of its own, which are trained with the model and not saved with it. A loss without any has
+    /// nothing to do.
+    ///
+    /// # Errors
+    /// When they cannot be made for such a model.
+    fn prepare(&mut self, setup: &Setup) -> Result<()> {
+        let _ = setup;
+        Ok(())
+    }
+
+    /// The parameters of its own; none before [`prepare`](Loss::prepare).
+    fn params(&self) -> Vec<Arc<Param>> {
+        Vec::new()
+    }
+
+    /// The model whose embeddings of the same texts it wants as [`Outputs::guide`]: a directory, or an id on the Hub.
+    fn guide(&self) -> Option<&str> {
+        None
+    }
+
+    /// Checks that depend on the model: `dim` is the width of its embeddings. Returns warnings.
+    ///
+    /// # Errors
+    /// When the loss cannot be used with that model.
+    fn check_dim(&self, dim: usize) -> Result<Vec<String>> {
+        let _ = dim;
+        Ok(Vec::new())
+    }
+}

