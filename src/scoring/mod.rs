@@ -7,6 +7,7 @@ pub mod blocks;
 pub mod cosine;
 pub mod distance;
 pub mod dot;
+pub mod mining;
 pub mod stable;
 
 use candle_core::{Result as TensorResult, Tensor};

@@ -6,6 +6,7 @@ mod batches;
 mod best;
 mod checkpoint;
 mod evaluation;
+mod evaluation_data;
 pub mod events;
 mod guard;
 mod memory;
