@@ -16,6 +16,7 @@
 //! values are an error instead, since a ranking of them would be an accident. JSON has no NaN: it is written `null`.
 
 pub mod binary_classification;
+pub mod bootstrap;
 pub mod csv;
 pub mod embedding_similarity;
 pub mod information_retrieval;
