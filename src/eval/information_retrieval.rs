@@ -437,8 +437,6 @@ impl Evaluator for InformationRetrievalEvaluator {
             self.best.get_or_init(|| best);
         }
         result.primary = self.primary_key(model.similarity_fn_name());
-        let primary = result.primary.clone();
-        result.samples.retain(|sample| sample.key == primary);
         Ok(result)
     }
 

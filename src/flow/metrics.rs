@@ -55,8 +55,11 @@ impl Metrics {
         self.get(&self.primary)
     }
 
-    /// Appends the items behind the primary metric.
+    /// Appends the items behind the primary metric; left out where one is not finite, which JSON could not hold.
     pub fn push_sample(&mut self, statistic: Statistic, labels: Vec<f64>, scores: Vec<Vec<f64>>) {
+        if scores.iter().flatten().any(|score| !score.is_finite()) {
+            return;
+        }
         self.samples.push(Sample { key: self.primary.clone(), statistic, labels, scores });
     }
 

@@ -58,6 +58,10 @@ pub struct Outcome {
     pub baseline: Option<f64>,
     /// Its value of the saved model.
     pub score: Option<f64>,
+    /// Where the improvement lies at 95 %: a paired bootstrap over the items of the metric, where its evaluator tells
+    /// them; positive is better.
+    #[serde(skip)]
+    pub delta_interval: Option<[f64; 2]>,
     /// The step the saved model is from, when the best one was kept.
     pub best_step: Option<u64>,
     /// Every metric before training, keys without `eval_`.

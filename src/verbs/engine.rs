@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
+use serde_json::{Map, Value};
 
 use super::Reporter;
 use crate::error::{Error, Result};
-use crate::eval::Evaluator;
+use crate::eval::{self, Evaluator};
 use crate::flow::EncodeOptions;
 use crate::model::{ModelOptions, SentenceTransformer};
 use crate::ops::{self, device};
@@ -29,6 +30,12 @@ pub(super) fn train(
     listener: &mut dyn Listener,
 ) -> Result<Outcome> {
     train::run(plan, run_dir, &train::Options { resume, keep_base }, listener)
+}
+
+/// An evaluator's own settings from `key=value` texts.
+pub(super) fn evaluator_settings(kind: &str, set: &[String]) -> Result<Map<String, Value>> {
+    let entry = eval::find(kind)?;
+    recipe::settings(&(entry.schema)().to_value(), set)
 }
 
 /// An evaluator with its data.

@@ -190,7 +190,7 @@ fn evaluators_equal_the_reference() {
             for sample in &metrics.samples {
                 let again = bootstrap::value(sample);
                 let same = (again - metrics.get(&sample.key).unwrap()).abs() < 1e-9 || again.is_nan();
-                assert!(same && sample.key == metrics.primary, "{place}: the items give {again}");
+                assert!(same, "{place}: the items give {again}");
             }
         }
         *counts.entry(name.to_owned()).or_default() += 1;
