@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::information_retrieval::{InformationRetrievalEvaluator, InformationRetrievalSettings};
+use super::shared::prefixed;
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::{Error, Result};
 use crate::flow::{Card, Encode, LabelKind, Metrics};
@@ -69,6 +70,8 @@ pub enum Prompts {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NanoBEIRSettings {
+    /// In front of every key; the reference has no such setting, and without it the keys are the reference's.
+    pub name: String,
     /// The data sets, by short name (`msmarco`) or by their folder's name; all that are in the folder when left out.
     pub dataset_names: Option<Vec<String>>,
     /// Cut-offs of the mean reciprocal rank.
@@ -101,6 +104,7 @@ impl Default for NanoBEIRSettings {
     fn default() -> Self {
         let search = InformationRetrievalSettings::default();
         Self {
+            name: String::new(),
             dataset_names: None,
             mrr_at_k: search.mrr_at_k,
             ndcg_at_k: search.ndcg_at_k,
@@ -135,9 +139,10 @@ impl NanoBEIRSettings {
         format!("NanoBEIR_{}", self.aggregate_key)
     }
 
-    /// With the width, where embeddings are cut.
+    /// With the evaluator's name in front, and the width behind where embeddings are cut.
     fn named(&self, name: &str) -> String {
-        self.truncate_dim.map_or_else(|| name.to_owned(), |dim| format!("{name}_{dim}"))
+        let width = self.truncate_dim.map(|dim| format!("_{dim}")).unwrap_or_default();
+        prefixed(&self.name, &format!("{name}{width}"))
     }
 
     /// The settings of a search whose metrics are called after `name`.
@@ -164,8 +169,8 @@ impl NanoBEIRSettings {
 }
 
 impl EvaluatorSettings for NanoBEIRSettings {
-    fn name(&self) -> &'static str {
-        ""
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn primary_key(&self, similarity_fn_name: &str) -> String {
@@ -178,7 +183,7 @@ impl EvaluatorSettings for NanoBEIRSettings {
     }
 
     fn csv(&self, similarity_fn_name: &str) -> Vec<Csv> {
-        let file = format!("NanoBEIR_evaluation_{}_results.csv", self.aggregate_key);
+        let file = format!("NanoBEIR_evaluation_{}_results.csv", prefixed(&self.name, &self.aggregate_key));
         self.whole().csv_file(file, similarity_fn_name).into_iter().collect()
     }
 }
@@ -223,7 +228,8 @@ impl NanoBEIREvaluator {
                 ..settings.search(settings.named(title(&name)))
             };
             // An empty text is no document, and nobody asks nothing.
-            let with_text = |list: Vec<(String, String)>| list.into_iter().filter(|(_, text)| !text.is_empty()).collect();
+            let with_text =
+                |list: Vec<(String, String)>| list.into_iter().filter(|(_, text)| !text.is_empty()).collect();
             let made = InformationRetrievalEvaluator::new(with_text(queries), with_text(corpus), relevant, search);
             searches.push(made.map_err(|e| e.within(format!("data set `{name}`")))?);
         }

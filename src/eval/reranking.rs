@@ -55,13 +55,7 @@ pub struct RerankingSettings {
 
 impl Default for RerankingSettings {
     fn default() -> Self {
-        Self {
-            name: String::new(),
-            at_k: 10,
-            similarity_fct: Similarity::Cosine,
-            truncate_dim: None,
-            write_csv: None,
-        }
+        Self { name: String::new(), at_k: 10, similarity_fct: Similarity::Cosine, truncate_dim: None, write_csv: None }
     }
 }
 

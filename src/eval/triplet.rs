@@ -167,9 +167,9 @@ impl EvaluatorSettings for TripletSettings {
         let similarities = self.similarities(similarity_fn_name).unwrap_or_default();
         let csv = Csv::new(self.write_csv, format!("triplet_evaluation{}_results.csv", shared::part(&self.name)));
         let csv = csv.map(|csv| {
-            similarities.iter().fold(csv, |csv, s| {
-                csv.column(format!("accuracy_{s}"), prefixed(&self.name, &format!("{s}_accuracy")))
-            })
+            similarities
+                .iter()
+                .fold(csv, |csv, s| csv.column(format!("accuracy_{s}"), prefixed(&self.name, &format!("{s}_accuracy"))))
         });
         csv.into_iter().collect()
     }
@@ -221,8 +221,7 @@ impl Evaluator for TripletEvaluator {
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
         let similarities = self.settings.similarities(model.similarity_fn_name())?;
-        let encode =
-            |texts: &[String], role| shared::embed(model, texts, Some(role), self.settings.truncate_dim);
+        let encode = |texts: &[String], role| shared::embed(model, texts, Some(role), self.settings.truncate_dim);
         let anchors = encode(&self.anchors, QUERY)?;
         let positives = encode(&self.positives, DOCUMENT)?;
         let negatives = encode(&self.negatives, DOCUMENT)?;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use super::folder::RunFolder;
 use super::log::LogFile;
 use super::metrics::MetricsFile;
-use super::tables;
 use super::process::Identity;
 use super::status::{self, State, Status};
+use super::tables;
 use crate::error::{Error, Kind, Result};
 use crate::flow::Metrics;
 use crate::train::events::{Event, Listener, TrainLog};
@@ -242,7 +242,8 @@ impl<'a> Recorder<'a> {
     /// process may never get there.
     fn make_room(&mut self) {
         if let Some(step) = self.again_from.take() {
-            let trimmed = self.metrics.resume_at(step).and_then(|()| tables::resume_at(&self.folder.tables_dir(), step));
+            let trimmed =
+                self.metrics.resume_at(step).and_then(|()| tables::resume_at(&self.folder.tables_dir(), step));
             self.complain(trimmed);
         }
     }
@@ -433,7 +434,13 @@ mod tests {
             let mut recorder = Recorder::begin(&folder, "a", checkpoint, &mut echo).unwrap();
             assert_eq!(status::read(&folder).unwrap().step, checkpoint.unwrap_or(0));
             if checkpoint.is_none() {
-                recorder.event(&Event::Evaluation { step: 0, epoch: 0.0, metrics: &baseline, seconds: 0.5, tables: &[] });
+                recorder.event(&Event::Evaluation {
+                    step: 0,
+                    epoch: 0.0,
+                    metrics: &baseline,
+                    seconds: 0.5,
+                    tables: &[],
+                });
             }
             for step in steps {
                 recorder.event(&Event::Step { step, total: 20 });

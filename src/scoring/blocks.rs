@@ -49,7 +49,7 @@ pub fn prepare(similarity: Similarity, embeddings: Embeddings) -> Embeddings {
 }
 
 /// All similarities of two blocks of prepared embeddings: `[n, dim]` and `[m, dim]` to `[n, m]`, written to `scores`.
-fn block(similarity: Similarity, dim: usize, a: &[f32], b: &[f32], scores: &mut Vec<f32>) {
+pub(super) fn block(similarity: Similarity, dim: usize, a: &[f32], b: &[f32], scores: &mut Vec<f32>) {
     let (n, m) = (a.len() / dim.max(1), b.len() / dim.max(1));
     scores.clear();
     scores.resize(n * m, 0.0);

@@ -158,7 +158,9 @@ fn labelled_pairs(plan: &EvaluatorPlan, table: ReadTable<'_>) -> Result<Evaluati
     let scores = table.labels.as_ref().and_then(Labels::floats).unwrap_or_default();
     if let Some(row) = scores.iter().position(|x| *x != 0.0 && *x != 1.0) {
         return Err(Error::data(format!("{}: the label is {}, and 0 or 1 is wanted", table.locate(row), scores[row]))
-            .with_hint("1 for sentences that mean the same, 0 for others; scores are for EmbeddingSimilarityEvaluator"));
+            .with_hint(
+                "1 for sentences that mean the same, 0 for others; scores are for EmbeddingSimilarityEvaluator",
+            ));
     }
     if scores.len() != table.len() {
         return Err(Error::data(format!("`{}` has no label column", plan.path.display()))

@@ -169,9 +169,10 @@ fn evaluations(plan: &Plan, outcome: &Outcome, similarity: &str) -> Vec<card::Ev
         let named = |t: &card::Evaluation| {
             if t.name.is_empty() { !key.ends_with("loss") } else { key.starts_with(&format!("{}_", t.name)) }
         };
-        let owner = keys.iter().position(|keys| keys.contains(key)).or_else(|| {
-            (0..tables.len()).filter(|i| named(&tables[*i])).max_by_key(|i| tables[*i].name.len())
-        });
+        let owner = keys
+            .iter()
+            .position(|keys| keys.contains(key))
+            .or_else(|| (0..tables.len()).filter(|i| named(&tables[*i])).max_by_key(|i| tables[*i].name.len()));
         owner.and_then(|i| tables.get_mut(i)).unwrap_or(&mut rest).metrics.push(entry);
     }
     tables.push(rest);
