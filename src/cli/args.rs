@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::error::Error;
-use crate::verbs::{cancel, demo, encode, evaluate, run, search, smoke_test, status};
+use crate::verbs::{cancel, cluster, demo, encode, evaluate, paraphrase_mining, run, search, smoke_test, status};
 
 const AFTER_HELP: &str = "\
 From a file of pairs to a trained model:
@@ -42,6 +42,8 @@ pub enum Command {
     Encode(encode::Request),
     Evaluate(evaluate::Request),
     Search(search::Request),
+    ParaphraseMining(paraphrase_mining::Request),
+    Cluster(cluster::Request),
     /// Serve the verbs to an AI agent: an MCP server on stdin and stdout.
     ///
     /// Tools: smoke_test, run, run_status, cancel_run, evaluate. Relative paths are read relative to the directory

@@ -43,6 +43,8 @@ fn dispatch(command: Command, printer: &mut Printer) -> Next {
         Command::Encode(request) => answer(request, printer),
         Command::Evaluate(request) => answer(request, printer),
         Command::Search(request) => answer(request, printer),
+        Command::ParaphraseMining(request) => answer(request, printer),
+        Command::Cluster(request) => answer(request, printer),
         Command::Mcp => return Next::Serve,
     };
     Next::Exit(code)

@@ -3,10 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use super::columns::OnBadRow;
-use super::report::BadRows;
+use super::rows::{each_row, get, id_of, one_file};
 use super::source::files::missing;
-use super::source::{Cells, DataFile, Files, Format, Place, Problem, Reason, Rows, Value};
+use super::source::{Format, Problem, Reason, Value};
 use crate::error::{Error, Result};
 
 /// A retrieval data set in the BEIR layout.
@@ -78,47 +77,6 @@ pub fn read_beir(dir: &Path, split: &str) -> Result<Beir> {
     }
     beir.corpus = corpus;
     Ok(beir)
-}
-
-fn one_file(path: &Path, format: Format) -> Result<Files> {
-    let shown = path.display().to_string();
-    if !path.is_file() {
-        return Err(missing(&shown, path));
-    }
-    let file = DataFile { path: path.to_path_buf(), shown: shown.clone(), format };
-    Ok(Files::from_iter([file]))
-}
-
-/// The cells of every row of a file, through `use_row`; rows it refuses are an error that names them.
-fn each_row<T>(files: &Files, use_row: impl Fn(&Cells) -> Result<T, Problem>) -> Result<Vec<(Place, T)>> {
-    let mut rows = Rows::new(files, None);
-    let (mut used, mut read) = (Vec::new(), 0);
-    let mut bad = BadRows::new(OnBadRow::Refuse);
-    while let Some((place, cells)) = rows.next_row()? {
-        read += 1;
-        match cells.and_then(|cells| use_row(&cells)) {
-            Ok(row) => used.push((place, row)),
-            Err(problem) => bad.add(place, &problem),
-        }
-    }
-    // Nothing here can be skipped, so the way out is another than for training data.
-    bad.finish(files, read).map_err(|e| e.with_hint("correct the file"))?;
-    Ok(used)
-}
-
-fn get<'a>(cells: &'a Cells, names: &[&str]) -> Option<&'a Value> {
-    names.iter().find_map(|name| cells.iter().find(|c| c.0.as_ref() == *name)).map(|c| &c.1)
-}
-
-fn id_of(cells: &Cells, names: &[&str]) -> Result<String, Problem> {
-    let name = names.first().copied().unwrap_or_default();
-    match get(cells, names) {
-        Some(Value::Text(id)) if !id.is_empty() => Ok(id.clone()),
-        Some(Value::Text(_)) => Err(Problem::cell(Reason::EmptyText, name, "empty id")),
-        Some(Value::Integer(id)) => Ok(id.to_string()),
-        Some(other) => Err(Problem::cell(Reason::WrongType, name, format!("{} instead of an id", other.kind()))),
-        None => Err(Problem::cell(Reason::MissingColumn, name, "missing")),
-    }
 }
 
 fn read_documents(path: &Path, titled: bool) -> Result<Vec<(String, String)>> {

@@ -2,8 +2,11 @@
 
 pub mod beir;
 pub mod columns;
+pub mod paraphrases;
 pub mod probe;
 pub mod report;
+pub mod reranking;
+mod rows;
 pub mod sampler;
 pub mod source;
 pub mod store;

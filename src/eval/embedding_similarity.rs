@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::metrics::correlation::{pearson, spearman};
 use super::shared::{self, prefixed};
-use super::{DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData};
+use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::{Error, Result};
-use crate::flow::{Card, Encode, EncodeOptions, LabelKind, Metrics};
+use crate::flow::{Card, Encode, LabelKind, Metrics, Statistic};
 use crate::scoring::{Similarity, blocks};
 use crate::util::registry::Settings;
 
@@ -36,6 +36,8 @@ pub struct EmbeddingSimilaritySettings {
     pub main_similarity: Option<Similarity>,
     /// Keep only the first values of each embedding.
     pub truncate_dim: Option<usize>,
+    /// Whether a run keeps a CSV file with a row an evaluation; it does when left out.
+    pub write_csv: Option<bool>,
 }
 
 impl Settings for EmbeddingSimilaritySettings {
@@ -54,6 +56,10 @@ impl EmbeddingSimilaritySettings {
 }
 
 impl EvaluatorSettings for EmbeddingSimilaritySettings {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
     fn primary_key(&self, similarity_fn_name: &str) -> String {
         let key = match (self.main_similarity, self.similarities(similarity_fn_name).as_deref()) {
             (Some(main), _) => format!("spearman_{main}"),
@@ -72,6 +78,18 @@ impl EvaluatorSettings for EmbeddingSimilaritySettings {
         }
         let keys = names.iter().flat_map(|n| [format!("pearson_{n}"), format!("spearman_{n}")]);
         keys.map(|key| prefixed(&self.name, &key)).collect()
+    }
+
+    fn csv(&self, similarity_fn_name: &str) -> Vec<Csv> {
+        let similarities = self.similarities(similarity_fn_name).unwrap_or_default();
+        let csv = Csv::new(self.write_csv, format!("similarity_evaluation{}_results.csv", shared::part(&self.name)));
+        let csv = csv.map(|csv| {
+            similarities.iter().fold(csv, |csv, s| {
+                let key = |metric| prefixed(&self.name, &format!("{metric}_{s}"));
+                csv.column(format!("{s}_pearson"), key("pearson")).column(format!("{s}_spearman"), key("spearman"))
+            })
+        });
+        csv.into_iter().collect()
     }
 }
 
@@ -122,22 +140,18 @@ impl Evaluator for EmbeddingSimilarityEvaluator {
         &CARD
     }
 
-    fn name(&self) -> &str {
-        &self.settings.name
+    fn settings(&self) -> &dyn Keyed {
+        &self.settings
     }
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
         let similarities = self.settings.similarities(model.similarity_fn_name())?;
-        let options = EncodeOptions { truncate_dim: self.settings.truncate_dim, ..Default::default() };
-        let encode = |sentences: &[String]| {
-            let texts: Vec<&str> = sentences.iter().map(String::as_str).collect();
-            shared::encode(model, &texts, &options)
-        };
+        let encode = |texts: &[String]| shared::embed(model, texts, None, self.settings.truncate_dim);
         let (first, second) = (encode(&self.sentences1)?, encode(&self.sentences2)?);
 
         let name = self.name();
         let mut metrics = Metrics { primary: self.primary_key(model.similarity_fn_name()), ..Default::default() };
-        let mut best = [f64::NAN; 2];
+        let (mut best, mut columns) = ([f64::NAN; 2], Vec::new());
         for similarity in &similarities {
             let scores: Vec<f64> = blocks::pairwise(*similarity, &first, &second).into_iter().map(f64::from).collect();
             let values = [("pearson", pearson(&self.scores, &scores)), ("spearman", spearman(&self.scores, &scores))];
@@ -146,24 +160,16 @@ impl Evaluator for EmbeddingSimilarityEvaluator {
                 // `max` prefers the number to NaN.
                 *best = best.max(value);
             }
+            if self.settings.main_similarity.is_none_or(|main| main == *similarity) {
+                columns.push(scores);
+            }
         }
         if similarities.len() > 1 {
             metrics.push(prefixed(name, "pearson_max"), best[0]);
             metrics.push(prefixed(name, "spearman_max"), best[1]);
         }
+        metrics.push_sample(Statistic::Spearman, self.scores.clone(), columns);
         Ok(metrics)
-    }
-
-    fn primary_key(&self, similarity_fn_name: &str) -> String {
-        self.settings.primary_key(similarity_fn_name)
-    }
-
-    fn keys(&self, similarity_fn_name: &str) -> Vec<String> {
-        self.settings.keys(similarity_fn_name)
-    }
-
-    fn config(&self) -> serde_json::Value {
-        self.settings.to_json()
     }
 }
 

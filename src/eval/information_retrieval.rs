@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::metrics::ranking;
 use super::shared::{self, DOCUMENT, QUERY, prefixed};
-use super::{DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData};
+use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::{Error, Result};
-use crate::flow::{Card, Encode, EncodeOptions, LabelKind, Metrics};
+use crate::flow::{Card, Encode, EncodeOptions, LabelKind, Metrics, Statistic};
 use crate::scoring::Similarity;
 use crate::scoring::blocks::{Hit, Search};
 use crate::util::registry::Settings;
@@ -53,6 +53,8 @@ pub struct InformationRetrievalSettings {
     pub map_at_k: Vec<usize>,
     /// Keep only the first values of each embedding.
     pub truncate_dim: Option<usize>,
+    /// Whether a run keeps a CSV file with a row an evaluation; it does when left out.
+    pub write_csv: Option<bool>,
     /// The similarity functions to search with; the model's when left out.
     pub score_functions: Option<Vec<Similarity>>,
     /// The one whose NDCG is the primary metric; the best of the first evaluation when left out and there are several.
@@ -78,6 +80,7 @@ impl Default for InformationRetrievalSettings {
             precision_recall_at_k: vec![1, 3, 5, 10],
             map_at_k: vec![100],
             truncate_dim: None,
+            write_csv: None,
             score_functions: None,
             main_score_function: None,
             query_prompt: None,
@@ -120,16 +123,54 @@ impl InformationRetrievalSettings {
         shared::similarities(named, self.main_score_function, model)
     }
 
+    /// A CSV file with the columns of these settings, score functions by name as in the reference.
+    pub(super) fn csv_file(&self, file: String, similarity_fn_name: &str) -> Option<Csv> {
+        let mut similarities = self.similarities(similarity_fn_name).unwrap_or_default();
+        similarities.sort_by_key(|similarity| similarity.name());
+        let mut csv = Csv::new(self.write_csv, file)?;
+        for similarity in similarities {
+            let shown = [
+                (&["accuracy", "Accuracy"][..], &self.accuracy_at_k),
+                (&["precision", "Precision", "recall", "Recall"], &self.precision_recall_at_k),
+                (&["mrr", "MRR"], &self.mrr_at_k),
+                (&["ndcg", "NDCG"], &self.ndcg_at_k),
+                (&["map", "MAP"], &self.map_at_k),
+            ];
+            for (names, cut_offs) in shown {
+                for (k, name) in cut_offs.iter().flat_map(|k| names.chunks(2).map(move |name| (*k, name))) {
+                    let key = self.key(similarity.name(), name[0], k);
+                    csv = csv.column(format!("{similarity}-{}@{k}", name[1]), key);
+                }
+            }
+        }
+        Some(csv)
+    }
+
     fn key(&self, similarity: &str, metric: &str, k: usize) -> String {
         prefixed(&self.name, &format!("{similarity}_{metric}@{k}"))
     }
 
-    fn ndcg_key(&self, similarity: &str) -> String {
+    pub(super) fn ndcg_key(&self, similarity: &str) -> String {
         self.key(similarity, "ndcg", self.ndcg_at_k.iter().copied().max().unwrap_or_default())
+    }
+
+    /// The score function with the best NDCG, the first by name among equals; `None` where there is nothing to choose.
+    pub(super) fn best_of(&self, model: &str, metrics: &Metrics) -> Option<Similarity> {
+        let mut names = self.similarities(model).ok()?;
+        if self.main_score_function.is_some() || names.len() < 2 {
+            return None;
+        }
+        names.sort_by_key(|similarity| similarity.name());
+        let score = |similarity: &Similarity| metrics.get(&self.ndcg_key(similarity.name())).unwrap_or(f64::NAN);
+        names.iter().copied().reduce(|best, next| if score(&next) > score(&best) { next } else { best })
     }
 }
 
 impl EvaluatorSettings for InformationRetrievalSettings {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
     fn primary_key(&self, similarity_fn_name: &str) -> String {
         let similarities = self.similarities(similarity_fn_name).unwrap_or_default();
         let first = similarities.iter().map(|similarity| similarity.name()).min();
@@ -143,6 +184,11 @@ impl EvaluatorSettings for InformationRetrievalSettings {
             .iter()
             .flat_map(|similarity| metrics.iter().map(|(metric, k)| self.key(similarity.name(), metric.name(), *k)))
             .collect()
+    }
+
+    fn csv(&self, similarity_fn_name: &str) -> Vec<Csv> {
+        let file = format!("Information-Retrieval_evaluation{}_results.csv", shared::part(&self.name));
+        self.csv_file(file, similarity_fn_name).into_iter().collect()
     }
 }
 
@@ -355,14 +401,15 @@ impl Evaluator for InformationRetrievalEvaluator {
         &CARD
     }
 
-    fn name(&self) -> &str {
-        &self.settings.name
+    fn settings(&self) -> &dyn Keyed {
+        &self.settings
     }
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
         let similarities = self.settings.similarities(model.similarity_fn_name())?;
         let metrics = self.settings.metrics();
         let mut result = Metrics::default();
+        let widest = self.settings.ndcg_at_k.iter().copied().max().unwrap_or_default();
         for (similarity, hits) in similarities.iter().zip(self.search(model, &similarities)?) {
             let values: Vec<Vec<f64>> = self
                 .queries
@@ -375,21 +422,19 @@ impl Evaluator for InformationRetrievalEvaluator {
                 })
                 .collect();
             for (column, (metric, k)) in metrics.iter().enumerate() {
+                if matches!(metric, Metric::Ndcg) && *k == widest {
+                    // Kept under its own key, since which function is primary is known at the end.
+                    result.primary = self.settings.ndcg_key(similarity.name());
+                    let items = values.iter().map(|row| row[column]).collect();
+                    result.push_sample(Statistic::Mean, Vec::new(), vec![items]);
+                }
                 // Summed in the order of the queries, so that the number of threads does not matter.
                 let sum: f64 = values.iter().map(|row| row[column]).sum();
                 result.push(self.settings.key(similarity.name(), metric.name(), *k), sum / values.len() as f64);
             }
         }
-        if self.settings.main_score_function.is_none() && similarities.len() > 1 {
-            let mut names = similarities.clone();
-            names.sort_by_key(|similarity| similarity.name());
-            let score =
-                |similarity: &Similarity| result.get(&self.settings.ndcg_key(similarity.name())).unwrap_or(f64::NAN);
-            // The first by name among equals.
-            let best = names.iter().copied().reduce(|best, next| if score(&next) > score(&best) { next } else { best });
-            if let Some(best) = best {
-                self.best.get_or_init(|| best);
-            }
+        if let Some(best) = self.settings.best_of(model.similarity_fn_name(), &result) {
+            self.best.get_or_init(|| best);
         }
         result.primary = self.primary_key(model.similarity_fn_name());
         Ok(result)
@@ -398,16 +443,8 @@ impl Evaluator for InformationRetrievalEvaluator {
     fn primary_key(&self, similarity_fn_name: &str) -> String {
         match self.best.get() {
             Some(best) => self.settings.ndcg_key(best.name()),
-            None => self.settings.primary_key(similarity_fn_name),
+            None => EvaluatorSettings::primary_key(&self.settings, similarity_fn_name),
         }
-    }
-
-    fn keys(&self, similarity_fn_name: &str) -> Vec<String> {
-        self.settings.keys(similarity_fn_name)
-    }
-
-    fn config(&self) -> serde_json::Value {
-        self.settings.to_json()
     }
 }
 

@@ -4,24 +4,38 @@
 //! [`DataKind`] says what to read for it. Names, keys and values are those of sentence-transformers' evaluators:
 //! `<name>_<metric>`, or just `<metric>` without a name; the trainer puts `eval_` in front ([`trainer_key`]).
 //!
+//! # Several evaluators
+//! A run's evaluators are its several `[[evaluator]]` tables, in their order; that is the reference's
+//! `SequentialEvaluator`. Its default main score is that of the last evaluator; here it is the primary metric of the
+//! first one, and `args.metric_for_best_model` names any other.
+//!
 //! # NaN
 //! A metric without a value, as the correlation with a model that gives every pair the same score, is NaN and not an
 //! error: a run goes on, and the report shows that there is nothing to show. A NaN is never better than anything and
 //! every number is better than it; [`improves`] says so for choosing checkpoints. Embeddings with NaN or infinite
 //! values are an error instead, since a ranking of them would be an accident. JSON has no NaN: it is written `null`.
 
+pub mod binary_classification;
+pub mod bootstrap;
+pub mod csv;
 pub mod embedding_similarity;
 pub mod information_retrieval;
 pub mod metrics;
+pub mod mse;
+pub mod nano_beir;
+pub mod paraphrase_mining;
+pub mod reranking;
 pub mod shared;
+pub mod translation;
 pub mod triplet;
 
 use std::collections::{HashMap, HashSet};
 
+pub use csv::Csv;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::flow::{Card, Encode, Metrics};
+use crate::flow::{Card, Embeddings, Encode, Metrics};
 use crate::util::registry::{self, Named, Settings};
 
 /// Measures a model on data it holds.
@@ -29,8 +43,8 @@ pub trait Evaluator: Send + Sync {
     /// Its catalogue entry.
     fn card(&self) -> &'static Card;
 
-    /// The name given to this one, which is the prefix of its metrics; may be empty.
-    fn name(&self) -> &str;
+    /// What it was made with.
+    fn settings(&self) -> &dyn Keyed;
 
     /// Encodes and measures.
     ///
@@ -38,15 +52,31 @@ pub trait Evaluator: Send + Sync {
     /// When the model cannot encode, its embeddings are not finite, or its similarity function is unknown.
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics>;
 
+    /// The name given to this one, which is the prefix of its metrics; may be empty.
+    fn name(&self) -> &str {
+        self.settings().name()
+    }
+
     /// The key of the metric that stands for the whole, for a model with that similarity function.
-    fn primary_key(&self, similarity_fn_name: &str) -> String;
+    fn primary_key(&self, similarity_fn_name: &str) -> String {
+        self.settings().primary_key(similarity_fn_name)
+    }
 
     /// All keys [`evaluate`](Self::evaluate) will give, in their order, known before any run; empty for a similarity
     /// function that cannot be evaluated.
-    fn keys(&self, similarity_fn_name: &str) -> Vec<String>;
+    fn keys(&self, similarity_fn_name: &str) -> Vec<String> {
+        self.settings().keys(similarity_fn_name)
+    }
+
+    /// The CSV files that get a row at each evaluation of a run.
+    fn csv(&self, similarity_fn_name: &str) -> Vec<Csv> {
+        self.settings().csv(similarity_fn_name)
+    }
 
     /// Its settings, defaults filled in, for the plan and the model card.
-    fn config(&self) -> Value;
+    fn config(&self) -> Value {
+        self.settings().json()
+    }
 }
 
 /// What an evaluator reads.
@@ -58,6 +88,18 @@ pub enum DataKind {
     ScoredPairs,
     /// Anchors with a positive and a negative.
     Triplets,
+    /// Pairs of sentences that mean the same or do not.
+    LabelledPairs,
+    /// Queries, each with documents that answer it and documents that do not.
+    Reranking,
+    /// Sentences with their translations.
+    Parallel,
+    /// Sentences with a teacher's embeddings of them.
+    Teacher,
+    /// Sentences with ids, and which of them mean the same.
+    Paraphrases,
+    /// Several data sets for retrieval.
+    Retrievals,
 }
 
 impl std::fmt::Display for DataKind {
@@ -66,6 +108,12 @@ impl std::fmt::Display for DataKind {
             Self::Retrieval => "queries, corpus and relevance judgements",
             Self::ScoredPairs => "sentence pairs with scores",
             Self::Triplets => "(anchor, positive, negative) triplets",
+            Self::LabelledPairs => "sentence pairs with labels 0 and 1",
+            Self::Reranking => "queries with positive and negative documents",
+            Self::Parallel => "(source, target) translations",
+            Self::Teacher => "sentences with a teacher's embeddings",
+            Self::Paraphrases => "sentences with ids and pairs of duplicates",
+            Self::Retrievals => "a folder of data sets for retrieval",
         })
     }
 }
@@ -83,6 +131,18 @@ pub enum EvaluationData {
     ScoredPairs { sentences1: Vec<String>, sentences2: Vec<String>, scores: Vec<f64> },
     /// For [`DataKind::Triplets`]: three columns of equal length.
     Triplets { anchors: Vec<String>, positives: Vec<String>, negatives: Vec<String> },
+    /// For [`DataKind::LabelledPairs`]: three columns of equal length.
+    LabelledPairs { sentences1: Vec<String>, sentences2: Vec<String>, labels: Vec<bool> },
+    /// For [`DataKind::Reranking`].
+    Reranking(Vec<reranking::Sample>),
+    /// For [`DataKind::Parallel`]: two columns of equal length.
+    Parallel { sources: Vec<String>, targets: Vec<String> },
+    /// For [`DataKind::Teacher`]: texts for the model, and what its embeddings of them are held against, row by row.
+    Teacher { sentences: Vec<String>, embeddings: Embeddings },
+    /// For [`DataKind::Paraphrases`]: ids with texts, and pairs of ids.
+    Paraphrases { sentences: Vec<(String, String)>, duplicates: Vec<(String, String)> },
+    /// For [`DataKind::Retrievals`]: names, each with data of the kind [`DataKind::Retrieval`].
+    Retrievals(Vec<(String, EvaluationData)>),
 }
 
 impl EvaluationData {
@@ -93,17 +153,29 @@ impl EvaluationData {
             Self::Retrieval { .. } => DataKind::Retrieval,
             Self::ScoredPairs { .. } => DataKind::ScoredPairs,
             Self::Triplets { .. } => DataKind::Triplets,
+            Self::LabelledPairs { .. } => DataKind::LabelledPairs,
+            Self::Reranking(_) => DataKind::Reranking,
+            Self::Parallel { .. } => DataKind::Parallel,
+            Self::Teacher { .. } => DataKind::Teacher,
+            Self::Paraphrases { .. } => DataKind::Paraphrases,
+            Self::Retrievals(_) => DataKind::Retrievals,
         }
     }
 }
 
 /// Settings of an evaluator, from which its keys follow before there is any data.
 pub trait EvaluatorSettings: Settings {
+    /// As [`Evaluator::name`].
+    fn name(&self) -> &str;
+
     /// As [`Evaluator::primary_key`].
     fn primary_key(&self, similarity_fn_name: &str) -> String;
 
     /// As [`Evaluator::keys`].
     fn keys(&self, similarity_fn_name: &str) -> Vec<String>;
+
+    /// As [`Evaluator::csv`].
+    fn csv(&self, similarity_fn_name: &str) -> Vec<Csv>;
 }
 
 /// An evaluator that is made of settings and data.
@@ -123,15 +195,26 @@ type Read = fn(&Map<String, Value>) -> Result<Box<dyn Keyed>>;
 type Build = fn(&Map<String, Value>, EvaluationData) -> Result<Box<dyn Evaluator>>;
 
 /// [`EvaluatorSettings`] of any type.
-trait Keyed {
+pub trait Keyed {
+    /// As [`Settings::to_json`].
     fn json(&self) -> Value;
+    /// As [`Evaluator::name`].
+    fn name(&self) -> &str;
+    /// As [`Evaluator::primary_key`].
     fn primary_key(&self, similarity_fn_name: &str) -> String;
+    /// As [`Evaluator::keys`].
     fn keys(&self, similarity_fn_name: &str) -> Vec<String>;
+    /// As [`Evaluator::csv`].
+    fn csv(&self, similarity_fn_name: &str) -> Vec<Csv>;
 }
 
 impl<T: EvaluatorSettings> Keyed for T {
     fn json(&self) -> Value {
         self.to_json()
+    }
+
+    fn name(&self) -> &str {
+        EvaluatorSettings::name(self)
     }
 
     fn primary_key(&self, similarity_fn_name: &str) -> String {
@@ -140,6 +223,10 @@ impl<T: EvaluatorSettings> Keyed for T {
 
     fn keys(&self, similarity_fn_name: &str) -> Vec<String> {
         EvaluatorSettings::keys(self, similarity_fn_name)
+    }
+
+    fn csv(&self, similarity_fn_name: &str) -> Vec<Csv> {
+        EvaluatorSettings::csv(self, similarity_fn_name)
     }
 }
 
@@ -227,6 +314,12 @@ crate::registry! {
         information_retrieval::InformationRetrievalEvaluator,
         embedding_similarity::EmbeddingSimilarityEvaluator,
         triplet::TripletEvaluator,
+        binary_classification::BinaryClassificationEvaluator,
+        reranking::RerankingEvaluator,
+        translation::TranslationEvaluator,
+        mse::MSEEvaluator,
+        paraphrase_mining::ParaphraseMiningEvaluator,
+        nano_beir::NanoBEIREvaluator,
     }
 }
 

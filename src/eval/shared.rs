@@ -95,6 +95,28 @@ pub const QUERY: &str = "query";
 /// The role of documents, positives and negatives.
 pub const DOCUMENT: &str = "document";
 
+/// The embeddings of a column, cut to `truncate_dim`: with the model's prompt for a role, or of no role with its default
+/// prompt.
+///
+/// # Errors
+/// As [`encode`].
+pub fn embed(
+    model: &dyn Encode,
+    texts: &[String],
+    role: Option<&str>,
+    truncate_dim: Option<usize>,
+) -> Result<Embeddings> {
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let prompt = role.map(|role| prompt(model, None, None, role)).transpose()?.flatten();
+    encode(model, &texts, &EncodeOptions { prompt, truncate_dim, ..Default::default() })
+}
+
+/// `_name`, or nothing for no name: the part of a CSV file's name.
+#[must_use]
+pub fn part(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!("_{name}") }
+}
+
 /// Encodes and checks what came: one row a text, all values finite.
 ///
 /// # Errors

@@ -234,6 +234,47 @@ fn data_is_checked() {
 }
 
 #[test]
+fn data_of_the_others_is_checked() {
+    let sample = |positive: &[&str], negative: &[&str]| reranking::Sample {
+        query: "1 0".into(),
+        positive: texts(positive),
+        negative: texts(negative),
+    };
+    let lists = EvaluationData::Reranking(vec![sample(&["1 0"], &[]), sample(&[], &["1 0"])]);
+    let wrong = message(made("RerankingEvaluator", json!({"mrr_at_k": 5}), lists));
+    assert!(wrong.ends_with("none of the 2 queries has both positive and negative documents"), "{wrong}");
+
+    let wide = Embeddings::new(3, vec![0.0; 3]);
+    let taught = |settings| {
+        let data = EvaluationData::Teacher { sentences: texts(&["1 0"]), embeddings: wide.clone() };
+        made("MSEEvaluator", settings, data).unwrap().evaluate(&Numbers::default())
+    };
+    let error = taught(json!({})).unwrap_err();
+    assert!(error.to_string().contains("have 2 values, the teacher's 3"), "{error}");
+    assert!(error.hint().unwrap().contains("`truncate_dim` to 2"));
+    assert_eq!(taught(json!({"truncate_dim": 1})).unwrap().primary_value(), Some(-100.0));
+
+    let mined = |duplicates: &[(&str, &str)]| {
+        let sentences = ids(&[("a", "1 0"), ("b", "0 1")]);
+        message(made(
+            "ParaphraseMiningEvaluator",
+            json!({}),
+            EvaluationData::Paraphrases { sentences, duplicates: ids(duplicates) },
+        ))
+    };
+    assert!(mined(&[("a", "c")]).contains("none of the 1 duplicates is a pair of the 2 sentences"));
+
+    let nano =
+        |settings| made("NanoBEIREvaluator", settings, EvaluationData::Retrievals(vec![("own".into(), retrieval())]));
+    assert!(message(nano(json!({"dataset_names": ["nq"]}))).contains("there is no data set `nq`"));
+    assert!(message(nano(json!({"query_prompts": {"nq": "q: "}}))).contains("no prompt for the data set `own`"));
+    let model = Numbers::default();
+    let metrics = nano(json!({"query_prompts": "q: "})).unwrap().evaluate(&model).unwrap();
+    assert_eq!(metrics.get("own_cosine_mrr@10"), metrics.get("NanoBEIR_mean_cosine_mrr@10"));
+    assert_eq!(model.calls.borrow()[0].1.as_deref(), Some("q: "));
+}
+
+#[test]
 fn a_similarity_for_tokens_is_refused() {
     let evaluator = made("EmbeddingSimilarityEvaluator", json!({}), pairs(&[1.0, 2.0, 3.0])).unwrap();
     let model = Numbers { similarity: "maxsim", ..Default::default() };

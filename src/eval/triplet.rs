@@ -9,9 +9,9 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::shared::{self, DOCUMENT, QUERY, prefixed};
-use super::{DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData};
+use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::{Error, Result};
-use crate::flow::{Card, Encode, EncodeOptions, LabelKind, Metrics};
+use crate::flow::{Card, Encode, LabelKind, Metrics, Statistic};
 use crate::scoring::{Similarity, blocks};
 use crate::util::registry::Settings;
 
@@ -116,6 +116,8 @@ pub struct TripletSettings {
     pub margin: Option<Margin>,
     /// Keep only the first values of each embedding.
     pub truncate_dim: Option<usize>,
+    /// Whether a run keeps a CSV file with a row an evaluation; it does when left out.
+    pub write_csv: Option<bool>,
 }
 
 impl Settings for TripletSettings {
@@ -138,6 +140,10 @@ impl TripletSettings {
 }
 
 impl EvaluatorSettings for TripletSettings {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
     fn primary_key(&self, similarity_fn_name: &str) -> String {
         let key = match (self.main_similarity_function, self.similarities(similarity_fn_name).as_deref()) {
             (Some(main), _) => format!("{main}_accuracy"),
@@ -155,6 +161,17 @@ impl EvaluatorSettings for TripletSettings {
             names.push("max");
         }
         names.iter().map(|n| prefixed(&self.name, &format!("{n}_accuracy"))).collect()
+    }
+
+    fn csv(&self, similarity_fn_name: &str) -> Vec<Csv> {
+        let similarities = self.similarities(similarity_fn_name).unwrap_or_default();
+        let csv = Csv::new(self.write_csv, format!("triplet_evaluation{}_results.csv", shared::part(&self.name)));
+        let csv = csv.map(|csv| {
+            similarities
+                .iter()
+                .fold(csv, |csv, s| csv.column(format!("accuracy_{s}"), prefixed(&self.name, &format!("{s}_accuracy"))))
+        });
+        csv.into_iter().collect()
     }
 }
 
@@ -198,52 +215,37 @@ impl Evaluator for TripletEvaluator {
         &CARD
     }
 
-    fn name(&self) -> &str {
-        &self.settings.name
+    fn settings(&self) -> &dyn Keyed {
+        &self.settings
     }
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
         let similarities = self.settings.similarities(model.similarity_fn_name())?;
-        let encode = |sentences: &[String], role: &str| {
-            let texts: Vec<&str> = sentences.iter().map(String::as_str).collect();
-            let options = EncodeOptions {
-                prompt: shared::prompt(model, None, None, role)?,
-                truncate_dim: self.settings.truncate_dim,
-                ..Default::default()
-            };
-            shared::encode(model, &texts, &options)
-        };
+        let encode = |texts: &[String], role| shared::embed(model, texts, Some(role), self.settings.truncate_dim);
         let anchors = encode(&self.anchors, QUERY)?;
         let positives = encode(&self.positives, DOCUMENT)?;
         let negatives = encode(&self.negatives, DOCUMENT)?;
 
         let mut metrics = Metrics { primary: self.primary_key(model.similarity_fn_name()), ..Default::default() };
-        let mut best = 0.0f64;
+        let (mut best, mut columns) = (0.0f64, Vec::new());
         for similarity in &similarities {
             let margin = self.settings.margin.as_ref().map_or(0.0, |m| m.of(*similarity)) as f32;
             let near = blocks::pairwise(*similarity, &anchors, &positives);
             let far = blocks::pairwise(*similarity, &anchors, &negatives);
-            let right = near.iter().zip(&far).filter(|(near, far)| **near > **far + margin).count();
-            let accuracy = right as f64 / self.anchors.len() as f64;
+            let right: Vec<f64> =
+                near.iter().zip(&far).map(|(near, far)| f64::from(u8::from(*near > *far + margin))).collect();
+            let accuracy = right.iter().sum::<f64>() / self.anchors.len() as f64;
             best = best.max(accuracy);
+            if self.settings.main_similarity_function.is_none_or(|main| main == *similarity) {
+                columns.push(right);
+            }
             metrics.push(prefixed(self.name(), &format!("{similarity}_accuracy")), accuracy);
         }
         if similarities.len() > 1 {
             metrics.push(prefixed(self.name(), "max_accuracy"), best);
         }
+        metrics.push_sample(Statistic::Mean, Vec::new(), columns);
         Ok(metrics)
-    }
-
-    fn primary_key(&self, similarity_fn_name: &str) -> String {
-        self.settings.primary_key(similarity_fn_name)
-    }
-
-    fn keys(&self, similarity_fn_name: &str) -> Vec<String> {
-        self.settings.keys(similarity_fn_name)
-    }
-
-    fn config(&self) -> serde_json::Value {
-        self.settings.to_json()
     }
 }
 

@@ -12,6 +12,34 @@ pub struct Metrics {
     pub values: Vec<(String, f64)>,
     /// The key of the metric that stands for the whole.
     pub primary: String,
+    /// What single metrics are made of, where an evaluator tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<Sample>,
+}
+
+/// The items behind a metric, so that those of two models can be drawn together and the metric made again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The metric's key.
+    pub key: String,
+    /// How it comes from the items.
+    pub statistic: Statistic,
+    /// One label an item, the same for every model; empty for [`Statistic::Mean`].
+    pub labels: Vec<f64>,
+    /// `[columns][items]`: the metric is the best of the columns'.
+    pub scores: Vec<Vec<f64>>,
+}
+
+/// How a metric comes from its items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Statistic {
+    /// The scores' mean.
+    Mean,
+    /// Spearman's correlation of labels and scores.
+    Spearman,
+    /// The average precision of the scores for the labels above 0.
+    AveragePrecision,
 }
 
 impl Metrics {
@@ -25,6 +53,14 @@ impl Metrics {
     #[must_use]
     pub fn primary_value(&self) -> Option<f64> {
         self.get(&self.primary)
+    }
+
+    /// Appends the items behind the primary metric; left out where one is not finite, which JSON could not hold.
+    pub fn push_sample(&mut self, statistic: Statistic, labels: Vec<f64>, scores: Vec<Vec<f64>>) {
+        if scores.iter().flatten().any(|score| !score.is_finite()) {
+            return;
+        }
+        self.samples.push(Sample { key: self.primary.clone(), statistic, labels, scores });
     }
 
     /// Appends a metric.

@@ -19,7 +19,7 @@ mod validate;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::util::files;
@@ -71,6 +71,19 @@ pub fn parse(path: &Path, text: &str, sets: &[String]) -> Result<Loaded> {
     // The schema has checked names and types; what is left are numbers too large for their type.
     let recipe = Recipe::deserialize(value).map_err(|e| Error::usage(format!("`{file}`: {e}")))?;
     Ok(Loaded { path: path.to_path_buf(), recipe, locations })
+}
+
+/// Settings from `key=value` texts, read as those of `--set` are; `schema` says which values are text.
+///
+/// # Errors
+/// When one has no `=`, or goes through something that is no table or list.
+pub fn settings(schema: &Value, sets: &[String]) -> Result<Map<String, Value>> {
+    let mut table = Value::Object(Map::new());
+    overrides::apply(&mut table, schema, sets)?;
+    match table {
+        Value::Object(table) => Ok(table),
+        other => Err(Error::Internal(format!("settings are {other}"))),
+    }
 }
 
 fn report(locations: &Locations, problems: Vec<Problem>) -> Error {

@@ -304,6 +304,12 @@ fn index_entry(evaluation: &Evaluation) -> ResultEntry {
         "InformationRetrievalEvaluator" => ("information-retrieval", "Information Retrieval"),
         "EmbeddingSimilarityEvaluator" => ("semantic-similarity", "Semantic Similarity"),
         "TripletEvaluator" => ("triplet", "Triplet"),
+        "BinaryClassificationEvaluator" => ("binary-classification", "Binary Classification"),
+        "RerankingEvaluator" => ("reranking", "Reranking"),
+        "TranslationEvaluator" => ("translation", "Translation"),
+        "MSEEvaluator" => ("knowledge-distillation", "Knowledge Distillation"),
+        "ParaphraseMiningEvaluator" => ("paraphrase-mining", "Paraphrase Mining"),
+        "NanoBEIREvaluator" => ("nano-beir", "Nano BEIR"),
         _ => ("feature-extraction", "Feature Extraction"),
     };
     let dataset = if evaluation.name.is_empty() { "unknown" } else { &evaluation.name };

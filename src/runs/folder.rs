@@ -15,6 +15,7 @@ use crate::util::{clock, files, suggest};
 ///                      recipe.toml    the recipe as it was
 ///                      status.json    state, process, heartbeat, step
 ///                      metrics.jsonl  one line a training or evaluation event
+///                      eval/          a CSV file an evaluator, one row an evaluation
 ///                      console.log    what a detached process wrote outside the log
 ///                      checkpoints/  model/  outcome.json
 /// <root>/logs/<run_name>.log          every line for people
@@ -226,6 +227,12 @@ impl RunFolder {
     #[must_use]
     pub fn status_file(&self) -> PathBuf {
         self.dir().join("status.json")
+    }
+
+    /// Where the evaluators' CSV files lie.
+    #[must_use]
+    pub fn tables_dir(&self) -> PathBuf {
+        self.dir().join("eval")
     }
 
     /// Where the metrics lie.

@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod process;
 pub mod recorder;
 pub mod status;
+pub mod tables;
 pub mod verdict;
 
 pub use folder::RunFolder;

@@ -10,6 +10,7 @@ use super::log::LogFile;
 use super::metrics::MetricsFile;
 use super::process::Identity;
 use super::status::{self, State, Status};
+use super::tables;
 use crate::error::{Error, Kind, Result};
 use crate::flow::Metrics;
 use crate::train::events::{Event, Listener, TrainLog};
@@ -241,7 +242,8 @@ impl<'a> Recorder<'a> {
     /// process may never get there.
     fn make_room(&mut self) {
         if let Some(step) = self.again_from.take() {
-            let trimmed = self.metrics.resume_at(step);
+            let trimmed =
+                self.metrics.resume_at(step).and_then(|()| tables::resume_at(&self.folder.tables_dir(), step));
             self.complain(trimmed);
         }
     }
@@ -354,9 +356,11 @@ impl Listener for Recorder<'_> {
             }
             Event::Step { step, total } => self.step(*step, *total),
             Event::Log(log) => self.training(log),
-            Event::Evaluation { step, epoch, metrics, seconds } => {
+            Event::Evaluation { step, epoch, metrics, seconds, tables } => {
                 self.began = true;
                 self.evaluation(*step, *epoch, metrics, *seconds);
+                let written = tables::append(&self.folder.tables_dir(), tables, *epoch, *step, metrics);
+                self.complain(written);
             }
             Event::Checkpoint { step, path } => {
                 self.log_only(&format!("checkpoint at step {step}: {}", super::folder::display(path)));
@@ -405,7 +409,7 @@ mod tests {
         assert_eq!(status::read(&folder).unwrap().phase, "train");
         recorder.event(&Event::Step { step: 1, total: 20 });
         recorder.event(&Event::Log(log(1)));
-        recorder.event(&Event::Evaluation { step: 1, epoch: 0.1, metrics: &evaluation, seconds: 0.5 });
+        recorder.event(&Event::Evaluation { step: 1, epoch: 0.1, metrics: &evaluation, seconds: 0.5, tables: &[] });
         recorder.event(&Event::Warning("careful"));
         assert!(recorder.began());
         recorder.finish(&Ending::Done("VERDICT: WIN")).unwrap();
@@ -430,7 +434,13 @@ mod tests {
             let mut recorder = Recorder::begin(&folder, "a", checkpoint, &mut echo).unwrap();
             assert_eq!(status::read(&folder).unwrap().step, checkpoint.unwrap_or(0));
             if checkpoint.is_none() {
-                recorder.event(&Event::Evaluation { step: 0, epoch: 0.0, metrics: &baseline, seconds: 0.5 });
+                recorder.event(&Event::Evaluation {
+                    step: 0,
+                    epoch: 0.0,
+                    metrics: &baseline,
+                    seconds: 0.5,
+                    tables: &[],
+                });
             }
             for step in steps {
                 recorder.event(&Event::Step { step, total: 20 });

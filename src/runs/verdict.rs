@@ -46,6 +46,10 @@ pub struct Judgement {
     /// The improvement: `score - baseline`, or `baseline - score` where less is better (`eval_loss`), so that a
     /// positive delta is always good news.
     pub delta: Option<f64>,
+    /// Where the delta lies at 95 %, by a paired bootstrap over what the metric is made of; `None` where that is not
+    /// known.
+    #[serde(default)]
+    pub delta_interval: Option<[f64; 2]>,
 }
 
 impl Judgement {
@@ -70,7 +74,22 @@ impl Judgement {
             Some(d) if d >= 0.0 => Verdict::Marginal,
             Some(_) => Verdict::Regression,
         };
-        Self { verdict, metric: metric.map(str::to_owned), score, baseline, delta }
+        Self { verdict, metric: metric.map(str::to_owned), score, baseline, delta, delta_interval: None }
+    }
+
+    /// With the interval of the delta. The verdict stays as it is: it is about this data, the interval about more.
+    #[must_use]
+    pub fn with_interval(mut self, delta_interval: Option<[f64; 2]>) -> Self {
+        self.delta_interval = delta_interval;
+        self
+    }
+
+    /// `95 % interval of the delta: -0.0021 to +0.0105, within noise`; `None` without an interval.
+    #[must_use]
+    pub fn interval_line(&self) -> Option<String> {
+        let [low, high] = self.delta_interval?;
+        let noise = if low <= 0.0 && high >= 0.0 { ", within noise" } else { "" };
+        Some(format!("95 % interval of the delta: {low:+.4} to {high:+.4}{noise}"))
     }
 
     /// `VERDICT: WIN | score=0.8123 | baseline=0.8000 | delta=+0.0123`; what is missing reads `n/a`.
@@ -101,6 +120,16 @@ mod tests {
         assert_eq!(judge(0.5049, 0.5, true), "VERDICT: MARGINAL | score=0.5049 | baseline=0.5000 | delta=+0.0049");
         assert_eq!(judge(0.5, 0.5, true), "VERDICT: MARGINAL | score=0.5000 | baseline=0.5000 | delta=+0.0000");
         assert_eq!(judge(0.4, 0.5, true), "VERDICT: REGRESSION | score=0.4000 | baseline=0.5000 | delta=-0.1000");
+    }
+
+    #[test]
+    fn intervals_that_cover_zero_are_noise() {
+        let judged = |interval| Judgement::new(Some("eval_x"), Some(0.6), Some(0.5), true).with_interval(interval);
+        assert_eq!(judged(None).interval_line(), None);
+        let line = judged(Some([-0.1, 0.3])).interval_line().unwrap_or_default();
+        assert_eq!(line, "95 % interval of the delta: -0.1000 to +0.3000, within noise");
+        let line = judged(Some([0.05, 0.3])).interval_line().unwrap_or_default();
+        assert_eq!(line, "95 % interval of the delta: +0.0500 to +0.3000");
     }
 
     #[test]

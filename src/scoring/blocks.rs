@@ -49,7 +49,7 @@ pub fn prepare(similarity: Similarity, embeddings: Embeddings) -> Embeddings {
 }
 
 /// All similarities of two blocks of prepared embeddings: `[n, dim]` and `[m, dim]` to `[n, m]`, written to `scores`.
-fn block(similarity: Similarity, dim: usize, a: &[f32], b: &[f32], scores: &mut Vec<f32>) {
+pub(super) fn block(similarity: Similarity, dim: usize, a: &[f32], b: &[f32], scores: &mut Vec<f32>) {
     let (n, m) = (a.len() / dim.max(1), b.len() / dim.max(1));
     scores.clear();
     scores.resize(n * m, 0.0);
@@ -162,11 +162,15 @@ impl Search {
     ///
     /// Rows without a rank, and chunks of another width than the queries', are left out.
     pub fn add(&mut self, documents: Embeddings, ranks: &[u32]) {
+        self.add_prepared(&prepare(self.similarity, documents), ranks);
+    }
+
+    /// As [`Self::add`], for documents that went through [`prepare`].
+    pub fn add_prepared(&mut self, documents: &Embeddings, ranks: &[u32]) {
         let dim = self.queries.dim();
         if self.k == 0 || dim == 0 || documents.dim() != dim {
             return;
         }
-        let documents = prepare(self.similarity, documents);
         let (similarity, k, queries) = (self.similarity, self.k, self.queries.data());
         // With few queries the threads share the documents, each span with heaps of its own.
         let query_blocks = self.heaps.len().div_ceil(QUERY_BLOCK);

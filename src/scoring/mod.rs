@@ -4,9 +4,12 @@
 //! [`Similarity::matrix`] and [`Similarity::pairwise`] on tensors; evaluators use [`blocks`] on host embeddings.
 
 pub mod blocks;
+pub mod communities;
 pub mod cosine;
 pub mod distance;
 pub mod dot;
+pub mod mining;
+pub mod quantize;
 pub mod stable;
 
 use candle_core::{Result as TensorResult, Tensor};

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::eval::Csv;
 use crate::flow::Metrics;
 
 /// One thing that happened.
@@ -17,8 +18,8 @@ pub enum Event<'a> {
     Step { step: u64, total: u64 },
     /// Training metrics, averaged since the last such event.
     Log(TrainLog),
-    /// An evaluation; `metrics` keys are without the `eval_` prefix.
-    Evaluation { step: u64, epoch: f64, metrics: &'a Metrics, seconds: f64 },
+    /// An evaluation; `metrics` keys are without the `eval_` prefix, `tables` are the files that get a row of them.
+    Evaluation { step: u64, epoch: f64, metrics: &'a Metrics, seconds: f64, tables: &'a [Csv] },
     /// A checkpoint is complete on disk.
     Checkpoint { step: u64, path: &'a Path },
 }

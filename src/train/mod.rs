@@ -6,6 +6,7 @@ mod batches;
 mod best;
 mod checkpoint;
 mod evaluation;
+mod evaluation_data;
 pub mod events;
 mod guard;
 mod memory;
@@ -58,6 +59,10 @@ pub struct Outcome {
     pub baseline: Option<f64>,
     /// Its value of the saved model.
     pub score: Option<f64>,
+    /// Where the improvement lies at 95 %: a paired bootstrap over the items of the metric, where its evaluator tells
+    /// them; positive is better.
+    #[serde(skip)]
+    pub delta_interval: Option<[f64; 2]>,
     /// The step the saved model is from, when the best one was kept.
     pub best_step: Option<u64>,
     /// Every metric before training, keys without `eval_`.

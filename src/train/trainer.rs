@@ -12,7 +12,7 @@ use super::step::forward_backward;
 use super::timings::Timings;
 use super::{Options, Outcome, guard};
 use crate::error::{Error, Result};
-use crate::eval::trainer_key;
+use crate::eval::{bootstrap, trainer_key};
 use crate::flow::{Encode, Metrics};
 use crate::ops::{self, Param, Precision};
 use crate::optim::steps::Due;
@@ -310,10 +310,15 @@ impl Trainer<'_> {
     fn evaluate(&mut self, listener: &mut dyn Listener) -> Result<Metrics> {
         self.optimizer.flush()?;
         let start = Instant::now();
-        let metrics = self.prepared.evaluation.run(&self.prepared.model)?;
+        let mut metrics = self.prepared.evaluation.run(&self.prepared.model)?;
+        // Checkpoints keep the items of one metric, the one whose change is judged.
+        let key = self.prepared.metric.as_deref();
+        metrics.samples.retain(|sample| key == Some(sample.key.as_str()));
         let seconds = start.elapsed().as_secs_f64();
         self.timings.add("evaluation", seconds);
-        listener.event(&Event::Evaluation { step: self.state.step, epoch: self.epoch(), metrics: &metrics, seconds });
+        let tables = self.prepared.evaluation.csv(self.prepared.model.similarity_fn_name());
+        let (step, epoch) = (self.state.step, self.epoch());
+        listener.event(&Event::Evaluation { step, epoch, metrics: &metrics, seconds, tables: &tables });
         Ok(metrics)
     }
 
@@ -330,6 +335,14 @@ impl Trainer<'_> {
         listener.event(&Event::Checkpoint { step: state.step, path: &path });
         self.saved_at = Some(state.step);
         Ok(())
+    }
+
+    /// Where the improvement lies at 95 %, as far as the evaluators tell; takes the items out of the metrics.
+    fn delta_interval(&mut self, last: Option<&mut Metrics>) -> Option<[f64; 2]> {
+        let before = std::mem::take(&mut self.state.baseline.as_mut()?.samples);
+        let after = std::mem::take(&mut last?.samples);
+        let [low, high] = bootstrap::interval(before.first()?, after.first()?)?;
+        Some(if self.prepared.greater_is_better { [low, high] } else { [-high, -low] })
     }
 
     /// Picks the model to keep, saves it, and sums up.
@@ -356,6 +369,7 @@ impl Trainer<'_> {
             None => self.prepared.model.save(&model_dir)?,
         }
         let key = self.prepared.metric.clone();
+        let delta_interval = self.delta_interval(metrics.as_mut());
         let value = |metrics: &Option<Metrics>| metrics.as_ref().and_then(|m| m.get(key.as_deref()?));
         let seconds = self.started.elapsed().as_secs_f64();
         let training: f64 =
@@ -371,6 +385,7 @@ impl Trainer<'_> {
             greater_is_better: self.prepared.greater_is_better,
             baseline: value(&self.state.baseline),
             score: value(&metrics),
+            delta_interval,
             best_step,
             baseline_metrics: self.state.baseline.clone().unwrap_or_default(),
             final_metrics: metrics.clone().unwrap_or_default(),

@@ -11,6 +11,7 @@ use super::{Answer, Reporter, Verb, corpus, vectors};
 use crate::error::{Error, Result};
 use crate::flow::Encode;
 use crate::runs::folder::display;
+use crate::scoring::quantize::{Precision, Ranges, quantize};
 use crate::util::memory;
 
 /// Encode the texts of a file with a saved model.
@@ -46,6 +47,16 @@ pub struct Request {
     #[arg(long)]
     #[serde(default)]
     pub bf16: bool,
+    /// How values are kept: `int8` and `uint8` in 256 steps between the least and the largest value of each dimension,
+    /// `binary` and `ubinary` in a bit, whether they are positive, eight a byte.
+    #[arg(long, value_enum, default_value_t = Precision::Float32)]
+    #[serde(default)]
+    pub precision: Precision,
+    /// Texts whose embeddings give the range of each dimension for `int8` and `uint8`, in a file like the input.
+    /// Without it the input's own do.
+    #[arg(long, value_name = "FILE")]
+    #[serde(default)]
+    pub calibration: Option<PathBuf>,
     /// Where the embeddings go, by ending: `.npy`, `.jsonl` or `.safetensors`.
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
@@ -60,6 +71,10 @@ pub struct Response {
     pub rows: usize,
     /// The embeddings' width.
     pub dimension: usize,
+    /// How values are kept.
+    pub precision: Precision,
+    /// Bytes of an embedding.
+    pub bytes: usize,
     /// The prompt that was put in front.
     pub prompt: Option<String>,
     /// What encoding took, loading left out.
@@ -77,7 +92,17 @@ impl Verb for Request {
         if self.truncate_dim == Some(0) {
             return Err(Error::usage("`truncate_dim` is 0").with_hint("give the number of dimensions to keep"));
         }
+        if self.calibration.is_some() && !self.precision.has_ranges() {
+            return Err(Error::usage(format!("`--calibration` has no effect with `{}`", self.precision.name()))
+                .with_hint("it is for `--precision int8` and `--precision uint8`"));
+        }
         let texts = corpus::read(&self.input, self.column.as_deref())?;
+        let column = self.column.as_deref();
+        let calibration = self.calibration.as_deref().map(|path| corpus::read(path, column)).transpose()?;
+        if self.precision.has_ranges() && calibration.is_none() && texts.len() < 2 {
+            return Err(Error::usage(format!("one text gives no ranges for `{}`", self.precision.name()))
+                .with_hint("give texts for them with `--calibration FILE`"));
+        }
         let model = engine::load_encoder(&self.model, reporter)?;
         let mut options = engine::encode_options(&model, Role::Any, "encoding");
         options.prompt = match (self.prompt, &self.prompt_name) {
@@ -101,11 +126,31 @@ impl Verb for Request {
         let all: Vec<&str> = texts.iter().map(String::as_str).collect();
         let embeddings = model.encode(&all, &options)?;
         let seconds = begun.elapsed().as_secs_f64();
-        vectors::write(&self.output, &embeddings)?;
+        let ranges = match calibration {
+            Some(texts) => {
+                let all: Vec<&str> = texts.iter().map(String::as_str).collect();
+                Ranges::of(&model.encode(&all, &options)?)
+            }
+            None => Ranges::of(&embeddings),
+        };
+        if self.precision.has_ranges() && self.calibration.is_none() && embeddings.rows() < 100 {
+            reporter.line(&format!(
+                "warning: the ranges of `{}` rest on {} embeddings; `--calibration FILE` gives more",
+                self.precision.name(),
+                embeddings.rows()
+            ));
+        }
+        let quantized = quantize(&embeddings, self.precision, &ranges);
+        match &quantized {
+            Some(quantized) => vectors::write_quantized(&self.output, quantized)?,
+            None => vectors::write(&self.output, &embeddings)?,
+        }
         Ok(Response {
             output: self.output,
             rows: embeddings.rows(),
             dimension: embeddings.dim(),
+            precision: self.precision,
+            bytes: quantized.map_or(4 * embeddings.dim(), |q| q.width),
             prompt: options.prompt.filter(|p| !p.is_empty()),
             seconds,
             peak_memory_bytes: memory::peak(),
@@ -117,9 +162,11 @@ impl Answer for Response {
     fn human(&self) -> String {
         let rate = self.rows as f64 / self.seconds.max(1e-9);
         format!(
-            "{} embeddings of {} dimensions in {} ({rate:.0} texts/s)",
+            "{} embeddings of {} dimensions ({}, {} bytes each) in {} ({rate:.0} texts/s)",
             self.rows,
             self.dimension,
+            self.precision.name(),
+            self.bytes,
             display(&self.output)
         )
     }

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
+use serde_json::{Map, Value};
 
 use super::Reporter;
 use crate::error::{Error, Result};
-use crate::eval::Evaluator;
-use crate::flow::EncodeOptions;
+use crate::eval::{self, Evaluator};
+use crate::flow::{Embeddings, Encode, EncodeOptions};
 use crate::model::{ModelOptions, SentenceTransformer};
 use crate::ops::{self, device};
 use crate::recipe::plan::EvaluatorPlan;
@@ -29,6 +30,12 @@ pub(super) fn train(
     listener: &mut dyn Listener,
 ) -> Result<Outcome> {
     train::run(plan, run_dir, &train::Options { resume, keep_base }, listener)
+}
+
+/// An evaluator's own settings from `key=value` texts.
+pub(super) fn evaluator_settings(kind: &str, set: &[String]) -> Result<Map<String, Value>> {
+    let entry = eval::find(kind)?;
+    recipe::settings(&(entry.schema)().to_value(), set)
 }
 
 /// An evaluator with its data.
@@ -54,6 +61,23 @@ pub(super) fn load_encoder(path: &Path, reporter: &mut dyn Reporter) -> Result<S
         Device::Cpu
     });
     load(path, Some(device))
+}
+
+/// The embeddings of all texts that are not empty, without a role, and which texts they are of.
+pub(super) fn encode_filled(
+    path: &Path,
+    texts: &[String],
+    reporter: &mut dyn Reporter,
+) -> Result<(Vec<usize>, Embeddings)> {
+    let model = load_encoder(path, reporter)?;
+    let filled = || texts.iter().enumerate().filter(|(_, text)| !text.trim().is_empty());
+    let all: Vec<&str> = filled().map(|(_, text)| text.as_str()).collect();
+    let embeddings = model.encode(&all, &encode_options(&model, Role::Any, "encoding"))?;
+    if embeddings.data().iter().any(|value| !value.is_finite()) {
+        return Err(Error::model(format!("`{}` gives embeddings with values that are not finite", path.display()))
+            .with_hint("the weights are damaged, or training has diverged"));
+    }
+    Ok((filled().map(|(number, _)| number).collect(), embeddings))
 }
 
 fn load(path: &Path, device: Option<Device>) -> Result<SentenceTransformer> {

@@ -13,12 +13,25 @@ use crate::flow::Metrics;
 use crate::recipe::plan::EvaluatorPlan;
 use crate::util::clock;
 
+/// The data of the evaluators that the help text does not name.
+const DATA: &str = "\
+Data of the other evaluators:
+  BinaryClassificationEvaluator  a file with `sentence1`, `sentence2` and `label` (0 or 1)
+  RerankingEvaluator             a file with `query` and lists `positive`, `negative` (JSON lines), or with `query`,
+                                 `passage`, `label` (0 or 1), a row a passage
+  TranslationEvaluator           a file with `source`, `target`
+  MSEEvaluator                   a file with `source`, `target` and `--set teacher_model=FOLDER`, or with `target` and
+                                 the teacher's embedding as `label` (a list of numbers)
+  ParaphraseMiningEvaluator      a folder with `sentences.jsonl` (`id`, `text`), `duplicates.jsonl` (`id1`, `id2`)
+  NanoBEIREvaluator              a folder of folders in the BEIR layout, such as `NanoMSMARCO`; nothing is downloaded";
+
 /// Measure a saved model.
 ///
 /// `InformationRetrievalEvaluator` reads a folder in the BEIR layout (`corpus.jsonl`, `queries.jsonl`,
 /// `qrels/test.tsv`); `EmbeddingSimilarityEvaluator` a file with `sentence1`, `sentence2`, `score`;
 /// `TripletEvaluator` a file with `anchor`, `positive`, `negative`.
 #[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
+#[command(after_long_help = DATA)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// The model's folder.
@@ -41,6 +54,12 @@ pub struct Request {
     #[arg(long, value_name = "COLUMN")]
     #[serde(default)]
     pub label: Option<String>,
+    /// One of the evaluator's own settings, as a recipe has them: `truncate_dim=128`, `similarity_fn_names=["dot"]`.
+    /// Repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub set: Vec<String>,
 }
 
 /// The metrics.
@@ -76,7 +95,7 @@ impl Verb for Request {
             columns: self.columns.clone(),
             label: self.label.clone(),
             limit: None,
-            settings: Map::new(),
+            settings: engine::evaluator_settings(&self.evaluator, &self.set)?,
         })?;
         let model = engine::load_encoder(&self.model, reporter)?;
         let begun = std::time::Instant::now();
@@ -128,6 +147,7 @@ mod tests {
             name: String::new(),
             columns: Vec::new(),
             label: None,
+            set: Vec::new(),
         };
         let mut metrics = Metrics { primary: "spearman_cosine".into(), ..Metrics::default() };
         metrics.push("pearson_cosine", f64::NAN);

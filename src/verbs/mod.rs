@@ -5,9 +5,11 @@
 //! know nothing else.
 
 pub mod cancel;
+pub mod cluster;
 pub mod demo;
 pub mod encode;
 pub mod evaluate;
+pub mod paraphrase_mining;
 pub mod run;
 pub mod search;
 pub mod smoke_test;

@@ -7,10 +7,11 @@ use serde_json::Value;
 use super::engine;
 use crate::data::report::thousands;
 use crate::error::{Error, Kind, Result};
+use crate::eval;
 use crate::flow::Encode;
 use crate::model::SentenceTransformer;
 use crate::recipe::Plan;
-use crate::recipe::plan::{DatasetPlan, Location, ModelSource};
+use crate::recipe::plan::{DatasetPlan, EvaluatorPlan, Location, ModelSource};
 use crate::runs::experiments::{self, Row};
 use crate::runs::verdict::Judgement;
 use crate::runs::{RunFolder, card};
@@ -109,7 +110,7 @@ fn facts(plan: &Plan, outcome: &Outcome, model: &SentenceTransformer, judgement:
         losses: losses(plan),
         loss_config: loss_config(plan),
         hyperparameters: hyperparameters(plan),
-        evaluations: evaluations(plan, outcome),
+        evaluations: evaluations(plan, outcome, model.similarity_fn_name()),
         judgement: judgement.clone(),
         steps: outcome.steps,
         epochs: outcome.epochs,
@@ -152,8 +153,11 @@ fn hyperparameters(plan: &Plan) -> Vec<(String, String)> {
     named
 }
 
-/// The metrics of before and after, sorted to the evaluators by their names.
-fn evaluations(plan: &Plan, outcome: &Outcome) -> Vec<card::Evaluation> {
+/// The metrics of before and after, sorted to the evaluators by their keys, and where those are not known without data
+/// by their names.
+fn evaluations(plan: &Plan, outcome: &Outcome, similarity: &str) -> Vec<card::Evaluation> {
+    let keys = |e: &EvaluatorPlan| eval::find(&e.kind).and_then(|entry| entry.keys(&e.table(), similarity));
+    let keys: Vec<Vec<String>> = plan.evaluator.iter().map(|e| keys(e).unwrap_or_default()).collect();
     let mut tables: Vec<card::Evaluation> = plan
         .evaluator
         .iter()
@@ -162,14 +166,14 @@ fn evaluations(plan: &Plan, outcome: &Outcome) -> Vec<card::Evaluation> {
     let mut rest = card::Evaluation { evaluator: card::LOSS.to_owned(), name: String::new(), metrics: Vec::new() };
     for (key, after) in &outcome.final_metrics.values {
         let entry = (key.clone(), outcome.baseline_metrics.get(key), *after);
-        let owner =
-            tables
-                .iter_mut()
-                .filter(|t| {
-                    if t.name.is_empty() { !key.ends_with("loss") } else { key.starts_with(&format!("{}_", t.name)) }
-                })
-                .max_by_key(|t| t.name.len());
-        owner.unwrap_or(&mut rest).metrics.push(entry);
+        let named = |t: &card::Evaluation| {
+            if t.name.is_empty() { !key.ends_with("loss") } else { key.starts_with(&format!("{}_", t.name)) }
+        };
+        let owner = keys
+            .iter()
+            .position(|keys| keys.contains(key))
+            .or_else(|| (0..tables.len()).filter(|i| named(&tables[*i])).max_by_key(|i| tables[*i].name.len()));
+        owner.and_then(|i| tables.get_mut(i)).unwrap_or(&mut rest).metrics.push(entry);
     }
     tables.push(rest);
     tables.retain(|t| !t.metrics.is_empty());

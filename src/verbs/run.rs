@@ -96,6 +96,10 @@ pub struct Response {
     #[serde(skip)]
     #[schemars(skip)]
     pub verdict_line: Option<String>,
+    /// The line before it, where the metric's items are known.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub interval_line: Option<String>,
 }
 
 impl Answer for Response {
@@ -112,6 +116,7 @@ impl Answer for Response {
             ));
         }
         lines.push(format!("next   {}", self.next));
+        lines.extend(self.interval_line.clone());
         lines.extend(self.verdict_line.clone());
         lines.join("\n")
     }
@@ -272,6 +277,7 @@ fn start(job: &Job) -> Result<Response> {
         base_model_dir: None,
         next: format!("follow it with `tallow status {run_id} --wait 600`, stop it with `tallow cancel {run_id}`"),
         verdict_line: None,
+        interval_line: None,
     })
 }
 
@@ -309,6 +315,7 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
             if response.verdict == Some(Verdict::None) {
                 recorder.line("no verdict: without an [[evaluator]] or an [eval_dataset] there is no before and after");
             }
+            response.interval_line.iter().for_each(|line| recorder.log_only(line));
             // on stdout the line is the answer; here it closes the log
             recorder.log_only(&line);
             recorder.finish(&Ending::Done(&line))?;
@@ -339,12 +346,15 @@ struct Record<'a> {
     #[serde(flatten)]
     answer: &'a Response,
     verdict_line: &'a str,
+    /// Where the delta lies at 95 %; `null` where that is not known.
+    delta_interval: Option<[f64; 2]>,
     training: &'a Outcome,
 }
 
 fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Response, crate::runs::experiments::Row)> {
     let metric = outcome.metric.as_deref();
-    let judgement = Judgement::new(metric, outcome.score, outcome.baseline, outcome.greater_is_better);
+    let judgement = Judgement::new(metric, outcome.score, outcome.baseline, outcome.greater_is_better)
+        .with_interval(outcome.delta_interval);
     let line = judgement.line();
     record::write_card(plan, &outcome, &judgement)?;
     let response = Response {
@@ -364,8 +374,10 @@ fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Respon
         base_model_dir: outcome.base_model_dir.clone(),
         next: format!("try it: `tallow search {} --corpus FILE --query \"...\"`", display(&outcome.model_dir)),
         verdict_line: Some(line.clone()),
+        interval_line: judgement.interval_line(),
     };
-    let whole = Record { answer: &response, verdict_line: &line, training: &outcome };
+    let delta_interval = judgement.delta_interval;
+    let whole = Record { answer: &response, verdict_line: &line, delta_interval, training: &outcome };
     let text = serde_json::to_string_pretty(&whole).map_err(|e| Error::Internal(format!("outcome: {e}")))?;
     files::write_atomic(&folder.outcome_file(), text.as_bytes())?;
     let row = record::finished(plan, folder, &judgement, &outcome);

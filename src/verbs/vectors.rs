@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
+use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::flow::Embeddings;
+use crate::scoring::quantize::Quantized;
 use crate::util::files;
 
 /// A file format for embeddings.
@@ -36,48 +38,81 @@ impl Format {
 
 /// Writes all embeddings in the format of the file's ending.
 pub(super) fn write(path: &Path, embeddings: &Embeddings) -> Result<()> {
-    let bytes = match Format::of(path)? {
-        Format::Npy => npy(embeddings),
-        Format::JsonLines => json_lines(embeddings)?,
-        Format::Safetensors => safetensors(embeddings)?,
-    };
-    files::write_atomic(path, &bytes)
+    let bytes: Vec<u8> = little_endian(embeddings).collect();
+    let matrix =
+        Matrix { descr: "<f4", dtype: Dtype::F32, shape: [embeddings.rows(), embeddings.dim()], bytes: &bytes };
+    matrix.write(path, |row| json(&embeddings.row(row)))
 }
 
-/// <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
-fn npy(embeddings: &Embeddings) -> Vec<u8> {
-    let (rows, dim) = (embeddings.rows(), embeddings.dim());
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
-    // magic, version and length take 10 bytes; the data begins at a multiple of 64
-    let unpadded = 10 + header.len() + 1;
-    header.push_str(&" ".repeat(unpadded.next_multiple_of(64) - unpadded));
-    header.push('\n');
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend((header.len() as u16).to_le_bytes());
-    bytes.extend(header.as_bytes());
-    bytes.extend(little_endian(embeddings));
-    bytes
+/// Writes quantised embeddings in the format of the file's ending: bytes, signed or not, as integers in `.jsonl`.
+pub(super) fn write_quantized(path: &Path, quantized: &Quantized) -> Result<()> {
+    let signed = quantized.precision.is_signed();
+    let (descr, dtype) = if signed { ("|i1", Dtype::I8) } else { ("|u1", Dtype::U8) };
+    let shape = [quantized.rows, quantized.width];
+    let matrix = Matrix { descr, dtype, shape, bytes: &quantized.bytes };
+    matrix.write(path, |row| {
+        let bytes = &quantized.bytes[row * quantized.width..(row + 1) * quantized.width];
+        json(&bytes.iter().map(|b| if signed { i16::from(*b as i8) } else { i16::from(*b) }).collect::<Vec<_>>())
+    })
 }
 
-fn json_lines(embeddings: &Embeddings) -> Result<Vec<u8>> {
-    #[derive(serde::Serialize)]
-    struct Line<'a> {
-        embedding: &'a [f32],
+/// Writes one JSON document a line.
+pub(super) fn write_lines<T: Serialize>(path: &Path, items: &[T]) -> Result<()> {
+    let mut text = String::new();
+    for item in items {
+        text.push_str(&json(item)?);
+        text.push('\n');
     }
-    let mut bytes = Vec::new();
-    for row in 0..embeddings.rows() {
-        let line = Line { embedding: embeddings.row(row) };
-        serde_json::to_writer(&mut bytes, &line).map_err(|e| Error::Internal(format!("an embedding as JSON: {e}")))?;
-        bytes.push(b'\n');
-    }
-    Ok(bytes)
+    files::write_atomic(path, text.as_bytes())
 }
 
-fn safetensors(embeddings: &Embeddings) -> Result<Vec<u8>> {
-    let data: Vec<u8> = little_endian(embeddings).collect();
-    let fault = |e| Error::Internal(format!("embeddings as safetensors: {e}"));
-    let view = TensorView::new(Dtype::F32, vec![embeddings.rows(), embeddings.dim()], &data).map_err(fault)?;
-    safetensors::serialize(HashMap::from([("embeddings", view)]), None).map_err(fault)
+/// Numbers row after row, as they lie in files.
+struct Matrix<'a> {
+    /// numpy's name of their type.
+    descr: &'a str,
+    /// The same in safetensors.
+    dtype: Dtype,
+    shape: [usize; 2],
+    bytes: &'a [u8],
+}
+
+impl Matrix<'_> {
+    fn write(&self, path: &Path, row: impl Fn(usize) -> Result<String>) -> Result<()> {
+        let bytes = match Format::of(path)? {
+            Format::Npy => self.npy(),
+            Format::Safetensors => self.safetensors()?,
+            Format::JsonLines => {
+                let lines = (0..self.shape[0]).map(|i| row(i).map(|list| format!("{{\"embedding\":{list}}}\n")));
+                lines.collect::<Result<String>>()?.into_bytes()
+            }
+        };
+        files::write_atomic(path, &bytes)
+    }
+
+    /// <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
+    fn npy(&self) -> Vec<u8> {
+        let [rows, dim] = self.shape;
+        let mut header = format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({rows}, {dim}), }}", self.descr);
+        // magic, version and length take 10 bytes; the data begins at a multiple of 64
+        let unpadded = 10 + header.len() + 1;
+        header.push_str(&" ".repeat(unpadded.next_multiple_of(64) - unpadded));
+        header.push('\n');
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend(self.bytes);
+        bytes
+    }
+
+    fn safetensors(&self) -> Result<Vec<u8>> {
+        let fault = |e| Error::Internal(format!("embeddings as safetensors: {e}"));
+        let view = TensorView::new(self.dtype, self.shape.to_vec(), self.bytes).map_err(fault)?;
+        safetensors::serialize(HashMap::from([("embeddings", view)]), None).map_err(fault)
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::Internal(format!("an answer as JSON: {e}")))
 }
 
 fn little_endian(embeddings: &Embeddings) -> impl Iterator<Item = u8> + '_ {
@@ -88,6 +123,7 @@ fn little_endian(embeddings: &Embeddings) -> impl Iterator<Item = u8> + '_ {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::scoring::quantize::{Precision, Ranges, quantize};
 
     fn some() -> Embeddings {
         Embeddings::new(2, vec![1.0, 0.1, -3.5, 4.0])
@@ -95,7 +131,10 @@ mod tests {
 
     #[test]
     fn npy_is_what_numpy_writes() {
-        let bytes = npy(&some());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("e.npy");
+        write(&path, &some()).unwrap();
+        let bytes = files::read(&path).unwrap();
         assert_eq!(bytes.len(), 128 + 16);
         let header = String::from_utf8_lossy(&bytes[10..128]).into_owned();
         assert!(
@@ -120,6 +159,14 @@ mod tests {
         let view = tensors.tensor("embeddings").unwrap();
         assert_eq!(view.shape(), [2, 2]);
         assert_eq!(view.data(), little_endian(&some()).collect::<Vec<u8>>());
+        let bits = quantize(&some(), Precision::Binary, &Ranges::default()).unwrap();
+        let path = dir.path().join("bits.jsonl");
+        write_quantized(&path, &bits).unwrap();
+        assert_eq!(files::read_text(&path).unwrap(), "{\"embedding\":[64]}\n{\"embedding\":[-64]}\n");
+        let path = dir.path().join("bits.npy");
+        write_quantized(&path, &bits).unwrap();
+        let bytes = files::read(&path).unwrap();
+        assert!(String::from_utf8_lossy(&bytes[..128]).contains("'|i1'") && bytes[128..] == [64, 0xC0]);
         assert!(write(&dir.path().join("e.bin"), &some()).unwrap_err().hint().unwrap().contains(".npy"));
     }
 }

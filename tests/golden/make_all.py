@@ -8,7 +8,10 @@ import sys
 
 from common import HERE
 
-SCRIPTS = ["fixtures", "bert", "ops", "losses", "losses_own", "evaluators", "optim", "schedules", "curves", "curves_more"]
+SCRIPTS = [
+    "fixtures", "bert", "ops", "losses", "losses_own", "evaluators", "inference", "optim", "schedules", "curves",
+    "curves_more",
+]
 
 
 def main():

@@ -1,14 +1,23 @@
 """evaluators.json: every metric the real evaluator classes return for fixed float32 embeddings."""
 
+import csv
 import math
+import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 from common import tensor, torch, versions, write
 
 from sentence_transformers.sentence_transformer.evaluation import (
+    BinaryClassificationEvaluator,
     EmbeddingSimilarityEvaluator,
     InformationRetrievalEvaluator,
+    MSEEvaluator,
+    NanoBEIREvaluator,
+    ParaphraseMiningEvaluator,
+    RerankingEvaluator,
+    TranslationEvaluator,
     TripletEvaluator,
 )
 from sentence_transformers.util import (
@@ -41,10 +50,12 @@ class Stub:
         self.similarity_fn_name = similarity_fn_name
         self.similarity = SimilarityFunction.to_similarity_fn(similarity_fn_name)
 
-    def encode(self, texts, convert_to_tensor=False, truncate_dim=None, **kwargs):
+    def encode(self, texts, convert_to_tensor=False, convert_to_numpy=True, truncate_dim=None, **kwargs):
         rows = np.stack([self.table[t] for t in texts])
         if truncate_dim is not None:
             rows = rows[:, :truncate_dim]
+        if not convert_to_tensor and not convert_to_numpy:
+            return list(torch.from_numpy(rows.copy()))
         return torch.from_numpy(rows.copy()) if convert_to_tensor else rows
 
     encode_query = encode
@@ -64,7 +75,13 @@ def tied(rows, dim=8):
 
 
 def record(kind, inputs, config, embeddings, evaluator, model):
-    metrics = evaluator(model)
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = evaluator(model, output_path=folder, epoch=0.5, steps=20)
+        files = {}
+        for path in sorted(Path(folder).glob("*.csv")):
+            with open(path, newline="") as file:
+                header, row = list(csv.reader(file))
+            files[path.name] = {"header": header, "row": [float(x) for x in row]}
     again = evaluator(model)
     assert list(metrics) == list(again)
     for key, value in metrics.items():
@@ -76,7 +93,9 @@ def record(kind, inputs, config, embeddings, evaluator, model):
             "config": config,
             "inputs": inputs,
             "embeddings": {k: tensor(v) for k, v in embeddings.items()},
-            "metrics": metrics,
+            "metrics": {k: float(v) for k, v in metrics.items()},
+            # Of the first cases only: the others' would say nothing new.
+            "csv": files if sum(c["evaluator"] == kind for c in cases) < 3 else {},
             "primary_metric": evaluator.primary_metric,
             "trainer_keys": {k: (k if k.startswith("eval_") else f"eval_{k}") for k in metrics},
             "greater_is_better": evaluator.greater_is_better,
@@ -129,7 +148,6 @@ def retrieval(draw, dim, changes, similarity_fn_name="cosine"):
             {q: f"text of {q}" for q in query_ids},
             {d: f"text of {d}" for d in doc_ids},
             {q: set(ids) for q, ids in relevant.items()},
-            write_csv=False,
             **arguments,
         )
         inputs = {"query_ids": query_ids, "corpus_ids": doc_ids, "relevant_docs": relevant}
@@ -171,7 +189,7 @@ def similarity(draw, dim, gold, changes, similarity_fn_name="cosine", constant=F
         config = {"name": "", "main_similarity": None, "similarity_fn_names": None, "truncate_dim": None, **change}
         arguments = {k: list(v) if isinstance(v, list) else v for k, v in config.items()}
         evaluator = EmbeddingSimilarityEvaluator(
-            [f"a{i}" for i in range(rows)], [f"b{i}" for i in range(rows)], gold, write_csv=False, **arguments
+            [f"a{i}" for i in range(rows)], [f"b{i}" for i in range(rows)], gold, **arguments
         )
         config = {**config, "similarity_fn_name": similarity_fn_name}
         record("EmbeddingSimilarityEvaluator", {"scores": gold}, config, {"sentences1": first, "sentences2": second}, evaluator, model)
@@ -190,10 +208,166 @@ def triplets(draw, dim, changes, similarity_fn_name="cosine"):
         config = {"name": "", "main_similarity_function": None, "margin": None, "similarity_fn_names": None, "truncate_dim": None, **change}
         arguments = {k: list(v) if isinstance(v, list) else v for k, v in config.items()}
         evaluator = TripletEvaluator(
-            *[[f"{c}{i}" for i in range(rows)] for c in "apn"], write_csv=False, **arguments
+            *[[f"{c}{i}" for i in range(rows)] for c in "apn"], **arguments
         )
         config = {**config, "similarity_fn_name": similarity_fn_name}
         record("TripletEvaluator", {}, config, {"anchors": anchors, "positives": positives, "negatives": negatives}, evaluator, model)
+
+
+# --- the evaluators of labelled pairs, lists, translations, teachers, paraphrases, several data sets
+
+
+def arguments_of(config):
+    return {k: list(v) if isinstance(v, list) else v for k, v in config.items()}
+
+
+def labelled(draw, dim, labels, changes, similarity_fn_name="cosine"):
+    rows = len(labels)
+    while True:
+        first, second = draw(rows, dim), draw(rows, dim)
+        if draw is smooth:
+            for i, label in enumerate(labels):
+                second[i] = np.round(second[i] + (0.8 if label else 0.1) * first[i], 3)
+        if draw is tied or min(spread(first, second), spread(first[:, :3], second[:, :3])) > 2e-5:
+            break
+    table = {f"a{i}": v for i, v in enumerate(first)} | {f"b{i}": v for i, v in enumerate(second)}
+    for change in changes:
+        config = {"name": "", "similarity_fn_names": None, "truncate_dim": None, **change}
+        evaluator = BinaryClassificationEvaluator(
+            [f"a{i}" for i in range(rows)], [f"b{i}" for i in range(rows)], labels, **arguments_of(config)
+        )
+        config = {**config, "similarity_fn_name": similarity_fn_name}
+        inputs = {"labels": labels}
+        record("BinaryClassificationEvaluator", inputs, config, {"sentences1": first, "sentences2": second}, evaluator, Stub(table, similarity_fn_name))
+
+
+def reranking(draw, dim, changes):
+    counts = [(1, 4), (3, 9), (2, 2), (0, 3), (5, 1), (2, 0), (1, 12)]  # lists that miss a side are left out
+    queries, docs = draw(len(counts), dim), draw(sum(map(sum, counts)), dim)
+    start = 0
+    samples = []
+    for i, (pos, neg) in enumerate(counts):
+        names = [f"d{j}" for j in range(start, start + pos + neg)]
+        if draw is smooth:
+            docs[start : start + pos] = np.round(docs[start : start + pos] + 0.7 * queries[i], 3)
+        elif pos and neg > 1:
+            # Ties among negatives and behind the first hit only: the reference's sort leaves the rest open.
+            docs[start] = queries[i]
+            docs[start + pos + 1] = docs[start + pos]
+            docs[start + pos - 1] = docs[start + pos] if pos > 1 else docs[start + pos - 1]
+        samples.append({"query": f"q{i}", "positive": names[:pos], "negative": names[pos:]})
+        start += pos + neg
+    table = {f"q{i}": v for i, v in enumerate(queries)} | {f"d{i}": v for i, v in enumerate(docs)}
+    for change in changes:
+        config = {"name": "", "at_k": 10, "similarity_fct": "cosine", "truncate_dim": None, **change}
+        arguments = {**config, "similarity_fct": SimilarityFunction.to_similarity_fn(config["similarity_fct"])}
+        evaluator = RerankingEvaluator(samples, **arguments)
+        config = {**config, "similarity_fn_name": "cosine"}
+        record("RerankingEvaluator", {"counts": counts}, config, {"queries": queries, "documents": docs}, evaluator, Stub(table))
+
+
+def translation(draw, dim, changes):
+    rows = 24
+    sources, targets = draw(rows, dim), draw(rows, dim)
+    if draw is smooth:
+        targets = np.round(targets + 1.2 * sources, 3).astype(np.float32)
+    sources[7], targets[9] = sources[3], targets[2]  # of equal sentences the first is found, and is right by its text
+    names = [[f"{c}{i}" for i in range(rows)] for c in "st"]
+    names[0][7], names[1][9] = names[0][3], names[1][2]
+    table = dict(zip(names[0], sources)) | dict(zip(names[1], targets))
+    for change in changes:
+        config = {"name": "", "truncate_dim": None, **change}
+        evaluator = TranslationEvaluator(*names, **config)
+        inputs = {"names": names}
+        config = {**config, "similarity_fn_name": "cosine"}
+        record("TranslationEvaluator", inputs, config, {"sources": sources, "targets": targets}, evaluator, Stub(table))
+
+
+def mse(draw, dim, changes, teacher_dim=None):
+    rows = 12
+    teacher, student = draw(rows, teacher_dim or dim), draw(rows, dim)
+    names = [f"s{i}" for i in range(rows)]
+    for change in changes:
+        config = {"name": "", "truncate_dim": None, **change}
+        evaluator = MSEEvaluator(names, names, teacher_model=Stub(dict(zip(names, teacher))), **config)
+        config = {**config, "similarity_fn_name": "cosine"}
+        record("MSEEvaluator", {}, config, {"sentences": student, "teacher": teacher}, evaluator, Stub(dict(zip(names, student))))
+
+
+def mining(draw, dim, pairs, changes):
+    rows = 30
+    embeddings = draw(rows, dim)
+    if draw is smooth:
+        for a, b in pairs:
+            embeddings[b] = np.round(0.4 * embeddings[b] + embeddings[a], 3)
+    ids = [f"i{i}" for i in rng.permutation(rows)]
+    duplicates = [(ids[a], ids[b]) for a, b in pairs] + [("i1", "nobody")]
+    table = {f"text of {i}": v for i, v in zip(ids, embeddings)}
+    for change in changes:
+        config = {"name": "", "add_transitive_closure": False, "max_pairs": 500000, "top_k": 100, "query_chunk_size": 5000, "corpus_chunk_size": 100000, "truncate_dim": None, **change}
+        evaluator = ParaphraseMiningEvaluator({i: f"text of {i}" for i in ids}, duplicates_list=duplicates, **config)
+        config = {**config, "similarity_fn_name": "cosine"}
+        inputs = {"ids": ids, "duplicates": duplicates}
+        record("ParaphraseMiningEvaluator", inputs, config, {"sentences": embeddings}, evaluator, Stub(table))
+
+
+def nano(changes):
+    """The evaluator as it is, but for where the data comes from: three data sets instead of the Hub."""
+    names = ["NanoNFCorpus", "NanoMSMARCO", "NanoSciFact"]
+    table, data = {}, {}
+    for name in names:
+        queries, docs = smooth(4, 5), smooth(12, 5)
+        relevant = {f"q{i}": [f"d{3 * i}", f"d{3 * i + 1}"][: i % 2 + 1] for i in range(4)}
+        for i in range(4):
+            docs[3 * i] = np.round(docs[3 * i] + 0.7 * queries[i], 3)
+        data[name] = {"queries": queries, "docs": docs, "relevant": relevant}
+        table |= {f"{name} q{i}": v for i, v in enumerate(queries)} | {f"{name} d{i}": v for i, v in enumerate(docs)}
+
+    class Local(NanoBEIREvaluator):
+        def _load_dataset_subset_split(self, subset, split, required_columns):
+            if subset == "qrels":
+                return [{"query-id": q, "corpus-id": d} for q, ids in data[split]["relevant"].items() for d in ids]
+            letter, count = ("d", 12) if subset == "corpus" else ("q", 4)
+            return [{"_id": f"{letter}{i}", "text": f"{split} {letter}{i}"} for i in range(count)]
+
+    for change, model in changes:
+        config = {**{k: v for k, v in IR_DEFAULT.items() if k not in ("name", "corpus_chunk_size")}, "dataset_names": ["msmarco", "NFCorpus", "scifact"], "aggregate_key": "mean", **change}
+        arguments = arguments_of(config)
+        if config["score_functions"] is not None:
+            arguments["score_functions"] = {n: SCORE[n] for n in config["score_functions"]}
+        evaluator = Local(**arguments)
+        config = {**config, "similarity_fn_name": model}
+        embeddings = {f"{n} {k}": data[n][k] for n in names for k in ("queries", "docs")}
+        inputs = {"names": names, "relevant": {n: data[n]["relevant"] for n in names}}
+        record("NanoBEIREvaluator", inputs, config, embeddings, evaluator, Stub(table, model))
+
+
+def others():
+    mixed = [int(x) for x in rng.integers(0, 2, 24)]
+    changes = [
+        {},
+        {"name": "dev"},
+        {"similarity_fn_names": ALL},
+        {"similarity_fn_names": ALL, "truncate_dim": 3, "name": "dev"},
+        {"similarity_fn_names": ["euclidean"]},
+    ]
+    labelled(smooth, 6, mixed, changes)
+    labelled(tied, 8, mixed, [{"similarity_fn_names": ALL}, {}])
+    labelled(smooth, 6, mixed, [{}], similarity_fn_name="manhattan")
+    labelled(smooth, 5, [0] * 8, [{"similarity_fn_names": ALL}])  # labels of one kind only
+    labelled(smooth, 5, [1] * 8, [{"similarity_fn_names": ALL}])
+    reranking(smooth, 6, [{}, {"name": "dev", "at_k": 3}, {"similarity_fct": "dot", "truncate_dim": 4}, {"similarity_fct": "euclidean"}])
+    reranking(tied, 8, [{}, {"at_k": 2, "similarity_fct": "dot"}])
+    translation(smooth, 6, [{}, {"name": "de-en"}, {"truncate_dim": 3}])
+    mse(smooth, 6, [{}, {"name": "dev"}, {"truncate_dim": 3}])
+    mse(smooth, 6, [{"truncate_dim": 4}], teacher_dim=9)
+    pairs = [(0, 1), (1, 2), (4, 5), (8, 20), (20, 21), (11, 12), (14, 29)]
+    changes = [{}, {"name": "dev", "add_transitive_closure": True}, {"max_pairs": 20}, {"top_k": 2}, {"truncate_dim": 3}]
+    mining(smooth, 6, pairs, changes)
+    mining(smooth, 6, pairs, [{"query_chunk_size": 7, "corpus_chunk_size": 11, "top_k": 3}])
+    mining(tied, 8, pairs, [{}, {"add_transitive_closure": True}])
+    both = {"score_functions": ["cosine", "dot"]}
+    nano([({}, "cosine"), (both, "cosine"), ({"truncate_dim": 3}, "dot"), ({**both, "main_score_function": "dot", "aggregate_key": "avg"}, "cosine")])
 
 
 def main():
@@ -252,9 +426,10 @@ def main():
     triplets(smooth, 6, changes)
     triplets(tied, 8, [{"similarity_fn_names": ALL}])
     triplets(smooth, 6, [{}], similarity_fn_name="dot")
+    others()
     write("evaluators.json", {"about": versions(), "cases": cases})
     for c in cases:
-        print(c["evaluator"][:12], c["config"]["name"], c["primary_metric"], {k: round(v, 4) for k, v in list(c["metrics"].items())[:6]})
+        print(c["evaluator"][:12], c["config"].get("name"), c["primary_metric"], {k: round(v, 4) for k, v in list(c["metrics"].items())[:6]})
 
 
 if __name__ == "__main__":

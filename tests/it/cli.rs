@@ -63,7 +63,19 @@ fn help_reads_well() {
 #[test]
 fn every_verb_has_help() {
     let tallow = Tallow::new();
-    for verb in ["demo", "smoke-test", "run", "status", "cancel", "encode", "evaluate", "search", "mcp"] {
+    for verb in [
+        "demo",
+        "smoke-test",
+        "run",
+        "status",
+        "cancel",
+        "encode",
+        "evaluate",
+        "search",
+        "paraphrase-mining",
+        "cluster",
+        "mcp",
+    ] {
         let output = tallow.run(&[verb, "--help"]);
         let text = stdout(&output);
         assert!(output.status.success() && text.contains("Usage: tallow") && text.contains("--json"), "{verb}: {text}");

@@ -1,10 +1,11 @@
 //! Evaluators equal the reference's: keys, their order, values, primary metrics.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value};
-use tallow::eval::{self, EvaluationData};
-use tallow::flow::{Embeddings, Encode, EncodeOptions};
+use tallow::eval::reranking::Sample;
+use tallow::eval::{self, Csv, EvaluationData, bootstrap};
+use tallow::flow::{Embeddings, Encode, EncodeOptions, Metrics};
 use tallow::model::SentenceTransformer;
 
 use crate::support::{golden, numbers, shape, shared};
@@ -67,9 +68,86 @@ fn data(case: &Value) -> (EvaluationData, HashMap<String, Vec<f32>>) {
             positives: texts("positives"),
             negatives: texts("negatives"),
         },
+        "BinaryClassificationEvaluator" => EvaluationData::LabelledPairs {
+            sentences1: texts("sentences1"),
+            sentences2: texts("sentences2"),
+            labels: inputs["labels"].as_array().unwrap().iter().map(|x| x == 1).collect(),
+        },
+        "RerankingEvaluator" => {
+            let (queries, mut documents) = (texts("queries"), texts("documents").into_iter());
+            let counts = inputs["counts"].as_array().unwrap();
+            let mut some = |count: &Value| documents.by_ref().take(count.as_u64().unwrap() as usize).collect();
+            let sample = |(query, counts): (String, &Value)| Sample {
+                query,
+                positive: some(&counts[0]),
+                negative: some(&counts[1]),
+            };
+            EvaluationData::Reranking(queries.into_iter().zip(counts).map(sample).collect())
+        }
+        "TranslationEvaluator" => {
+            // The names say which sentences are the same.
+            let mut named = |column: &str, names: &Value| {
+                let texts = texts(column);
+                let names = strings(names);
+                let first = |name| names.iter().position(|n| n == name).unwrap();
+                names.iter().map(|name| texts[first(name)].clone()).collect()
+            };
+            EvaluationData::Parallel {
+                sources: named("sources", &inputs["names"][0]),
+                targets: named("targets", &inputs["names"][1]),
+            }
+        }
+        "MSEEvaluator" => {
+            let teacher = &case["embeddings"]["teacher"];
+            let values = numbers(teacher).into_iter().map(|x| x as f32).collect();
+            let embeddings = Embeddings::new(shape(teacher)[1], values);
+            EvaluationData::Teacher { sentences: texts("sentences"), embeddings }
+        }
+        "ParaphraseMiningEvaluator" => {
+            let pairs = inputs["duplicates"].as_array().unwrap().iter().map(strings);
+            EvaluationData::Paraphrases {
+                sentences: strings(&inputs["ids"]).into_iter().zip(texts("sentences")).collect(),
+                duplicates: pairs.map(|pair| (pair[0].clone(), pair[1].clone())).collect(),
+            }
+        }
+        "NanoBEIREvaluator" => {
+            let numbered = |letter: char, texts: Vec<String>| -> Vec<(String, String)> {
+                texts.into_iter().enumerate().map(|(i, text)| (format!("{letter}{i}"), text)).collect()
+            };
+            let dataset = |name: String| {
+                let relevant = inputs["relevant"][&name].as_object().unwrap();
+                let data = EvaluationData::Retrieval {
+                    queries: numbered('q', texts(&format!("{name} queries"))),
+                    corpus: numbered('d', texts(&format!("{name} docs"))),
+                    relevant: relevant.iter().map(|(q, ids)| (q.clone(), strings(ids).into_iter().collect())).collect(),
+                };
+                (name, data)
+            };
+            EvaluationData::Retrievals(strings(&inputs["names"]).into_iter().map(dataset).collect())
+        }
         other => panic!("no such evaluator: {other}"),
     };
     (data, vectors)
+}
+
+/// The files the reference wrote, header and row, if it was asked to.
+fn check_csv(place: &str, expected: &Map<String, Value>, files: &[Csv], metrics: &Metrics) {
+    if expected.is_empty() {
+        return;
+    }
+    let names: BTreeSet<&str> = files.iter().map(|csv| csv.file.as_str()).collect();
+    assert_eq!(names, expected.keys().map(String::as_str).collect(), "{place}");
+    for csv in files {
+        let expected = &expected[&csv.file];
+        assert_eq!(csv.header(), strings(&expected["header"]).join(","), "{place} {}", csv.file);
+        let row = csv.row(0.5, 20, metrics);
+        let row = row.split(',').map(|cell| cell.parse::<f64>().unwrap());
+        for (got, expected) in row.zip(expected["row"].as_array().unwrap()) {
+            let expected = expected.as_f64().unwrap_or(f64::NAN);
+            let same = (got - expected).abs() <= 1e-6 * expected.abs().max(1.0) || (got.is_nan() && expected.is_nan());
+            assert!(same, "{place} {}: {got}, expected {expected}", csv.file);
+        }
+    }
 }
 
 #[test]
@@ -96,7 +174,8 @@ fn evaluators_equal_the_reference() {
             for (key, value) in &metrics.values {
                 match expected[key].as_f64() {
                     Some(expected) => {
-                        assert!((value - expected).abs() <= 1e-6, "{place} {key}: {value}, expected {expected}");
+                        let tolerance = 1e-6 * expected.abs().max(1.0);
+                        assert!((value - expected).abs() <= tolerance, "{place} {key}: {value}, expected {expected}");
                     }
                     None => {
                         assert!(value.is_nan(), "{place} {key}: {value}, expected NaN");
@@ -107,6 +186,12 @@ fn evaluators_equal_the_reference() {
             }
             assert_eq!(metrics.primary, case["primary_metric"].as_str().unwrap(), "{place}");
             assert_eq!(evaluator.primary_key(&model.similarity), metrics.primary, "{place}");
+            check_csv(&place, case["csv"].as_object().unwrap(), &evaluator.csv(&model.similarity), &metrics);
+            for sample in &metrics.samples {
+                let again = bootstrap::value(sample);
+                let same = (again - metrics.get(&sample.key).unwrap()).abs() < 1e-9 || again.is_nan();
+                assert!(same, "{place}: the items give {again}");
+            }
         }
         *counts.entry(name.to_owned()).or_default() += 1;
     }

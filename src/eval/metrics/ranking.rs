@@ -38,6 +38,26 @@ pub fn ndcg(relevant: &[bool], k: usize, total: usize) -> f64 {
     if best == 0.0 { 0.0 } else { gained / best }
 }
 
+/// As [`ndcg`] of scores in place of a list: documents of equal score share the gain of their ranks, so that their
+/// order does not matter.
+///
+/// Source: McSherry & Najork 2008, as `sklearn.metrics.ndcg_score` has it.
+#[must_use]
+pub fn ndcg_of_scores(scores: &[f32], relevant: &[bool], k: usize) -> f64 {
+    let mut order: Vec<usize> = (0..scores.len().min(relevant.len())).collect();
+    order.sort_unstable_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    let discount = |rank: usize| if rank < k { 1.0 / ((rank + 2) as f64).log2() } else { 0.0 };
+    let (mut rank, mut gained) = (0, 0.0);
+    for group in order.chunk_by(|a, b| scores[*a] == scores[*b]) {
+        let share = group.iter().filter(|i| relevant[**i]).count() as f64 / group.len() as f64;
+        gained += share * (rank..rank + group.len()).map(discount).sum::<f64>();
+        rank += group.len();
+    }
+    let total = relevant.iter().filter(|r| **r).count();
+    let best: f64 = (0..k.min(total)).map(discount).sum();
+    if best == 0.0 { 0.0 } else { gained / best }
+}
+
 /// The precisions at the ranks of the relevant documents among the first `k`, summed, over the number there could be.
 #[must_use]
 pub fn average_precision(relevant: &[bool], k: usize, total: usize) -> f64 {
@@ -81,6 +101,16 @@ mod tests {
         assert!((ndcg(&list, 2, 3) - discount(2.0) / (discount(1.0) + discount(2.0))).abs() < 1e-15);
         assert!((average_precision(&list, 4, 3) - (0.5 + 0.5) / 3.0).abs() < 1e-15);
         assert!((average_precision(&list, 2, 3) - 0.5 / 2.0).abs() < 1e-15);
+    }
+
+    #[test]
+    fn equal_scores_share_their_gain() {
+        let relevant = [true, false, true];
+        let plain = ndcg_of_scores(&[3.0, 2.0, 1.0], &relevant, 10);
+        assert!((plain - ndcg(&relevant, 10, 2)).abs() < 1e-15);
+        let tied = ndcg_of_scores(&[1.0, 1.0, 1.0], &relevant, 10);
+        let turned = ndcg_of_scores(&[1.0, 1.0, 1.0], &[false, true, true], 10);
+        assert!((tied - turned).abs() < 1e-15 && tied < plain);
     }
 
     #[test]

@@ -232,6 +232,15 @@ impl Resolver<'_> {
             if self.known(&format!("{key}.type"), "evaluator", &plan.kind, &registry.evaluators()) {
                 plan.settings = self.settings(&key, &config.settings, registry.evaluator_settings(&plan));
             }
+            // The one setting that is a path.
+            if let Some(text) = plan.settings.get("teacher_model").and_then(Value::as_str).map(str::to_owned) {
+                match self.bases.find(&format!("{key}.teacher_model"), &text) {
+                    Ok(path) => {
+                        plan.settings.insert("teacher_model".to_owned(), path.to_string_lossy().into());
+                    }
+                    Err(problem) => self.problems.push(problem),
+                }
+            }
             if plans.iter().any(|p| p.name == plan.name && p.kind == plan.kind) {
                 self.problem(
                     format!("{key}.name"),

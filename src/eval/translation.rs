@@ -1,0 +1,142 @@
+//! TranslationEvaluator: is a sentence's translation the most similar of all?
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::shared::{self, prefixed};
+use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
+use crate::error::Result;
+use crate::flow::{Card, Embeddings, Encode, LabelKind, Metrics, Statistic};
+use crate::scoring::Similarity;
+use crate::scoring::blocks::Search;
+use crate::util::registry::Settings;
+
+/// The catalogue entry.
+pub const CARD: Card = Card {
+    inputs: &["(source, target) translations"],
+    columns: (2, 2),
+    labels: LabelKind::None,
+    gotchas: &[
+        "Every sentence is compared with all of the other language: more rows make it harder.",
+        "A match counts by its text, so a sentence that occurs twice is right either way.",
+    ],
+    paper: "https://arxiv.org/abs/2004.09813",
+    ..Card::new("TranslationEvaluator", "How often a sentence's translation is the most similar one, both ways.")
+};
+
+/// What a recipe may set of a [`TranslationEvaluator`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TranslationSettings {
+    /// The prefix of the metrics' keys.
+    pub name: String,
+    /// Keep only the first values of each embedding.
+    pub truncate_dim: Option<usize>,
+    /// Whether a run keeps a CSV file with a row an evaluation; it does when left out.
+    pub write_csv: Option<bool>,
+}
+
+impl Settings for TranslationSettings {
+    fn validate(&self) -> Result<()> {
+        shared::check_truncate_dim(self.truncate_dim)
+    }
+}
+
+const METRICS: [&str; 3] = ["src2trg_accuracy", "trg2src_accuracy", "mean_accuracy"];
+
+impl EvaluatorSettings for TranslationSettings {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn primary_key(&self, _: &str) -> String {
+        prefixed(&self.name, METRICS[2])
+    }
+
+    fn keys(&self, _: &str) -> Vec<String> {
+        METRICS.iter().map(|metric| prefixed(&self.name, metric)).collect()
+    }
+
+    fn csv(&self, _: &str) -> Vec<Csv> {
+        let csv = Csv::new(self.write_csv, format!("translation_evaluation{}_results.csv", shared::part(&self.name)));
+        let key = |i: usize| prefixed(&self.name, METRICS[i]);
+        csv.map(|csv| csv.column("src2trg", key(0)).column("trg2src", key(1))).into_iter().collect()
+    }
+}
+
+/// The share of sentences whose translation has the highest cosine of all sentences of the other language.
+///
+/// Keys: `src2trg_accuracy`, `trg2src_accuracy`, `mean_accuracy` (primary). Of equal cosines the first counts.
+///
+/// Source: `evaluation/translation.py` of sentence-transformers.
+#[derive(Debug, Clone)]
+pub struct TranslationEvaluator {
+    settings: TranslationSettings,
+    sources: Vec<String>,
+    targets: Vec<String>,
+}
+
+impl TranslationEvaluator {
+    /// An evaluator of two columns.
+    ///
+    /// # Errors
+    /// [`Error::Usage`](crate::error::Error::Usage) for the settings; [`Error::Data`](crate::error::Error::Data) when
+    /// the columns are empty or differ in length.
+    pub fn new(sources: Vec<String>, targets: Vec<String>, settings: TranslationSettings) -> Result<Self> {
+        settings.validate()?;
+        shared::check_columns(&[("source", sources.len()), ("target", targets.len())])?;
+        Ok(Self { settings, sources, targets })
+    }
+}
+
+/// One value a row: 1 where the nearest row of the other side has the text of the row's own partner.
+fn matches(from: &Embeddings, to: &Embeddings, texts: &[String]) -> Vec<f64> {
+    let mut search = Search::new(Similarity::Cosine, from.clone(), 1);
+    let rows: Vec<u32> = (0..).take(to.rows()).collect();
+    search.add(to.clone(), &rows);
+    let nearest = search.finish().into_iter().enumerate().map(|(row, hits)| {
+        let right = hits.first().is_some_and(|hit| texts[hit.rank as usize] == texts[row]);
+        f64::from(u8::from(right))
+    });
+    nearest.collect()
+}
+
+impl Evaluator for TranslationEvaluator {
+    fn card(&self) -> &'static Card {
+        &CARD
+    }
+
+    fn settings(&self) -> &dyn Keyed {
+        &self.settings
+    }
+
+    fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
+        let dim = self.settings.truncate_dim;
+        let sources = shared::embed(model, &self.sources, None, dim)?;
+        let targets = shared::embed(model, &self.targets, None, dim)?;
+        let there = matches(&sources, &targets, &self.targets);
+        let back = matches(&targets, &sources, &self.sources);
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let (first, second) = (mean(&there), mean(&back));
+        let mut metrics = Metrics { primary: self.primary_key(model.similarity_fn_name()), ..Default::default() };
+        for (name, value) in METRICS.iter().zip([first, second, (first + second) / 2.0]) {
+            metrics.push(prefixed(self.name(), name), value);
+        }
+        let both = there.iter().zip(&back).map(|(a, b)| (a + b) / 2.0).collect();
+        metrics.push_sample(Statistic::Mean, Vec::new(), vec![both]);
+        Ok(metrics)
+    }
+}
+
+impl FromData for TranslationEvaluator {
+    type Settings = TranslationSettings;
+    const CARD: &'static Card = &CARD;
+    const DATA: DataKind = DataKind::Parallel;
+
+    fn from_data(settings: Self::Settings, data: EvaluationData) -> Option<Result<Self>> {
+        match data {
+            EvaluationData::Parallel { sources, targets } => Some(Self::new(sources, targets, settings)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `eval/`: the CSV files of a run's evaluators, one row an evaluation, named and laid out as the reference's.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::eval::Csv;
+use crate::flow::Metrics;
+use crate::util::files;
+
+/// Appends the row of an evaluation to each file, with a header to those that are new.
+///
+/// # Errors
+/// When the disk is full, for one.
+pub fn append(dir: &Path, tables: &[Csv], epoch: f64, steps: u64, metrics: &Metrics) -> Result<()> {
+    if !tables.is_empty() {
+        files::create_dir(dir)?;
+    }
+    for table in tables {
+        let path = dir.join(&table.file);
+        let new = !path.is_file();
+        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
+        let header = if new { format!("{}\n", table.header()) } else { String::new() };
+        let text = format!("{header}{}\n", table.row(epoch, steps, metrics));
+        file.write_all(text.as_bytes()).map_err(Error::io("write", &path))?;
+    }
+    Ok(())
+}
+
+/// Drops the rows of `step` and later: those evaluations are made again.
+///
+/// # Errors
+/// When a file cannot be rewritten.
+pub fn resume_at(dir: &Path, step: u64) -> Result<()> {
+    if !dir.is_dir() {
+        return Ok(());
+    }
+    for path in files::list(dir)?.iter().filter(|path| path.extension().is_some_and(|ending| ending == "csv")) {
+        let text = files::read_text(path)?;
+        let early = |line: &&str| line.split(',').nth(1).and_then(|s| s.parse::<u64>().ok()).is_none_or(|s| s < step);
+        let kept: String = text.lines().filter(early).flat_map(|line| [line, "\n"]).collect();
+        if kept != text {
+            files::write_atomic(path, kept.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evaluations_made_again_appear_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("eval");
+        let table = Csv::new(None, "a.csv".to_owned()).unwrap().column("MSE", "x");
+        let mut metrics = Metrics::default();
+        metrics.push("x", 0.5);
+        resume_at(&dir, 0).unwrap();
+        for (step, epoch) in [(0, 0.0), (10, 0.5), (20, 1.0)] {
+            append(&dir, std::slice::from_ref(&table), epoch, step, &metrics).unwrap();
+        }
+        resume_at(&dir, 10).unwrap();
+        append(&dir, &[table], 0.5, 10, &metrics).unwrap();
+        let text = files::read_text(&dir.join("a.csv")).unwrap();
+        assert_eq!(text, "epoch,steps,MSE\n0.0,0,0.5\n0.5,10,0.5\n");
+    }
+}

@@ -1,0 +1,207 @@
+//! What evaluators read, by kind:
+//!
+//! - retrieval: a folder in the BEIR layout, or a file of (query, passage) pairs;
+//! - scored pairs and labelled pairs: a file of `sentence1`, `sentence2` and a label; triplets: a file;
+//! - reranking: a file of queries with lists of documents, or of labelled (query, passage) pairs;
+//! - translations: a file of `source`, `target`;
+//! - a teacher's embeddings: a file of `source`, `target` and the setting `teacher_model`, or of `target` with the
+//!   embeddings as its label column;
+//! - paraphrases: a folder with a file of sentences and one of duplicates;
+//! - several data sets for retrieval: a folder of folders in the BEIR layout.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use crate::data::DatasetSpec;
+use crate::data::beir::read_beir;
+use crate::data::paraphrases::read_paraphrases;
+use crate::data::reranking::{Ranked, read_reranking};
+use crate::data::texts::{self, Table};
+use crate::error::{Error, Result};
+use crate::eval::reranking::Sample;
+use crate::eval::{DataKind, EvaluationData};
+use crate::flow::{Embeddings, Encode, EncodeOptions, LabelKind, Labels};
+use crate::model::SentenceTransformer;
+use crate::recipe::plan::EvaluatorPlan;
+use crate::util::files;
+
+type ReadTable<'a> = &'a dyn Fn(&[&str], LabelKind) -> Result<Table>;
+
+fn limit(plan: &EvaluatorPlan) -> usize {
+    plan.limit.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
+}
+
+/// Reads what an evaluator needs.
+///
+/// # Errors
+/// When something is missing or a row cannot be used.
+pub fn read(kind: DataKind, plan: &EvaluatorPlan) -> Result<EvaluationData> {
+    let table = |defaults: &[&str], needs: LabelKind| -> Result<Table> {
+        let mut spec = DatasetSpec::new(vec![plan.path.to_string_lossy().into_owned()], needs);
+        spec.label.clone_from(&plan.label);
+        spec.limit = plan.limit.map(|_| limit(plan));
+        spec.columns = Some(if plan.columns.is_empty() {
+            defaults.iter().map(|c| (*c).to_owned()).collect()
+        } else {
+            plan.columns.clone()
+        });
+        let table = texts::read_table(&spec, Path::new(""))?;
+        if table.columns.len() != defaults.len() {
+            return Err(Error::usage(format!(
+                "`columns` names {} columns, {} are wanted: {}",
+                table.columns.len(),
+                defaults.len(),
+                defaults.join(", ")
+            )));
+        }
+        Ok(table)
+    };
+    match kind {
+        DataKind::Retrieval if plan.path.is_dir() => beir(&plan.path),
+        DataKind::Retrieval => {
+            let [queries, passages] = take(table(&["query", "passage"], LabelKind::None)?);
+            Ok(retrieval_from_pairs(queries, passages))
+        }
+        DataKind::ScoredPairs => {
+            let table = table(&["sentence1", "sentence2"], LabelKind::Float)?;
+            let scores = table.labels.as_ref().and_then(Labels::floats).ok_or_else(|| {
+                Error::data(format!("`{}` has no score column", plan.path.display()))
+                    .with_hint("name it with `label`, or call it `score`")
+            })?;
+            let [sentences1, sentences2] = take(table);
+            let scores = scores.into_iter().map(f64::from).collect();
+            Ok(EvaluationData::ScoredPairs { sentences1, sentences2, scores })
+        }
+        DataKind::LabelledPairs => labelled_pairs(plan, &table),
+        DataKind::Reranking => {
+            let mut samples = read_reranking(&plan.path, &plan.columns, plan.label.as_deref())?;
+            samples.truncate(limit(plan));
+            let sample = |s: Ranked| Sample { query: s.query, positive: s.positive, negative: s.negative };
+            Ok(EvaluationData::Reranking(samples.into_iter().map(sample).collect()))
+        }
+        DataKind::Parallel => {
+            let [sources, targets] = take(table(&["source", "target"], LabelKind::None)?);
+            Ok(EvaluationData::Parallel { sources, targets })
+        }
+        DataKind::Teacher => teacher(plan, &table),
+        DataKind::Paraphrases => {
+            let read = read_paraphrases(&plan.path)?;
+            Ok(EvaluationData::Paraphrases { sentences: read.sentences, duplicates: read.duplicates })
+        }
+        DataKind::Retrievals => retrievals(plan),
+        DataKind::Triplets => {
+            let [anchors, positives, negatives] = take(table(&["anchor", "positive", "negative"], LabelKind::None)?);
+            Ok(EvaluationData::Triplets { anchors, positives, negatives })
+        }
+    }
+}
+
+/// The columns of a table that was checked to have `N`.
+fn take<const N: usize>(table: Table) -> [Vec<String>; N] {
+    let mut columns = table.columns.into_iter();
+    std::array::from_fn(|_| columns.next().unwrap_or_default())
+}
+
+/// Every passage is a document of the corpus; equal texts are one query, one document.
+fn retrieval_from_pairs(queries: Vec<String>, passages: Vec<String>) -> EvaluationData {
+    fn number(texts: Vec<String>, prefix: char) -> (Vec<(String, String)>, Vec<String>) {
+        let mut seen: HashMap<String, String> = HashMap::new();
+        let mut distinct = Vec::new();
+        let mut ids = Vec::with_capacity(texts.len());
+        for text in texts {
+            let next = format!("{prefix}{}", seen.len());
+            let id = seen.entry(text.clone()).or_insert_with(|| {
+                distinct.push((next.clone(), text));
+                next
+            });
+            ids.push(id.clone());
+        }
+        (distinct, ids)
+    }
+    let (queries, query_ids) = number(queries, 'q');
+    let (corpus, passage_ids) = number(passages, 'd');
+    let mut relevant: HashMap<String, HashSet<String>> = HashMap::new();
+    for (query, passage) in query_ids.into_iter().zip(passage_ids) {
+        relevant.entry(query).or_default().insert(passage);
+    }
+    EvaluationData::Retrieval { queries, corpus, relevant }
+}
+
+fn beir(path: &Path) -> Result<EvaluationData> {
+    let beir = read_beir(path, "test")?;
+    let ids = beir.queries.iter().map(|(id, _)| id.clone());
+    let relevant = ids.zip(beir.relevant).map(|(id, documents)| (id, documents.into_iter().collect())).collect();
+    Ok(EvaluationData::Retrieval { queries: beir.queries, corpus: beir.corpus, relevant })
+}
+
+/// Every folder in the BEIR layout that lies in the path.
+fn retrievals(plan: &EvaluatorPlan) -> Result<EvaluationData> {
+    let hint = "data sets are read from a folder of folders in the BEIR layout (`corpus.jsonl`, `queries.jsonl`, \
+                `qrels/test.tsv`), such as `NanoMSMARCO`; they are not downloaded";
+    if !plan.path.is_dir() {
+        return Err(Error::data(format!("there is no folder `{}`", plan.path.display())).with_hint(hint));
+    }
+    let mut datasets = Vec::new();
+    for folder in files::list(&plan.path)?.into_iter().filter(|path| path.join("corpus.jsonl").is_file()) {
+        let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        datasets.push((name, beir(&folder)?));
+    }
+    if datasets.is_empty() {
+        let text = format!("`{}` holds no folder with a `corpus.jsonl`", plan.path.display());
+        return Err(Error::data(text).with_hint(hint));
+    }
+    Ok(EvaluationData::Retrievals(datasets))
+}
+
+fn labelled_pairs(plan: &EvaluatorPlan, table: ReadTable<'_>) -> Result<EvaluationData> {
+    let table = table(&["sentence1", "sentence2"], LabelKind::Float)?;
+    let scores = table.labels.as_ref().and_then(Labels::floats).unwrap_or_default();
+    if let Some(row) = scores.iter().position(|x| *x != 0.0 && *x != 1.0) {
+        return Err(Error::data(format!("{}: the label is {}, and 0 or 1 is wanted", table.locate(row), scores[row]))
+            .with_hint(
+                "1 for sentences that mean the same, 0 for others; scores are for EmbeddingSimilarityEvaluator",
+            ));
+    }
+    if scores.len() != table.len() {
+        return Err(Error::data(format!("`{}` has no label column", plan.path.display()))
+            .with_hint("name it with `label`, or call it `label`"));
+    }
+    let labels = scores.iter().map(|score| *score == 1.0).collect();
+    let [sentences1, sentences2] = take(table);
+    Ok(EvaluationData::LabelledPairs { sentences1, sentences2, labels })
+}
+
+/// The teacher encodes the first column, or its embeddings are the labels.
+fn teacher(plan: &EvaluatorPlan, table: ReadTable<'_>) -> Result<EvaluationData> {
+    let Some(teacher) = plan.settings.get("teacher_model").and_then(|path| path.as_str()) else {
+        let table = table(&["target"], LabelKind::Matrix).map_err(|e| {
+            e.with_hint("set `teacher_model` to a model's folder, or give the teacher's embeddings as the label column")
+        })?;
+        let Some(Labels::Matrix { width, data }) = table.labels.clone() else {
+            return Err(Error::data(format!("`{}` has no column with the teacher's embeddings", plan.path.display())));
+        };
+        let [sentences] = take(table);
+        return Ok(EvaluationData::Teacher { sentences, embeddings: Embeddings::new(width, data) });
+    };
+    let [sources, sentences] = take(table(&["source", "target"], LabelKind::None)?);
+    let model = SentenceTransformer::load(Path::new(teacher)).map_err(|e| e.within("`teacher_model`"))?;
+    let texts: Vec<&str> = sources.iter().map(String::as_str).collect();
+    let options = EncodeOptions { progress: Some("encoding with the teacher"), ..EncodeOptions::default() };
+    Ok(EvaluationData::Teacher { sentences, embeddings: model.encode(&texts, &options)? })
+}
+
+#[cfg(test)]
+#[allow(clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_become_a_retrieval_task() {
+        let own = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+        let data = retrieval_from_pairs(own(&["a", "b", "a"]), own(&["x", "x", "y"]));
+        let EvaluationData::Retrieval { queries, corpus, relevant } = data else { panic!("not retrieval") };
+        assert_eq!((queries.len(), corpus.len()), (2, 2));
+        assert_eq!(relevant["q0"].len(), 2, "`a` has two passages");
+        assert_eq!(relevant["q1"], HashSet::from(["d0".to_owned()]));
+    }
+}
