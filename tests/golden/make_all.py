@@ -10,7 +10,7 @@ from common import HERE
 
 SCRIPTS = [
     "fixtures", "bert", "ops", "losses", "losses_own", "evaluators", "inference", "optim", "schedules", "curves",
-    "curves_more",
+    "curves_more", "samplers",
 ]
 
 

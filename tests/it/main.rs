@@ -23,6 +23,7 @@ mod ops;
 mod optim;
 mod recipe;
 mod runs;
+mod samplers;
 mod schedule;
 mod support;
 mod train;

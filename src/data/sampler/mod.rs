@@ -36,8 +36,12 @@ pub enum BatchSampler {
     NoDuplicatesHashed,
 }
 
-/// Every sampler's catalogue entry.
-pub const CARDS: &[Card] = &[batch::CARD, no_duplicates::CARD];
+const CARDS: &[Card] = &[batch::CARD, no_duplicates::CARD];
+
+/// Every sampler's catalogue entry: those of one data set, then those that mix several.
+pub fn cards() -> impl Iterator<Item = &'static Card> + Clone {
+    CARDS.iter().chain(mixed::CARDS)
+}
 
 /// What every sampler is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
