@@ -1,0 +1,71 @@
+//! What is there to choose from? The cards of all losses, samplers, modules and evaluators in one place.
+//!
+//! `references/catalogue.md` is this, written out; a test fails when they differ.
+
+use std::fmt::Write as _;
+
+use crate::flow::{Card, LabelKind};
+use crate::{data, eval, loss, model};
+
+/// Things of one kind.
+#[derive(Debug, Clone)]
+pub struct Section {
+    /// What they are called together.
+    pub title: &'static str,
+    /// Where in a recipe they are chosen.
+    pub place: &'static str,
+    pub cards: Vec<&'static Card>,
+}
+
+/// Everything there is, by kind.
+#[must_use]
+pub fn sections() -> Vec<Section> {
+    let losses = loss::LOSSES.iter().map(|entry| entry.card).collect();
+    let wrappers = loss::wrap::WRAPPERS.iter().map(|wrapper| wrapper.card).collect();
+    vec![
+        Section { title: "Losses", place: "`[loss]` with `name`", cards: losses },
+        Section { title: "Losses around losses", place: "a table under `[loss]`", cards: wrappers },
+        Section {
+            title: "Samplers",
+            place: "`args.batch_sampler`, and `args.multi_dataset_batch_sampler` for several data sets",
+            cards: data::sampler::cards().collect(),
+        },
+        Section { title: "Evaluators", place: "`[[evaluator]]` with `type`", cards: eval::cards().collect() },
+        Section { title: "Modules", place: "`modules.json` of a model", cards: model::module::CARDS.iter().collect() },
+    ]
+}
+
+/// The reference page.
+#[must_use]
+pub fn page() -> String {
+    let mut page = String::from(
+        "# Catalogue\n\nEverything a recipe can name, from the cards in the code. Settings, defaults and papers stand in \
+         each one's documentation (`cargo doc`).\n",
+    );
+    for section in sections() {
+        let _ = write!(page, "\n## {}\n\nChosen by {}.\n\n", section.title, section.place);
+        page.push_str("| name | what it does | takes | labels | mind |\n|---|---|---|---|---|\n");
+        for card in section.cards {
+            let _ = writeln!(
+                page,
+                "| `{}` | {} | {} | {} | {} |",
+                card.name,
+                card.summary,
+                card.inputs.join("; "),
+                labels(card.labels),
+                card.gotchas.join(" ")
+            );
+        }
+    }
+    page
+}
+
+fn labels(kind: LabelKind) -> &'static str {
+    match kind {
+        LabelKind::None => "none",
+        LabelKind::Float => "a score",
+        LabelKind::Int => "a class",
+        LabelKind::Matrix => "a list of numbers",
+        LabelKind::Any => "any",
+    }
+}
