@@ -65,7 +65,7 @@ pub struct InformationRetrievalSettings {
     pub query_prompt_name: Option<String>,
     /// Put in front of every document.
     pub corpus_prompt: Option<String>,
-    /// The name of the model's prompt for documents; `document`, `passage` or `corpus` when it has one.
+    /// The name of the model's prompt for documents; `document` when it has one and nothing is given.
     pub corpus_prompt_name: Option<String>,
 }
 
