@@ -6,12 +6,13 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::metrics::ranking;
 use super::shared::{self, DOCUMENT, QUERY, prefixed};
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::{Error, Result};
-use crate::flow::{Card, Encode, EncodeOptions, LabelKind, Metrics, Statistic};
+use crate::flow::{Card, Document, Encode, EncodeOptions, LabelKind, Metrics, Statistic};
 use crate::scoring::Similarity;
 use crate::scoring::blocks::{Hit, Search};
 use crate::util::registry::Settings;
@@ -55,6 +56,8 @@ pub struct InformationRetrievalSettings {
     pub truncate_dim: Option<usize>,
     /// Whether a run keeps a CSV file with a row an evaluation; it does when left out.
     pub write_csv: Option<bool>,
+    /// Whether a run writes what is found for each query, as JSON lines in a file a score function.
+    pub write_predictions: bool,
     /// The similarity functions to search with; the model's when left out.
     pub score_functions: Option<Vec<Similarity>>,
     /// The one whose NDCG is the primary metric; the best of the first evaluation when left out and there are several.
@@ -81,6 +84,7 @@ impl Default for InformationRetrievalSettings {
             map_at_k: vec![100],
             truncate_dim: None,
             write_csv: None,
+            write_predictions: false,
             score_functions: None,
             main_score_function: None,
             query_prompt: None,
@@ -118,7 +122,7 @@ impl InformationRetrievalSettings {
         .concat()
     }
 
-    fn similarities(&self, model: &str) -> Result<Vec<Similarity>> {
+    pub(super) fn similarities(&self, model: &str) -> Result<Vec<Similarity>> {
         let named = self.score_functions.as_deref();
         shared::similarities(named, self.main_score_function, model)
     }
@@ -254,6 +258,7 @@ impl Metric {
 /// A query with what is relevant to it.
 #[derive(Debug, Clone)]
 struct Query {
+    id: String,
     text: String,
     /// The ranks, ascending, of the relevant documents that the corpus holds.
     relevant: Vec<u32>,
@@ -281,6 +286,8 @@ pub struct InformationRetrievalEvaluator {
     documents: Vec<String>,
     /// `[documents]`: the place of each in the order of ids.
     ranks: Vec<u32>,
+    /// The ids in their order, where predictions are wanted.
+    ids: Vec<String>,
     best: OnceLock<Similarity>,
 }
 
@@ -323,7 +330,7 @@ impl InformationRetrievalEvaluator {
             };
             let mut found: Vec<u32> = documents.iter().filter_map(|id| by_id.get(id.as_str()).copied()).collect();
             found.sort_unstable();
-            kept.push(Query { text: text.clone(), relevant: found, total: documents.len() });
+            kept.push(Query { id: id.clone(), text: text.clone(), relevant: found, total: documents.len() });
         }
         if kept.is_empty() {
             return Err(Error::data(format!("none of the {} queries has a relevant document", queries.len()))
@@ -336,8 +343,10 @@ impl InformationRetrievalEvaluator {
             ))
             .with_hint("the document ids of the relevance judgements must be those of the corpus"));
         }
+        let wanted = if settings.write_predictions { order.as_slice() } else { &[] };
+        let ids = wanted.iter().map(|document| corpus[*document].0.clone()).collect();
         let documents = corpus.into_iter().map(|(_, text)| text).collect();
-        Ok(Self { settings, queries: kept, documents, ranks, best: OnceLock::new() })
+        Ok(Self { settings, queries: kept, documents, ranks, ids, best: OnceLock::new() })
     }
 
     /// How many queries are evaluated: those with relevant documents.
@@ -356,6 +365,18 @@ impl InformationRetrievalEvaluator {
     #[must_use]
     pub fn missing(&self) -> usize {
         self.queries.iter().map(|query| query.total - query.relevant.len()).sum()
+    }
+
+    /// What was found for each query, a line each.
+    fn predictions(&self, similarity: Similarity, found: &[Vec<Hit>]) -> Document {
+        let lines = self.queries.iter().zip(found).map(|(query, hits)| {
+            let hits = hits.iter().map(|hit| json!({"corpus_id": self.ids[hit.rank as usize], "score": hit.score}));
+            let results: Vec<serde_json::Value> = hits.collect();
+            format!("{}\n", json!({"query_id": query.id, "query": query.text, "results": results}))
+        });
+        let name = shared::part(&self.settings.name).replace(['/', '\\'], "_");
+        let file = format!("Information-Retrieval_evaluation{name}_predictions_{similarity}.jsonl");
+        Document { file, text: lines.collect() }
     }
 
     /// The best documents of each query, by similarity function.
@@ -411,6 +432,9 @@ impl Evaluator for InformationRetrievalEvaluator {
         let mut result = Metrics::default();
         let widest = self.settings.ndcg_at_k.iter().copied().max().unwrap_or_default();
         for (similarity, hits) in similarities.iter().zip(self.search(model, &similarities)?) {
+            if self.settings.write_predictions {
+                result.documents.push(self.predictions(*similarity, &hits));
+            }
             let values: Vec<Vec<f64>> = self
                 .queries
                 .par_iter()

@@ -77,6 +77,18 @@ fn retrieval_breaks_ties_by_id() {
 }
 
 #[test]
+fn predictions_name_ids_in_order() {
+    let settings = json!({"name": "a/b", "write_predictions": true, "score_functions": ["dot"]});
+    let evaluator = made("InformationRetrievalEvaluator", settings, retrieval()).unwrap();
+    let documents = evaluator.evaluate(&Numbers::default()).unwrap().documents;
+    assert_eq!(documents[0].file, "Information-Retrieval_evaluation_a_b_predictions_dot.jsonl");
+    let first: Value = serde_json::from_str(documents[0].text.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["query_id"], &first["query"]), (&json!("q1"), &json!("1 0")));
+    assert_eq!(first["results"][0], json!({"corpus_id": "b", "score": 2.0}));
+    assert_eq!(first["results"][3]["corpus_id"], "a");
+}
+
+#[test]
 fn the_best_score_function_of_the_first_evaluation_stays_primary() {
     let settings = json!({"score_functions": ["dot", "cos_sim"]});
     let evaluator = made("InformationRetrievalEvaluator", settings, retrieval()).unwrap();
