@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::json;
 
