@@ -6,6 +6,8 @@
 //!
 //! Source: Efron & Tibshirani 1993, chapter 13 (percentile interval); Koehn 2004 (paired).
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 
 use super::metrics::classification::average_precision;
@@ -61,6 +63,7 @@ fn of(sample: &Sample, drawn: &[usize]) -> f64 {
     let pick = |values: &[f64]| -> Vec<f64> { drawn.iter().map(|i| values[*i]).collect() };
     let columns = sample.scores.iter().map(|scores| match sample.statistic {
         Statistic::Mean => drawn.iter().map(|i| scores[*i]).sum::<f64>() / drawn.len() as f64,
+        Statistic::MeanOfMeans => mean_of_means(&pick(scores), &pick(&sample.labels)),
         Statistic::Spearman => spearman(&pick(&sample.labels), &pick(scores)),
         Statistic::AveragePrecision => {
             let labels: Vec<bool> = drawn.iter().map(|i| sample.labels[*i] > 0.0).collect();
@@ -68,6 +71,17 @@ fn of(sample: &Sample, drawn: &[usize]) -> f64 {
         }
     });
     columns.fold(f64::NAN, f64::max)
+}
+
+/// Groups without an item count for nothing.
+fn mean_of_means(values: &[f64], groups: &[f64]) -> f64 {
+    let mut sums: BTreeMap<u64, (f64, f64)> = BTreeMap::new();
+    for (value, group) in values.iter().zip(groups) {
+        let (sum, count) = sums.entry(group.to_bits()).or_default();
+        *sum += value;
+        *count += 1.0;
+    }
+    sums.values().map(|(sum, count)| sum / count).sum::<f64>() / sums.len() as f64
 }
 
 /// Between neighbours by straight line, as numpy's default.
@@ -120,6 +134,13 @@ mod tests {
             let [low, high] = interval(&before, &after).unwrap();
             assert!(0.0 < low && low < delta && delta < high, "{statistic:?}: {low} {delta} {high}");
         }
+    }
+
+    #[test]
+    fn groups_count_alike() {
+        let (labels, scores) = (vec![0.0, 0.0, 0.0, 1.0], vec![0.0, 0.3, 0.6, 0.9]);
+        let three = sample(Statistic::MeanOfMeans, labels, scores);
+        assert!((value(&three) - 0.6).abs() < 1e-12);
     }
 
     #[test]

@@ -18,6 +18,7 @@
 pub mod binary_classification;
 pub mod bootstrap;
 pub mod csv;
+mod data;
 pub mod embedding_similarity;
 pub mod information_retrieval;
 pub mod metrics;
@@ -29,13 +30,12 @@ pub mod shared;
 pub mod translation;
 pub mod triplet;
 
-use std::collections::{HashMap, HashSet};
-
 pub use csv::Csv;
+pub use data::{DataKind, EvaluationData};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::flow::{Card, Embeddings, Encode, Metrics};
+use crate::flow::{Card, Encode, Metrics};
 use crate::util::registry::{self, Named, Settings};
 
 /// Measures a model on data it holds.
@@ -76,90 +76,6 @@ pub trait Evaluator: Send + Sync {
     /// Its settings, defaults filled in, for the plan and the model card.
     fn config(&self) -> Value {
         self.settings().json()
-    }
-}
-
-/// What an evaluator reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DataKind {
-    /// Queries, a corpus and which of it is relevant to each query.
-    Retrieval,
-    /// Pairs of sentences with a score.
-    ScoredPairs,
-    /// Anchors with a positive and a negative.
-    Triplets,
-    /// Pairs of sentences that mean the same or do not.
-    LabelledPairs,
-    /// Queries, each with documents that answer it and documents that do not.
-    Reranking,
-    /// Sentences with their translations.
-    Parallel,
-    /// Sentences with a teacher's embeddings of them.
-    Teacher,
-    /// Sentences with ids, and which of them mean the same.
-    Paraphrases,
-    /// Several data sets for retrieval.
-    Retrievals,
-}
-
-impl std::fmt::Display for DataKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Retrieval => "queries, corpus and relevance judgements",
-            Self::ScoredPairs => "sentence pairs with scores",
-            Self::Triplets => "(anchor, positive, negative) triplets",
-            Self::LabelledPairs => "sentence pairs with labels 0 and 1",
-            Self::Reranking => "queries with positive and negative documents",
-            Self::Parallel => "(source, target) translations",
-            Self::Teacher => "sentences with a teacher's embeddings",
-            Self::Paraphrases => "sentences with ids and pairs of duplicates",
-            Self::Retrievals => "a folder of data sets for retrieval",
-        })
-    }
-}
-
-/// Data already read.
-#[derive(Debug, Clone, PartialEq)]
-pub enum EvaluationData {
-    /// For [`DataKind::Retrieval`]: ids with texts, and the ids of the relevant documents by query id.
-    Retrieval {
-        queries: Vec<(String, String)>,
-        corpus: Vec<(String, String)>,
-        relevant: HashMap<String, HashSet<String>>,
-    },
-    /// For [`DataKind::ScoredPairs`]: three columns of equal length.
-    ScoredPairs { sentences1: Vec<String>, sentences2: Vec<String>, scores: Vec<f64> },
-    /// For [`DataKind::Triplets`]: three columns of equal length.
-    Triplets { anchors: Vec<String>, positives: Vec<String>, negatives: Vec<String> },
-    /// For [`DataKind::LabelledPairs`]: three columns of equal length.
-    LabelledPairs { sentences1: Vec<String>, sentences2: Vec<String>, labels: Vec<bool> },
-    /// For [`DataKind::Reranking`].
-    Reranking(Vec<reranking::Sample>),
-    /// For [`DataKind::Parallel`]: two columns of equal length.
-    Parallel { sources: Vec<String>, targets: Vec<String> },
-    /// For [`DataKind::Teacher`]: texts for the model, and what its embeddings of them are held against, row by row.
-    Teacher { sentences: Vec<String>, embeddings: Embeddings },
-    /// For [`DataKind::Paraphrases`]: ids with texts, and pairs of ids.
-    Paraphrases { sentences: Vec<(String, String)>, duplicates: Vec<(String, String)> },
-    /// For [`DataKind::Retrievals`]: names, each with data of the kind [`DataKind::Retrieval`].
-    Retrievals(Vec<(String, EvaluationData)>),
-}
-
-impl EvaluationData {
-    /// Which kind it is.
-    #[must_use]
-    pub fn kind(&self) -> DataKind {
-        match self {
-            Self::Retrieval { .. } => DataKind::Retrieval,
-            Self::ScoredPairs { .. } => DataKind::ScoredPairs,
-            Self::Triplets { .. } => DataKind::Triplets,
-            Self::LabelledPairs { .. } => DataKind::LabelledPairs,
-            Self::Reranking(_) => DataKind::Reranking,
-            Self::Parallel { .. } => DataKind::Parallel,
-            Self::Teacher { .. } => DataKind::Teacher,
-            Self::Paraphrases { .. } => DataKind::Paraphrases,
-            Self::Retrievals(_) => DataKind::Retrievals,
-        }
     }
 }
 

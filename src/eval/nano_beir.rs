@@ -9,7 +9,7 @@ use super::information_retrieval::{InformationRetrievalEvaluator, InformationRet
 use super::shared::prefixed;
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::{Error, Result};
-use crate::flow::{Card, Encode, LabelKind, Metrics};
+use crate::flow::{Card, Encode, LabelKind, Metrics, Statistic};
 use crate::scoring::Similarity;
 use crate::util::registry::Settings;
 use crate::util::suggest;
@@ -96,6 +96,8 @@ pub struct NanoBEIRSettings {
     pub query_prompts: Option<Prompts>,
     /// Put in front of every document: a text, or a table of texts by data set.
     pub corpus_prompts: Option<Prompts>,
+    /// Whether a run writes what is found for each query, as JSON lines.
+    pub write_predictions: bool,
     /// Whether a run keeps CSV files with a row an evaluation; it does when left out.
     pub write_csv: Option<bool>,
 }
@@ -117,6 +119,7 @@ impl Default for NanoBEIRSettings {
             aggregate_key: "mean".to_owned(),
             query_prompts: None,
             corpus_prompts: None,
+            write_predictions: false,
             write_csv: None,
         }
     }
@@ -158,6 +161,7 @@ impl NanoBEIRSettings {
             score_functions: self.score_functions.clone(),
             main_score_function: self.main_score_function,
             write_csv: self.write_csv,
+            write_predictions: self.write_predictions,
             ..InformationRetrievalSettings::default()
         }
     }
@@ -283,11 +287,24 @@ impl Evaluator for NanoBEIREvaluator {
         let whole = self.settings.whole();
         let means = EvaluatorSettings::keys(&whole, similarity);
         let (mut result, mut sums) = (Metrics::default(), vec![0.0; means.len()]);
-        for search in &self.searches {
+        // By score function the queries of all data sets, each labelled with its data set's number.
+        let functions = whole.similarities(similarity)?;
+        let mut items = vec![(Vec::new(), Vec::new()); functions.len()];
+        for (number, search) in self.searches.iter().enumerate() {
             let metrics = search.evaluate(model).map_err(|e| e.within(format!("data set `{}`", search.name())))?;
             // The keys of one search are those of another but for the name in front.
             sums.iter_mut().zip(&metrics.values).for_each(|(sum, (_, value))| *sum += value);
             result.values.extend(metrics.values);
+            result.documents.extend(metrics.documents);
+            for (sample, (labels, scores)) in metrics.samples.into_iter().zip(&mut items) {
+                let values: Vec<f64> = sample.scores.into_iter().flatten().collect();
+                labels.extend(std::iter::repeat_n(number as f64, values.len()));
+                scores.extend(values);
+            }
+        }
+        for (function, (labels, scores)) in functions.iter().zip(items) {
+            result.primary = whole.ndcg_key(function.name());
+            result.push_sample(Statistic::MeanOfMeans, labels, vec![scores]);
         }
         for (key, sum) in means.into_iter().zip(sums) {
             result.push(key, sum / self.searches.len() as f64);

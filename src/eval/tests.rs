@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::json;
 
@@ -74,6 +75,18 @@ fn retrieval_breaks_ties_by_id() {
     assert_eq!(model.calls.borrow().iter().map(|call| call.0).collect::<Vec<_>>(), [2, 1, 1, 1, 1]);
     let dot = Numbers { similarity: "dot", ..Default::default() };
     assert_eq!(evaluator.evaluate(&dot).unwrap().primary, "dev_dot_ndcg@10");
+}
+
+#[test]
+fn predictions_name_ids_in_order() {
+    let settings = json!({"name": "a/b", "write_predictions": true, "score_functions": ["dot"]});
+    let evaluator = made("InformationRetrievalEvaluator", settings, retrieval()).unwrap();
+    let documents = evaluator.evaluate(&Numbers::default()).unwrap().documents;
+    assert_eq!(documents[0].file, "Information-Retrieval_evaluation_a_b_predictions_dot.jsonl");
+    let first: Value = serde_json::from_str(documents[0].text.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["query_id"], &first["query"]), (&json!("q1"), &json!("1 0")));
+    assert_eq!(first["results"][0], json!({"corpus_id": "b", "score": 2.0}));
+    assert_eq!(first["results"][3]["corpus_id"], "a");
 }
 
 #[test]

@@ -15,6 +15,16 @@ pub struct Metrics {
     /// What single metrics are made of, where an evaluator tells.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<Sample>,
+    /// Files an evaluator was asked to write beside its metrics.
+    #[serde(skip)]
+    pub documents: Vec<Document>,
+}
+
+/// A file's name and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    pub file: String,
+    pub text: String,
 }
 
 /// The items behind a metric, so that those of two models can be drawn together and the metric made again.
@@ -36,6 +46,8 @@ pub struct Sample {
 pub enum Statistic {
     /// The scores' mean.
     Mean,
+    /// The mean of the means of the scores with the same label.
+    MeanOfMeans,
     /// Spearman's correlation of labels and scores.
     Spearman,
     /// The average precision of the scores for the labels above 0.

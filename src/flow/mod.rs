@@ -16,6 +16,6 @@ pub use card::{Card, LabelKind};
 pub use embeddings::Embeddings;
 pub use kind::ModelType;
 pub use labels::Labels;
-pub use metrics::{Metrics, Sample, Statistic};
+pub use metrics::{Document, Metrics, Sample, Statistic};
 pub use outputs::Outputs;
 pub use traits::{Encode, EncodeOptions, Preprocess, Tokens};

@@ -9,13 +9,17 @@ use crate::eval::Csv;
 use crate::flow::Metrics;
 use crate::util::files;
 
-/// Appends the row of an evaluation to each file, with a header to those that are new.
+/// Appends the row of an evaluation to each file, with a header to those that are new; the evaluators' own documents
+/// take the place of the last evaluation's.
 ///
 /// # Errors
 /// When the disk is full, for one.
 pub fn append(dir: &Path, tables: &[Csv], epoch: f64, steps: u64, metrics: &Metrics) -> Result<()> {
-    if !tables.is_empty() {
+    if !(tables.is_empty() && metrics.documents.is_empty()) {
         files::create_dir(dir)?;
+    }
+    for document in &metrics.documents {
+        files::write_atomic(&dir.join(&document.file), document.text.as_bytes())?;
     }
     for table in tables {
         let path = dir.join(&table.file);
@@ -51,6 +55,7 @@ pub fn resume_at(dir: &Path, step: u64) -> Result<()> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::flow::Document;
 
     #[test]
     fn evaluations_made_again_appear_once() {
@@ -64,7 +69,9 @@ mod tests {
             append(&dir, std::slice::from_ref(&table), epoch, step, &metrics).unwrap();
         }
         resume_at(&dir, 10).unwrap();
+        metrics.documents.push(Document { file: "b.jsonl".to_owned(), text: "{}\n".to_owned() });
         append(&dir, &[table], 0.5, 10, &metrics).unwrap();
+        assert_eq!(files::read_text(&dir.join("b.jsonl")).unwrap(), "{}\n");
         let text = files::read_text(&dir.join("a.csv")).unwrap();
         assert_eq!(text, "epoch,steps,MSE\n0.0,0,0.5\n0.5,10,0.5\n");
     }

@@ -122,12 +122,12 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        let rows = Embeddings::new(3, vec![0.0, 1.0, 5.0, 255.0, -1.0, 5.0, 300.0, 0.0, 5.0]);
+        let rows = Embeddings::new(3, vec![0.0, 255.0, 5.0, 255.0, 0.0, 5.0, 300.0, 127.9, 5.0]);
         let first_two = Ranges::of(&rows.select(&[0, 1]));
         let bytes = |precision| quantize(&rows, precision, &first_two).map(|q| (q.width, q.bytes));
         assert_eq!(bytes(Precision::Uint8), Some((3, vec![0, 255, 0, 255, 0, 0, 255, 127, 0])));
         assert_eq!(bytes(Precision::Int8).map(|q| q.1[..3].to_vec()), Some(vec![0x80, 0x7f, 0x80]));
-        assert_eq!(bytes(Precision::Ubinary), Some((1, vec![0b0110_0000, 0b1010_0000, 0b1010_0000])));
+        assert_eq!(bytes(Precision::Ubinary), Some((1, vec![0b0110_0000, 0b1010_0000, 0b1110_0000])));
         assert_eq!(bytes(Precision::Binary).map(|q| q.1[0] as i8), Some(-32));
         assert_eq!(bytes(Precision::Float32), None);
     }

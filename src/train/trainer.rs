@@ -319,6 +319,7 @@ impl Trainer<'_> {
         let tables = self.prepared.evaluation.csv(self.prepared.model.similarity_fn_name());
         let (step, epoch) = (self.state.step, self.epoch());
         listener.event(&Event::Evaluation { step, epoch, metrics: &metrics, seconds, tables: &tables });
+        metrics.documents.clear();
         Ok(metrics)
     }
 
