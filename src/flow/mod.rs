@@ -18,4 +18,4 @@ pub use kind::ModelType;
 pub use labels::Labels;
 pub use metrics::Metrics;
 pub use outputs::Outputs;
-pub use traits::{Encode, EncodeOptions, Loss, Preprocess, Tokens};
+pub use traits::{Encode, EncodeOptions, Loss, MicroBatch, Preprocess, Tokens};

@@ -61,6 +61,27 @@ pub trait Encode {
     }
 }
 
+/// How large the parts are that a loss asks for a batch to be taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MicroBatch {
+    /// So many sequences.
+    Sequences(usize),
+    /// So many tokens.
+    Tokens(usize),
+}
+
+impl MicroBatch {
+    /// The tokens of a part, where the longest sequence of a batch has `longest`: room for so many sequences even if
+    /// all were as long.
+    #[must_use]
+    pub fn tokens(self, longest: usize) -> usize {
+        match self {
+            Self::Sequences(sequences) => sequences.saturating_mul(longest),
+            Self::Tokens(tokens) => tokens,
+        }
+    }
+}
+
 /// A loss: a differentiable function of embeddings and labels, nothing else.
 pub trait Loss: Send + Sync {
     /// Its catalogue entry.
@@ -79,6 +100,11 @@ pub trait Loss: Send + Sync {
 
     /// Its settings, defaults filled in, for the plan and the model card.
     fn config(&self) -> serde_json::Value;
+
+    /// The parts a batch is to be taken in by gradient caching; `None` for no wish. The value is the same either way.
+    fn micro_batch(&self) -> Option<MicroBatch> {
+        None
+    }
 
     /// Checks that depend on the model: `dim` is the width of its embeddings. Returns warnings.
     ///

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::inputs;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flow::{Card, LabelKind, Labels, Loss, Outputs};
 use crate::scoring::{Similarity, stable};
 use crate::util::registry::Settings;
@@ -98,10 +98,7 @@ impl Default for TripletLoss {
 
 impl Settings for TripletLoss {
     fn validate(&self) -> Result<()> {
-        if self.triplet_margin >= 0.0 && self.triplet_margin.is_finite() {
-            return Ok(());
-        }
-        Err(Error::usage(format!("`triplet_margin` must not be negative, got {}", self.triplet_margin)))
+        inputs::not_negative("triplet_margin", self.triplet_margin)
     }
 }
 

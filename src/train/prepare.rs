@@ -195,7 +195,9 @@ impl Prepared {
         let estimate = Estimate::new(&model.params(), model.activation_floats(), model.dimension(), largest);
         // a device's memory is not the host's
         let available = memory::available().filter(|_| device.is_cpu());
-        let stepping = estimate.stepping(plan.args.gradient_cache_tokens, available);
+        // what the recipe says of stepping comes before what the loss wishes
+        let wished = || loss.micro_batch().map(|part| part.tokens(largest.longest));
+        let stepping = estimate.stepping(plan.args.gradient_cache_tokens.or_else(wished), available);
         warnings.extend(stepping.warning);
         Ok(Self {
             warmup: plan.args.warmup_steps.resolve(steps.total),

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Wrap;
 use crate::error::{Error, Result};
-use crate::flow::{Card, LabelKind, Labels, Loss, Outputs};
+use crate::flow::{Card, LabelKind, Labels, Loss, MicroBatch, Outputs};
 use crate::scoring::cosine;
 use crate::util::registry::Settings;
 
@@ -199,6 +199,10 @@ impl Loss for MatryoshkaLoss {
             });
         }
         total.ok_or_else(|| Error::Internal(format!("`{}` has no sizes", CARD.name)))
+    }
+
+    fn micro_batch(&self) -> Option<MicroBatch> {
+        self.inner.micro_batch()
     }
 
     fn check_dim(&self, dim: usize) -> Result<Vec<String>> {
