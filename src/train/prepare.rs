@@ -333,7 +333,7 @@ fn lonely_rows(plan: &Plan, loss: &dyn Loss, store: &Store, sampler: &dyn Sample
     (alone > 0).then(|| {
         format!(
             "`args.max_tokens_per_batch`: at {most} tokens {alone} of {all} batches of the first epoch have a single row, \
-             on which {} is 0 whatever the model does: raise it, or lower `model.max_seq_length`",
+             on which {} is the same whatever the model does: raise it, or lower `model.max_seq_length`",
             card.name
         )
     })

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Var};
 use serde_json::{Map, Value, json};
-use tallow::flow::{Labels, Outputs};
+use tallow::flow::{LabelKind, Labels, Outputs};
 use tallow::loss;
 
-use crate::support::{golden, numbers, tensor};
+use crate::support::{golden, numbers, shape, tensor};
 
 fn settings(case: &Value) -> Map<String, Value> {
     let config = case["config"].as_object().unwrap();
@@ -24,11 +24,29 @@ fn settings(case: &Value) -> Map<String, Value> {
     settings
 }
 
+/// Labels as the loss takes them: classes, or numbers in one list a row.
+fn labels(labels: &Value, kind: LabelKind) -> Option<Labels> {
+    if labels.is_null() {
+        return None;
+    }
+    let (data, shape) = (numbers(labels), shape(labels));
+    if kind == LabelKind::Int {
+        return Some(Labels::Int(data.into_iter().map(|x| x as i64).collect()));
+    }
+    let data: Vec<f32> = data.into_iter().map(|x| x as f32).collect();
+    Some(match shape.as_slice() {
+        [_] => Labels::Float(data),
+        [_, width @ ..] => Labels::Matrix { width: width.iter().product(), data },
+        [] => panic!("labels without rows"),
+    })
+}
+
 #[test]
 pub fn losses_equal_the_reference() {
-    let golden = golden("losses");
+    let files = ["losses", "losses_labels"].map(golden);
+    let cases = files.iter().flat_map(|file| file["cases"].as_array().unwrap());
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for (number, case) in golden["cases"].as_array().unwrap().iter().enumerate() {
+    for (number, case) in cases.enumerate() {
         let name = case["loss"].as_str().unwrap();
         let place = format!("case {number}: {name} {}", case["config"]);
         let loss = loss::build(name, &settings(case)).unwrap_or_else(|e| panic!("{place}: {e}"));
@@ -38,10 +56,7 @@ pub fn losses_equal_the_reference() {
             .iter()
             .map(|embedding| Var::from_tensor(&tensor(embedding, DType::F64)).unwrap())
             .collect();
-        let labels = match &case["labels"] {
-            Value::Null => None,
-            labels => Some(Labels::Float(numbers(labels).into_iter().map(|x| x as f32).collect())),
-        };
+        let labels = labels(&case["labels"], loss.base_card().labels);
         let outputs = Outputs::new(vars.iter().map(|v| v.as_tensor().clone()).collect());
         let value = loss.compute(&outputs, labels.as_ref()).unwrap_or_else(|e| panic!("{place}: {e}"));
         let (got, expected) = (value.to_scalar::<f64>().unwrap(), case["value"].as_f64().unwrap());
