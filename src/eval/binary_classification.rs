@@ -108,6 +108,14 @@ impl EvaluatorSettings for BinaryClassificationSettings {
 /// Without a positive pair F1, average precision and correlation are 0, as in the reference.
 ///
 /// Source: `evaluation/binary_classification.py` of sentence-transformers.
+///
+/// # Recipe
+/// ```toml
+/// [[evaluator]]
+/// type = "BinaryClassificationEvaluator"
+/// path = "dev-pairs.jsonl"
+/// label = "label"
+/// ```
 #[derive(Debug, Clone)]
 pub struct BinaryClassificationEvaluator {
     settings: BinaryClassificationSettings,

@@ -99,6 +99,14 @@ impl EvaluatorSettings for EmbeddingSimilaritySettings {
 /// `spearman_max`, the best of those that are numbers. Primary: Spearman.
 ///
 /// Source: `evaluation/embedding_similarity.py` of sentence-transformers.
+///
+/// # Recipe
+/// ```toml
+/// [[evaluator]]
+/// type = "EmbeddingSimilarityEvaluator"
+/// path = "stsb/dev.jsonl"
+/// name = "sts-dev"
+/// ```
 #[derive(Debug, Clone)]
 pub struct EmbeddingSimilarityEvaluator {
     settings: EmbeddingSimilaritySettings,

@@ -59,6 +59,14 @@ struct Query {
 /// Memory: the embeddings of the queries and of `corpus_chunk_size` documents, and the best documents of each query.
 ///
 /// Source: `evaluation/information_retrieval.py` of sentence-transformers.
+///
+/// # Recipe
+/// ```toml
+/// [[evaluator]]
+/// type = "InformationRetrievalEvaluator"
+/// path = "beir-folder"
+/// name = "dev"
+/// ```
 #[derive(Debug)]
 pub struct InformationRetrievalEvaluator {
     settings: InformationRetrievalSettings,

@@ -70,6 +70,13 @@ impl EvaluatorSettings for MSESettings {
 /// Key: `negative_mse`. The teacher's embeddings are part of the data: whoever reads it loads the teacher.
 ///
 /// Source: `evaluation/mse.py` of sentence-transformers.
+///
+/// # Recipe
+/// ```toml
+/// [[evaluator]]
+/// type = "MSEEvaluator"
+/// path = "dev-teacher.jsonl"
+/// ```
 #[derive(Debug, Clone)]
 pub struct MSEEvaluator {
     settings: MSESettings,

@@ -198,6 +198,13 @@ impl EvaluatorSettings for NanoBEIRSettings {
 /// primary metric is the mean NDCG. Data sets that NanoBEIR does not have are called after their folders.
 ///
 /// Source: `evaluation/nano_beir.py` of sentence-transformers.
+///
+/// # Recipe
+/// ```toml
+/// [[evaluator]]
+/// type = "NanoBEIREvaluator"
+/// path = "nano-beir"
+/// ```
 #[derive(Debug)]
 pub struct NanoBEIREvaluator {
     settings: NanoBEIRSettings,

@@ -107,6 +107,13 @@ impl EvaluatorSettings for ParaphraseMiningSettings {
 /// duplicate.
 ///
 /// Source: `evaluation/paraphrase_mining.py` of sentence-transformers.
+///
+/// # Recipe
+/// ```toml
+/// [[evaluator]]
+/// type = "ParaphraseMiningEvaluator"
+/// path = "duplicates"
+/// ```
 #[derive(Debug, Clone)]
 pub struct ParaphraseMiningEvaluator {
     settings: ParaphraseMiningSettings,

@@ -107,6 +107,13 @@ impl EvaluatorSettings for RerankingSettings {
 /// ranks are worth in MAP and NDCG; for MRR they stay in their order, positives first.
 ///
 /// Source: `evaluation/reranking.py` of sentence-transformers.
+///
+/// # Recipe
+/// ```toml
+/// [[evaluator]]
+/// type = "RerankingEvaluator"
+/// path = "dev-rerank.jsonl"
+/// ```
 #[derive(Debug, Clone)]
 pub struct RerankingEvaluator {
     settings: RerankingSettings,

@@ -69,6 +69,13 @@ impl EvaluatorSettings for TranslationSettings {
 /// Keys: `src2trg_accuracy`, `trg2src_accuracy`, `mean_accuracy` (primary). Of equal cosines the first counts.
 ///
 /// Source: `evaluation/translation.py` of sentence-transformers.
+///
+/// # Recipe
+/// ```toml
+/// [[evaluator]]
+/// type = "TranslationEvaluator"
+/// path = "parallel/dev.jsonl"
+/// ```
 #[derive(Debug, Clone)]
 pub struct TranslationEvaluator {
     settings: TranslationSettings,

@@ -181,6 +181,13 @@ impl EvaluatorSettings for TripletSettings {
 /// Keys: `<similarity>_accuracy`, and `max_accuracy` with several similarity functions.
 ///
 /// Source: `evaluation/triplet.py` of sentence-transformers.
+///
+/// # Recipe
+/// ```toml
+/// [[evaluator]]
+/// type = "TripletEvaluator"
+/// path = "dev-triplets.jsonl"
+/// ```
 #[derive(Debug, Clone)]
 pub struct TripletEvaluator {
     settings: TripletSettings,

@@ -38,6 +38,8 @@ pub struct Card {
     pub in_batch_negatives: bool,
     /// Compares the rows of a batch with each other, so that a batch of one row teaches nothing (losses).
     pub compares_rows: bool,
+    /// Compares rows by the classes they have, so that a batch needs several rows of several classes (losses).
+    pub compares_labels: bool,
     /// What goes wrong, one sentence each.
     pub gotchas: &'static [&'static str],
     /// The paper, as a link, or empty.
@@ -57,6 +59,7 @@ impl Card {
             labels: LabelKind::Any,
             in_batch_negatives: false,
             compares_rows: false,
+            compares_labels: false,
             gotchas: &[],
             paper: "",
         }

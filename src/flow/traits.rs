@@ -55,3 +55,24 @@ pub trait Encode {
         None
     }
 }
+
+/// How large the parts are that a loss asks for a batch to be taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MicroBatch {
+    /// So many sequences.
+    Sequences(usize),
+    /// So many tokens.
+    Tokens(usize),
+}
+
+impl MicroBatch {
+    /// The tokens of a part, where the longest sequence of a batch has `longest`: room for so many sequences even if
+    /// all were as long.
+    #[must_use]
+    pub fn tokens(self, longest: usize) -> usize {
+        match self {
+            Self::Sequences(sequences) => sequences.saturating_mul(longest),
+            Self::Tokens(tokens) => tokens,
+        }
+    }
+}

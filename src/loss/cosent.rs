@@ -91,15 +91,24 @@ impl Loss for CoSENTLoss {
         let rows = columns[0].dim(0)?;
         let labels = inputs::scores(&CARD, labels, rows)?;
         let scores = self.similarity_fct.pairwise(&columns[0], &columns[1])?.affine(self.scale, 0.0)?; // [n]
-        let differences = scores.unsqueeze(1)?.broadcast_sub(&scores.unsqueeze(0)?)?; // [n, n]
-        // Negated rather than turned round: NaN labels compare with nothing.
-        #[allow(clippy::neg_cmp_op_on_partial_ord)]
-        let other = inputs::mask(rows, rows, scores.device(), |i, j| !(labels[i] < labels[j]))?;
-        let differences = stable::masked_fill(&differences, &other, f64::NEG_INFINITY)?;
-        let by_row = logsumexp(&differences)?; // [n], -inf for the rows with the highest label
-        let one = inputs::vector(vec![0.0], by_row.dtype(), by_row.device())?; // e^0
-        Ok(logsumexp(&Tensor::cat(&[&one, &by_row], 0)?)?)
+        rank(&scores, &labels)
     }
+}
+
+/// `log(1 + sum over (i, j) with label_i < label_j of exp(score_i - score_j))`.
+///
+/// # Shapes
+/// `scores` and `labels` `[n]`; the result is a scalar.
+pub(super) fn rank(scores: &Tensor, labels: &[f32]) -> Result<Tensor> {
+    let rows = labels.len();
+    let differences = scores.unsqueeze(1)?.broadcast_sub(&scores.unsqueeze(0)?)?; // [n, n]
+    // Negated rather than turned round: NaN labels compare with nothing.
+    #[allow(clippy::neg_cmp_op_on_partial_ord)]
+    let other = inputs::mask(rows, rows, scores.device(), |i, j| !(labels[i] < labels[j]))?;
+    let differences = stable::masked_fill(&differences, &other, f64::NEG_INFINITY)?;
+    let by_row = logsumexp(&differences)?; // [n], -inf for the rows with the highest label
+    let one = inputs::vector(vec![0.0], by_row.dtype(), by_row.device())?; // e^0
+    Ok(logsumexp(&Tensor::cat(&[&one, &by_row], 0)?)?)
 }
 
 #[cfg(test)]

@@ -148,7 +148,8 @@ impl Loss for GISTEmbedLoss {
         if outputs.guide.len() != columns.len() {
             return Err(Error::Internal(format!("`{}` computes without its guide", CARD.name)));
         }
-        let guide: Vec<Tensor> = outputs.guide.iter().map(|g| g.to_dtype(columns[0].dtype())).collect::<Result<_, _>>()?;
+        let guide: Vec<Tensor> =
+            outputs.guide.iter().map(|g| g.to_dtype(columns[0].dtype())).collect::<Result<_, _>>()?;
         let rows = columns[0].dim(0)?;
         let own = inputs::mask(rows, rows, columns[0].device(), |i, j| i == j)?;
         let positives = cosines(&guide[0], &guide[1])?;
@@ -158,10 +159,10 @@ impl Loss for GISTEmbedLoss {
             MarginStrategy::Absolute => positive.affine(1.0, -self.margin)?,
             MarginStrategy::Relative => positive.sub(&positive.abs()?.affine(self.margin, 0.0)?)?,
         };
-        let mut scores =
-            vec![Self::guided(&cosines(&columns[0], &columns[1])?, &positives, &threshold, Some(&own))?];
+        let mut scores = vec![Self::guided(&cosines(&columns[0], &columns[1])?, &positives, &threshold, Some(&own))?];
         let mut add = |i: usize, j: usize| -> Result<()> {
-            let scored = Self::guided(&cosines(&columns[i], &columns[j])?, &cosines(&guide[i], &guide[j])?, &threshold, None)?;
+            let scored =
+                Self::guided(&cosines(&columns[i], &columns[j])?, &cosines(&guide[i], &guide[j])?, &threshold, None)?;
             scores.push(scored);
             Ok(())
         };

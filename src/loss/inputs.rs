@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::flow::{Card, Labels, Outputs};
+use crate::flow::{Card, Labels, MicroBatch, Outputs};
 
 /// Checks that there are as many columns as `card` says and that all are `[rows, dim]` alike.
 ///
@@ -65,41 +65,70 @@ pub fn scores(card: &Card, labels: Option<&Labels>, rows: usize) -> Result<Vec<f
     Ok(scores)
 }
 
-/// The labels as one class a row, each below `count`, checked for their number.
-///
-/// Scores that are whole numbers count as classes.
+/// The labels as one class a row, checked for their number.
 ///
 /// # Errors
-/// [`Error::Data`] when there are none, of another kind, too many or too few, or one is no class.
-pub fn classes(card: &Card, labels: Option<&Labels>, rows: usize, count: usize) -> Result<Vec<u32>> {
+/// [`Error::Data`] when there are none, of another kind, too many or too few.
+pub fn classes(card: &Card, labels: Option<&Labels>, rows: usize) -> Result<Vec<i64>> {
     let takes = format!("`{}` takes a class a row", card.name);
-    let hint = "name the column that holds it with `label`";
-    let classes: Vec<i64> = match labels {
-        None => return Err(Error::data(format!("{takes}, the batch has no labels")).with_hint(hint)),
-        Some(Labels::Matrix { width: 1, data } | Labels::Float(data)) => {
-            if let Some(score) = data.iter().find(|score| score.fract() != 0.0) {
-                return Err(Error::data(format!("{takes}, found {score}")).with_hint(hint));
-            }
-            data.iter().map(|score| *score as i64).collect()
-        }
-        Some(Labels::Matrix { width, .. }) => {
-            return Err(Error::data(format!("{takes}, the labels are lists of {width}")).with_hint(hint));
-        }
-        Some(Labels::Int(classes)) => classes.clone(),
+    let found = match labels {
+        Some(Labels::Int(classes)) if classes.len() == rows => return Ok(classes.clone()),
+        Some(Labels::Int(classes)) => format!("the batch has {rows} rows and {} labels", classes.len()),
+        Some(Labels::Float(_)) => "the labels are scores".to_owned(),
+        Some(Labels::Matrix { width, .. }) => format!("the labels are lists of {width}"),
+        None => "the batch has no labels".to_owned(),
     };
-    if classes.len() != rows {
-        return Err(Error::data(format!("{takes}, the batch has {rows} rows and {} labels", classes.len())));
+    Err(Error::data(format!("{takes}, {found}"))
+        .with_hint("name the column that holds it with `label`; whole numbers and names both are classes"))
+}
+
+/// The labels as one list a row and the length of the lists, checked for their number. A number is a list of one.
+///
+/// # Errors
+/// [`Error::Data`] when there are none, too many or too few.
+pub fn lists(card: &Card, labels: Option<&Labels>, rows: usize) -> Result<(usize, Vec<f32>)> {
+    let takes = format!("`{}` takes a list of numbers a row", card.name);
+    let Some(labels) = labels else {
+        return Err(Error::data(format!("{takes}, the batch has no labels"))
+            .with_hint("name the column that holds it with `label`"));
+    };
+    let (width, data) = match labels {
+        Labels::Matrix { width, data } => (*width, data.clone()),
+        other => (1, other.floats().unwrap_or_default()),
+    };
+    if data.len() != rows * width {
+        return Err(Error::data(format!("{takes}, the batch has {rows} rows and {} labels", labels.len())));
     }
+    Ok((width, data))
+}
+
+/// The numbers of a tensor, row after row, without a gradient.
+pub fn host(x: &Tensor) -> candle_core::Result<Vec<f64>> {
+    // widened on the host: not every device knows f64
+    x.detach().to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
+}
+
+/// The labels as one class a row, each of them below `count`. Scores that are whole numbers count as classes.
+///
+/// # Errors
+/// As [`classes`], and when one is no class.
+pub fn classes_below(card: &Card, labels: Option<&Labels>, rows: usize, count: usize) -> Result<Vec<u32>> {
+    let whole = match labels {
+        Some(Labels::Matrix { width: 1, data } | Labels::Float(data)) if data.iter().all(|x| x.fract() == 0.0) => {
+            Some(Labels::Int(data.iter().map(|x| *x as i64).collect()))
+        }
+        _ => None,
+    };
     let known = |class: &i64| u32::try_from(*class).ok().filter(|class| (*class as usize) < count);
-    classes
-        .iter()
-        .map(|class| {
-            known(class).ok_or_else(|| {
-                Error::data(format!("{takes} from 0 to {}, a class is {class}", count.saturating_sub(1)))
-                    .with_hint("set `num_labels` to the number of classes; they are counted from 0")
-            })
+    let classes = classes(card, whole.as_ref().or(labels), rows)?;
+    let checked = classes.iter().map(|class| {
+        known(class).ok_or_else(|| {
+            let most = count.saturating_sub(1);
+            Error::data(format!("`{}` takes a class a row from 0 to {most}, a class is {class}", card.name))
+                .with_hint("set `num_labels` to the number of classes; they are counted from 0")
         })
-        .collect()
+    });
+    checked.collect()
 }
 
 /// A mask for [`masked_fill`](crate::scoring::stable::masked_fill) of `[rows, columns]`: 1 where `at(row, column)`.
@@ -129,4 +158,44 @@ pub fn positive(key: &str, value: f64) -> Result<()> {
         return Ok(());
     }
     Err(Error::usage(format!("`{key}` must be a positive number, got {value}")))
+}
+
+/// Refuses a setting that is negative or no number.
+///
+/// # Errors
+/// [`Error::Usage`] naming the key.
+pub fn not_negative(key: &str, value: f64) -> Result<()> {
+    if value >= 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err(Error::usage(format!("`{key}` must not be negative, got {value}")))
+}
+
+/// Refuses the reference's setting for training on several devices.
+///
+/// # Errors
+/// [`Error::Usage`] naming the key.
+pub fn one_device(gather_across_devices: bool) -> Result<()> {
+    if gather_across_devices {
+        return Err(Error::usage("`gather_across_devices` must be `false`: a run uses one device")
+            .with_hint("leave it out; a larger `per_device_train_batch_size` gives more negatives"));
+    }
+    Ok(())
+}
+
+/// What the settings of a cached loss ask for.
+///
+/// # Errors
+/// [`Error::Usage`] naming the key that is out of range.
+pub fn micro_batch(sequences: usize, tokens: Option<usize>, show_progress_bar: bool) -> Result<MicroBatch> {
+    if show_progress_bar {
+        return Err(Error::usage("`show_progress_bar` must be `false`: parts of a batch have no progress bar")
+            .with_hint("leave it out; the run has one"));
+    }
+    match tokens {
+        Some(0) => Err(Error::usage("`mini_batch_num_tokens` must be 1 or more, got 0")),
+        Some(tokens) => Ok(MicroBatch::Tokens(tokens)),
+        None if sequences == 0 => Err(Error::usage("`mini_batch_size` must be 1 or more, got 0")),
+        None => Ok(MicroBatch::Sequences(sequences)),
+    }
 }

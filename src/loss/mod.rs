@@ -4,14 +4,31 @@
 //! embeddings, one line in [`WRAPPERS`](wrap::WRAPPERS). The struct is its own configuration: what a recipe writes
 //! under `[loss]` is read into it, checked, and it computes. [`build`] makes either from a name and settings.
 
+pub mod angle;
+pub mod batch_all_triplet;
+pub mod batch_hard_soft_margin_triplet;
+pub mod batch_hard_triplet;
+pub mod batch_semi_hard_triplet;
+pub mod cached_multiple_negatives_ranking;
+pub mod cached_multiple_negatives_symmetric_ranking;
+pub mod contrastive;
 pub mod cosent;
 pub mod cosine_similarity;
+pub mod distill_kl_div;
+pub mod embed_distill;
 pub mod gist_embed;
+pub mod global_orthogonal_regularization;
 pub mod inputs;
 pub mod layer;
+pub mod margin_mse;
+pub mod mega_batch_margin;
+mod mining;
+pub mod mse;
 pub mod multiple_negatives_ranking;
-mod traits;
+pub mod multiple_negatives_symmetric_ranking;
+pub mod online_contrastive;
 pub mod softmax;
+mod traits;
 pub mod triplet;
 pub mod wrap;
 
@@ -68,6 +85,22 @@ crate::registry! {
         triplet::TripletLoss,
         softmax::SoftmaxLoss,
         gist_embed::GISTEmbedLoss,
+        multiple_negatives_symmetric_ranking::MultipleNegativesSymmetricRankingLoss,
+        cached_multiple_negatives_ranking::CachedMultipleNegativesRankingLoss,
+        cached_multiple_negatives_symmetric_ranking::CachedMultipleNegativesSymmetricRankingLoss,
+        angle::AnglELoss,
+        contrastive::ContrastiveLoss,
+        online_contrastive::OnlineContrastiveLoss,
+        mega_batch_margin::MegaBatchMarginLoss,
+        batch_all_triplet::BatchAllTripletLoss,
+        batch_hard_triplet::BatchHardTripletLoss,
+        batch_hard_soft_margin_triplet::BatchHardSoftMarginTripletLoss,
+        batch_semi_hard_triplet::BatchSemiHardTripletLoss,
+        mse::MSELoss,
+        embed_distill::EmbedDistillLoss,
+        margin_mse::MarginMSELoss,
+        distill_kl_div::DistillKLDivLoss,
+        global_orthogonal_regularization::GlobalOrthogonalRegularizationLoss,
     }
 }
 

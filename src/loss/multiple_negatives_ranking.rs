@@ -157,10 +157,7 @@ impl Default for MultipleNegativesRankingLoss {
 impl Settings for MultipleNegativesRankingLoss {
     fn validate(&self) -> Result<()> {
         inputs::positive("scale", self.scale)?;
-        if self.gather_across_devices {
-            return Err(Error::usage("`gather_across_devices` must be `false`: a run uses one device")
-                .with_hint("leave it out; a larger `per_device_train_batch_size` gives more negatives"));
-        }
+        inputs::one_device(self.gather_across_devices)?;
         if !self.directions.contains(&Direction::QueryToDoc) {
             return Err(Error::usage("`directions` must contain `query_to_doc`, which holds the positive pair"));
         }
@@ -174,10 +171,7 @@ impl Settings for MultipleNegativesRankingLoss {
             )
             .with_hint("use `partition_mode = \"joint\"`"));
         }
-        if self.hardness_strength >= 0.0 && self.hardness_strength.is_finite() {
-            return Ok(());
-        }
-        Err(Error::usage(format!("`hardness_strength` must not be negative, got {}", self.hardness_strength)))
+        inputs::not_negative("hardness_strength", self.hardness_strength)
     }
 }
 

@@ -160,7 +160,7 @@ impl Loss for SoftmaxLoss {
             let total = ops::logsumexp(&logits)?.reshape(rows)?.mul(&target.sum(D::Minus1)?)?;
             return Ok(total.sub(&target.mul(&logits)?.sum(D::Minus1)?)?.mean_all()?);
         }
-        Ok(ops::cross_entropy(&logits, &inputs::classes(&CARD, labels, rows, classes)?)?)
+        Ok(ops::cross_entropy(&logits, &inputs::classes_below(&CARD, labels, rows, classes)?)?)
     }
 }
 
@@ -212,8 +212,22 @@ mod tests {
         let outputs = Outputs::new(random_columns(2, 2, 5, 8));
         let told = |labels: Option<&Labels>| loss.compute(&outputs, labels).unwrap_err().to_string();
         assert!(told(None).contains("takes a class a row"));
-        assert!(told(Some(&Labels::Int(vec![0, 3]))).contains("a class is 3"), "{}", told(Some(&Labels::Int(vec![0, 3]))));
+        assert!(
+            told(Some(&Labels::Int(vec![0, 3]))).contains("a class is 3"),
+            "{}",
+            told(Some(&Labels::Int(vec![0, 3])))
+        );
         assert!(told(Some(&Labels::Matrix { width: 2, data: vec![0.5; 4] })).contains("`num_labels` is 3"));
-        assert!(SoftmaxLoss::default().prepare(&Setup { name: "loss".to_owned(), dim: 5, dtype: DType::F32, device: Device::Cpu, rng: Rng::new(1) }).is_err());
+        assert!(
+            SoftmaxLoss::default()
+                .prepare(&Setup {
+                    name: "loss".to_owned(),
+                    dim: 5,
+                    dtype: DType::F32,
+                    device: Device::Cpu,
+                    rng: Rng::new(1)
+                })
+                .is_err()
+        );
     }
 }

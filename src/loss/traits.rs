@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::Result;
-use crate::flow::{Card, Labels, Outputs};
+use crate::flow::{Card, Labels, MicroBatch, Outputs};
 use crate::ops::Param;
 use crate::util::seed::Rng;
 
@@ -42,6 +42,11 @@ pub trait Loss: Send + Sync {
 
     /// Its settings, defaults filled in, for the plan and the model card.
     fn config(&self) -> serde_json::Value;
+
+    /// The parts a batch is to be taken in by gradient caching; `None` for no wish. The value is the same either way.
+    fn micro_batch(&self) -> Option<MicroBatch> {
+        None
+    }
 
     /// Makes the parameters of its own, which are trained with the model and not saved with it. A loss without any has
     /// nothing to do.

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::inputs;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flow::{Card, LabelKind, Labels, Outputs};
 use crate::loss::Loss;
 use crate::scoring::{Similarity, stable};
@@ -99,10 +99,7 @@ impl Default for TripletLoss {
 
 impl Settings for TripletLoss {
     fn validate(&self) -> Result<()> {
-        if self.triplet_margin >= 0.0 && self.triplet_margin.is_finite() {
-            return Ok(());
-        }
-        Err(Error::usage(format!("`triplet_margin` must not be negative, got {}", self.triplet_margin)))
+        inputs::not_negative("triplet_margin", self.triplet_margin)
     }
 }
 

@@ -121,7 +121,14 @@ impl Param {
     /// When shape or element type differ.
     pub fn assign(&self, value: &Tensor) -> Result<()> {
         if value.dims() != self.dims() || value.dtype() != self.dtype() {
-            bail!("`{}` is {:?} {:?}, got {:?} {:?}", self.name, self.dims(), self.dtype(), value.dims(), value.dtype());
+            bail!(
+                "`{}` is {:?} {:?}, got {:?} {:?}",
+                self.name,
+                self.dims(),
+                self.dtype(),
+                value.dims(),
+                value.dtype()
+            );
         }
         if self.composed() {
             return self.set(value);

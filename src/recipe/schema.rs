@@ -195,8 +195,8 @@ pub struct ArgsConfig {
     pub early_stopping_patience: Option<u64>,
     /// By how much the metric must improve to count. Default: 0.0.
     pub early_stopping_threshold: Option<f64>,
-    /// How batches are put together: `batch_sampler`, or `no_duplicates` for losses with in-batch negatives. Default:
-    /// `batch_sampler`.
+    /// How batches are put together: `batch_sampler`, `no_duplicates` for losses with in-batch negatives, or
+    /// `group_by_label` for losses that compare classes. Default: `batch_sampler`.
     pub batch_sampler: Option<String>,
     /// How batches of several training data sets follow each other: `proportional`, every batch of each in random
     /// order, or `round_robin`, one of each in turn until one has no more. Default: `proportional`.
@@ -216,7 +216,8 @@ pub struct ArgsConfig {
     pub fp16: Option<bool>,
     /// Tokens of a micro-batch: batches with more go through the network in parts of about equally many, twice, with
     /// the loss of the whole batch (gradient caching), so that memory is that of a part. Default: each batch at once;
-    /// where that needs more memory than is free, parts that fit, with a warning.
+    /// where that needs more memory than is free, parts that fit, with a warning. Losses named `Cached...` ask for parts
+    /// themselves.
     pub gradient_cache_tokens: Option<usize>,
     /// Not available yet.
     pub gradient_checkpointing: Option<bool>,

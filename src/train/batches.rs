@@ -126,7 +126,8 @@ fn make(stores: &[Arc<Store>], sampler: &Mixed, mut cursor: Cursor, wanted: Want
             } else {
                 Cursor { epoch: cursor.epoch, batch: number + 1 }
             };
-            let next = batch(stores, set, rows).map(|batch| Next { batch, last, cursor, batches_per_epoch: plan.len() });
+            let next =
+                batch(stores, set, rows).map(|batch| Next { batch, last, cursor, batches_per_epoch: plan.len() });
             let failed = next.is_err();
             if sender.send(next).is_err() || failed {
                 return;

@@ -159,7 +159,8 @@ pub fn save(
     let write = || -> Result<()> {
         files::create_dir(&temporary)?;
         prepared.model.save_into(&temporary)?;
-        let losses: Vec<_> = loss_params(&prepared.sets).iter().map(|p| (p.name().to_owned(), p.value().clone())).collect();
+        let losses: Vec<_> =
+            loss_params(&prepared.sets).iter().map(|p| (p.name().to_owned(), p.value().clone())).collect();
         if !losses.is_empty() {
             weights::save(&temporary.join(LOSSES), &losses)?;
         }

@@ -84,8 +84,7 @@ pub fn finite(step: u64, loss: f64, norm: f64, batches: &[Batch], sets: &[DataSe
         return Ok(());
     }
     let places = batches.iter().flat_map(|batch| batch.row_ids.iter().map(|row| (batch.dataset, *row as u32)));
-    let rows: Vec<String> =
-        places.take(4).filter_map(|(set, row)| Some(sets.get(set)?.store.locate(row))).collect();
+    let rows: Vec<String> = places.take(4).filter_map(|(set, row)| Some(sets.get(set)?.store.locate(row))).collect();
     let total: usize = batches.iter().map(|b| b.rows).sum();
     Err(Error::train(format!(
         "step {step}: the loss is {loss} and the gradient norm {norm}; the batch has {total} rows, the first are {}",

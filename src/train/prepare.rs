@@ -149,10 +149,18 @@ impl Prepared {
             plan.args.save,
             plan.args.load_best_model_at_end,
         )?;
-        let estimate = Estimate::new(&[model.params(), loss_params(&sets)].concat(), model.activation_floats(), model.dimension(), largest);
+        let estimate = Estimate::new(
+            &[model.params(), loss_params(&sets)].concat(),
+            model.activation_floats(),
+            model.dimension(),
+            largest,
+        );
         // a device's memory is not the host's
         let available = memory::available().filter(|_| device.is_cpu());
-        let stepping = estimate.stepping(plan.args.gradient_cache_tokens, available);
+        // what the recipe says of stepping comes before what the loss wishes
+        let wishes = sets.iter().filter_map(|set| set.loss.micro_batch()).map(|part| part.tokens(largest.longest));
+        let wished = || wishes.min();
+        let stepping = estimate.stepping(plan.args.gradient_cache_tokens.or_else(wished), available);
         warnings.extend(stepping.warning);
         Ok(Self {
             warmup: plan.args.warmup_steps.resolve(steps.total),
@@ -275,7 +283,8 @@ fn evaluation(plan: &Plan, opener: &mut Opener<'_>, listener: &mut dyn Listener)
             shuffle: false,
             seed: plan.seed,
         };
-        let sampler = BatchSampler::from_name(&plan.args.batch_sampler)?.build(Arc::clone(&set.store) as _, settings)?;
+        let sampler =
+            BatchSampler::from_name(&plan.args.batch_sampler)?.build(Arc::clone(&set.store) as _, settings)?;
         evaluation.sets.push(EvalSet { batches: sampler.epoch(0), set });
     }
     for evaluator in &plan.evaluator {
@@ -344,7 +353,7 @@ fn lonely_rows(plan: &Plan, sets: &[DataSet], sampler: &Mixed) -> Vec<String> {
         (alone > 0).then(|| {
             format!(
                 "`args.max_tokens_per_batch`: at {most} tokens {alone} of {all} batches of the first epoch have a \
-                 single row, on which {} is 0 whatever the model does: raise it, or lower `model.max_seq_length`",
+                 single row, on which {} is the same whatever the model does: raise it, or lower `model.max_seq_length`",
                 card.name
             )
         })

@@ -96,7 +96,8 @@ impl<'a> Opener<'a> {
         let guide = match loss.guide() {
             None => None,
             Some(name) => {
-                let model = self.guide(name).map_err(|e| e.within(format!("`{key}`: the guide of {}", set.loss.name)))?;
+                let model =
+                    self.guide(name).map_err(|e| e.within(format!("`{key}`: the guide of {}", set.loss.name)))?;
                 let same = model.tokenizer().fingerprint() == self.model.tokenizer().fingerprint();
                 let store = if same { None } else { Some(Arc::new(open_store(set, loss.as_ref(), &model, key)?)) };
                 Some(Guide { model, store })

@@ -207,7 +207,8 @@ impl Trainer<'_> {
             self.batches_per_epoch = next.batches_per_epoch;
             let (batch, last) = (next.batch, next.last);
             self.timings.time("optimizer", || self.optimizer.catch_up(&self.prepared.model.rows(&batch.packed)))?;
-            loss_sum += forward_backward(self.prepared.setting(batch.dataset)?, &batch, rng.fork(micro), &mut self.timings)?;
+            loss_sum +=
+                forward_backward(self.prepared.setting(batch.dataset)?, &batch, rng.fork(micro), &mut self.timings)?;
             self.state.rows += batch.rows as u64;
             self.tokens += batch.packed.tokens() as u64;
             batches.push(batch);

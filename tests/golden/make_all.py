@@ -9,7 +9,7 @@ import sys
 from common import HERE
 
 SCRIPTS = [
-    "fixtures", "bert", "ops", "losses", "losses_own", "evaluators", "inference", "optim", "schedules", "curves",
+    "fixtures", "bert", "ops", "losses", "losses_labels", "losses_own", "evaluators", "inference", "optim", "schedules", "curves",
     "curves_more", "samplers",
 ]
 

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
 use serde_json::{Map, Value, json};
-use tallow::flow::{Labels, Outputs};
+use tallow::flow::{LabelKind, Labels, Outputs};
 use tallow::loss::{self, Loss, Setup};
 use tallow::ops::{self, Param};
 use tallow::util::seed::Rng;
 
-use crate::support::{golden, numbers, tensor};
+use crate::support::{golden, numbers, shape, tensor};
 
 /// Files of golden cases: losses of embeddings alone, and those with parameters or a guide.
-const FILES: [&str; 2] = ["losses", "losses_own"];
+const FILES: [&str; 3] = ["losses", "losses_labels", "losses_own"];
 
 fn settings(case: &Value) -> Map<String, Value> {
     let config = case["config"].as_object().unwrap();
@@ -48,17 +48,29 @@ fn prepare(loss: &mut Box<dyn Loss>, case: &Value, dim: usize) -> Vec<(Arc<Param
         .collect()
 }
 
-fn labels(case: &Value) -> Option<Labels> {
-    if case["labels"].is_object() {
-        return Some(Labels::Float(numbers(&case["labels"]).into_iter().map(|x| x as f32).collect()));
+/// Labels as the loss takes them: classes, or numbers in one list a row.
+fn labels(labels: &Value, kind: LabelKind) -> Option<Labels> {
+    if let Some(list) = labels.as_array() {
+        return Some(match list.first() {
+            Some(Value::Array(first)) => Labels::Matrix {
+                width: first.len(),
+                data: list.iter().flat_map(|row| row.as_array().unwrap()).map(|x| x.as_f64().unwrap() as f32).collect(),
+            },
+            _ => Labels::Int(list.iter().map(|x| x.as_i64().unwrap()).collect()),
+        });
     }
-    let labels = case["labels"].as_array()?;
-    Some(match labels.first() {
-        Some(Value::Array(first)) => Labels::Matrix {
-            width: first.len(),
-            data: labels.iter().flat_map(|row| row.as_array().unwrap()).map(|x| x.as_f64().unwrap() as f32).collect(),
-        },
-        _ => Labels::Int(labels.iter().map(|x| x.as_i64().unwrap()).collect()),
+    if labels.is_null() {
+        return None;
+    }
+    let (data, shape) = (numbers(labels), shape(labels));
+    if kind == LabelKind::Int {
+        return Some(Labels::Int(data.into_iter().map(|x| x as i64).collect()));
+    }
+    let data: Vec<f32> = data.into_iter().map(|x| x as f32).collect();
+    Some(match shape.as_slice() {
+        [_] => Labels::Float(data),
+        [_, width @ ..] => Labels::Matrix { width: width.iter().product(), data },
+        [] => panic!("labels without rows"),
     })
 }
 
@@ -93,14 +105,15 @@ pub fn losses_equal_the_reference() {
 fn check(place: &str, name: &str, case: &Value) {
     let list = |key: &str| case[key].as_array().cloned().unwrap_or_default();
     let mut loss = loss::build(name, &settings(case)).unwrap_or_else(|e| panic!("{place}: {e}"));
-    let vars: Vec<Var> =
-        list("embeddings").iter().map(|e| Var::from_tensor(&tensor(e, DType::F64)).unwrap()).collect();
+    let vars: Vec<Var> = list("embeddings").iter().map(|e| Var::from_tensor(&tensor(e, DType::F64)).unwrap()).collect();
     let params = prepare(&mut loss, case, vars[0].dims()[1]);
     let outputs = Outputs {
         guide: list("guide").iter().map(|g| tensor(g, DType::F64)).collect(),
         ..Outputs::new(vars.iter().map(|v| v.as_tensor().clone()).collect())
     };
-    let value = loss.compute(&outputs, labels(case).as_ref()).unwrap_or_else(|e| panic!("{place}: {e}"));
+    let value = loss
+        .compute(&outputs, labels(&case["labels"], loss.base_card().labels).as_ref())
+        .unwrap_or_else(|e| panic!("{place}: {e}"));
     close(place, "value", &[value.to_scalar::<f64>().unwrap()], &[case["value"].as_f64().unwrap()]);
     let grads = value.backward().unwrap();
     ops::collect(&grads, &loss.params()).unwrap();

@@ -292,13 +292,24 @@ const MIXED: &str = r#"
 #[test]
 fn losses_with_parameters_and_guides_train_and_resume() {
     resumes_exactly(MIXED, &[], &[]);
-    resumes_exactly(MIXED, &["args.multi_dataset_batch_sampler=\"round_robin\""], &["args.multi_dataset_batch_sampler=\"round_robin\""]);
+    resumes_exactly(
+        MIXED,
+        &["args.multi_dataset_batch_sampler=\"round_robin\""],
+        &["args.multi_dataset_batch_sampler=\"round_robin\""],
+    );
 }
 
 #[test]
 fn what_a_loss_learns_is_learned_and_shared_with_its_evaluation() {
     let dir = tempfile::tempdir().unwrap();
-    let (outcome, _) = run(&plan(MIXED, &["args.num_train_epochs=10", "args.learning_rate=5e-3", "args.eval_steps=1000", "args.save_steps=1000"]), dir.path(), Options::default());
+    let (outcome, _) = run(
+        &plan(
+            MIXED,
+            &["args.num_train_epochs=10", "args.learning_rate=5e-3", "args.eval_steps=1000", "args.save_steps=1000"],
+        ),
+        dir.path(),
+        Options::default(),
+    );
     let outcome = outcome.unwrap();
     let loss = |metrics: &tallow::flow::Metrics| metrics.get("loss").unwrap();
     let (before, after) = (loss(&outcome.baseline_metrics), loss(&outcome.final_metrics));

@@ -38,7 +38,7 @@ impl DefaultBatchSampler {
         let order = order(self.rows.rows(), &self.settings, epoch);
         let mut filling = Filling::new(self.rows.as_ref(), &self.settings, order.len());
         for row in order {
-            let fits = filling.fits(row);
+            let fits = filling.fits(&[row]);
             if filling.is_full() || !fits {
                 filling.end(!fits);
             }

@@ -33,9 +33,10 @@ impl<'a> Filling<'a> {
         self.len() >= self.settings.batch_size
     }
 
-    /// Whether `row` may come into the batch; the first one always may.
-    pub(super) fn fits(&self, row: u32) -> bool {
-        self.len() == 0 || self.left().is_none_or(|left| self.rows.tokens(row) <= left)
+    /// Whether these rows may come into the batch together; the first ones always may.
+    pub(super) fn fits(&self, rows: &[u32]) -> bool {
+        let tokens = || rows.iter().fold(0usize, |sum, row| sum.saturating_add(self.rows.tokens(*row)));
+        self.len() == 0 || self.left().is_none_or(|left| tokens() <= left)
     }
 
     /// Tokens the budget still allows.
@@ -62,6 +63,12 @@ impl<'a> Filling<'a> {
             self.plan.bounds.push(self.plan.order.len() as u32);
         }
         (self.start, self.tokens) = (self.plan.order.len(), 0);
+    }
+
+    /// Takes the batch back.
+    pub(super) fn discard(&mut self) {
+        self.plan.order.truncate(self.start);
+        self.tokens = 0;
     }
 
     /// The epoch.

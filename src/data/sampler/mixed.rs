@@ -50,8 +50,7 @@ impl MultiDatasetBatchSampler {
     /// When there is none of that name.
     pub fn from_name(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|s| s.name() == name).ok_or_else(|| {
-            Error::usage(format!("no multi-dataset batch sampler `{name}`"))
-                .with_hint(suggest::hint(name, Self::NAMES))
+            Error::usage(format!("no multi-dataset batch sampler `{name}`")).with_hint(suggest::hint(name, Self::NAMES))
         })
     }
 
@@ -79,9 +78,8 @@ impl MultiDatasetBatchSampler {
                     return rng.permutation(all.len()).into_iter().map(|i| all[i as usize]).collect();
                 }
                 // the k-th of n batches lies at (2 k + 1) / 2 n of the epoch: data sets are spread evenly over it
-                let mut placed: Vec<(u64, u64, u32)> = sets
-                    .flat_map(|(set, n)| (0..*n as u64).map(move |k| (2 * k + 1, *n as u64, set as u32)))
-                    .collect();
+                let mut placed: Vec<(u64, u64, u32)> =
+                    sets.flat_map(|(set, n)| (0..*n as u64).map(move |k| (2 * k + 1, *n as u64, set as u32))).collect();
                 placed.sort_by(|a, b| {
                     (u128::from(a.0) * u128::from(b.1)).cmp(&(u128::from(b.0) * u128::from(a.1))).then(a.2.cmp(&b.2))
                 });

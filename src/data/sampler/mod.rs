@@ -5,6 +5,7 @@
 
 pub mod batch;
 mod filling;
+pub mod group_by_label;
 mod memo;
 pub mod mixed;
 pub mod no_duplicates;
@@ -34,9 +35,11 @@ pub enum BatchSampler {
     NoDuplicates,
     /// The same: here texts always are compared by their hashes.
     NoDuplicatesHashed,
+    /// At least two classes with at least two rows each in a batch.
+    GroupByLabel,
 }
 
-const CARDS: &[Card] = &[batch::CARD, no_duplicates::CARD];
+const CARDS: &[Card] = &[batch::CARD, no_duplicates::CARD, group_by_label::CARD];
 
 /// Every sampler's catalogue entry: those of one data set, then those that mix several.
 pub fn cards() -> impl Iterator<Item = &'static Card> + Clone {
@@ -68,6 +71,12 @@ pub trait RowFacts: Send + Sync {
 
     /// A row's tokens over all input columns.
     fn tokens(&self, row: u32) -> usize;
+
+    /// A row's class, where rows have one.
+    fn class(&self, row: u32) -> Option<i64> {
+        let _ = row;
+        None
+    }
 }
 
 impl RowFacts for Store {
@@ -81,6 +90,10 @@ impl RowFacts for Store {
 
     fn tokens(&self, row: u32) -> usize {
         self.row_tokens(row).unwrap_or(0)
+    }
+
+    fn class(&self, row: u32) -> Option<i64> {
+        self.row_class(row)
     }
 }
 
@@ -150,10 +163,10 @@ impl EpochPlan {
 
 impl BatchSampler {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::BatchSampler, Self::NoDuplicates, Self::NoDuplicatesHashed];
+    pub const ALL: [Self; 4] = [Self::BatchSampler, Self::NoDuplicates, Self::NoDuplicatesHashed, Self::GroupByLabel];
 
     /// Every name a recipe may use.
-    pub const NAMES: [&str; 3] = ["batch_sampler", "no_duplicates", "no_duplicates_hashed"];
+    pub const NAMES: [&str; 4] = ["batch_sampler", "no_duplicates", "no_duplicates_hashed", "group_by_label"];
 
     /// By its name in recipes.
     ///
@@ -172,19 +185,22 @@ impl BatchSampler {
             Self::BatchSampler => "batch_sampler",
             Self::NoDuplicates => "no_duplicates",
             Self::NoDuplicatesHashed => "no_duplicates_hashed",
+            Self::GroupByLabel => "group_by_label",
         }
     }
 
     /// The sampler over these rows.
     ///
     /// # Errors
-    /// When the batch size is 0, or `drop_last` leaves no batch in the first epoch.
+    /// When the batch size is not one the sampler can make, when rows lack what it goes by, or when `drop_last` leaves no
+    /// batch in the first epoch.
     pub fn build(self, rows: Arc<dyn RowFacts>, settings: SamplerSettings) -> Result<Box<dyn Sampler>> {
         Ok(match self {
             Self::BatchSampler => Box::new(batch::DefaultBatchSampler::new(rows, settings)?),
             Self::NoDuplicates | Self::NoDuplicatesHashed => {
                 Box::new(no_duplicates::NoDuplicatesBatchSampler::new(rows, settings)?)
             }
+            Self::GroupByLabel => Box::new(group_by_label::GroupByLabelBatchSampler::new(rows, settings)?),
         })
     }
 }

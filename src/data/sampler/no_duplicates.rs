@@ -123,7 +123,7 @@ fn plan(order: &[u32], rows: &dyn RowFacts, settings: &SamplerSettings) -> Epoch
                 }
                 continue;
             }
-            if !filling.fits(row) {
+            if !filling.fits(&[row]) {
                 candidates.push(Reverse((position, home)));
                 closed = true;
                 break;
@@ -256,7 +256,7 @@ mod tests {
     fn rows_kept_out_by_the_budget_come_first_in_the_next_batch() {
         // 0 and 1 share a text; 2 is too long for the batch of 0, which ends there although 3 would fit
         let ids = vec![7, 7, 8, 9, 10];
-        let facts = Facts { ids, columns: 1, tokens: vec![4, 4, 8, 1, 1] };
+        let facts = Facts { ids, columns: 1, tokens: vec![4, 4, 8, 1, 1], classes: Vec::new() };
         let settings = SamplerSettings { max_tokens: Some(10), shuffle: false, ..settings(8, false) };
         let plan = plan(&[0, 1, 2, 3, 4], &facts, &settings);
         assert_eq!(plan.from(0).collect::<Vec<_>>(), [&[0][..], &[1], &[2, 3, 4]]);
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn one_text_everywhere() {
         let ids = (0..2000).map(|i| if i % 2 == 0 { 7 } else { mix(i) }).collect();
-        let facts = Arc::new(Facts { ids, columns: 2, tokens: Vec::new() });
+        let facts = Arc::new(Facts { ids, columns: 2, tokens: Vec::new(), classes: Vec::new() });
         let plan = NoDuplicatesBatchSampler::new(facts.clone(), settings(4, false)).unwrap().epoch(0);
         assert_eq!((plan.len(), plan.short_batches(4), plan.single_by_tokens()), (1000, 1000, 0));
         let error = NoDuplicatesBatchSampler::new(facts, settings(4, true)).err().unwrap();
@@ -281,7 +281,7 @@ mod tests {
             if i.is_multiple_of(2) { mix(i % 200) } else { mix(1_000_000 + i) }
         };
         let ids = (0..n).flat_map(|i| [anchor(i), mix(1 << 40 | i)]).collect();
-        let facts = Arc::new(Facts { ids, columns: 2, tokens: Vec::new() });
+        let facts = Arc::new(Facts { ids, columns: 2, tokens: Vec::new(), classes: Vec::new() });
         let started = std::time::Instant::now();
         let sampler = NoDuplicatesBatchSampler::new(facts, settings(64, false)).unwrap();
         assert_eq!(sampler.epoch(0).rows(), 1_000_000);

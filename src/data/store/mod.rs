@@ -337,6 +337,15 @@ impl Store {
         })
     }
 
+    /// A row's class, where labels are classes.
+    #[must_use]
+    pub fn row_class(&self, row: u32) -> Option<i64> {
+        match self.labels(&[row])? {
+            Labels::Int(classes) => classes.first().copied(),
+            Labels::Float(_) | Labels::Matrix { .. } => None,
+        }
+    }
+
     /// Where a row stands in its file, for messages: `` `train.jsonl` line 812 ``.
     #[must_use]
     pub fn locate(&self, row: u32) -> String {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Wrap;
 use crate::error::{Error, Result};
-use crate::flow::{Card, LabelKind, Labels, Outputs};
+use crate::flow::{Card, LabelKind, Labels, MicroBatch, Outputs};
 use crate::loss::{Loss, Setup};
 use crate::ops::Param;
 use crate::scoring::cosine;
@@ -222,6 +222,10 @@ impl Loss for MatryoshkaLoss {
             });
         }
         total.ok_or_else(|| Error::Internal(format!("`{}` has no sizes", CARD.name)))
+    }
+
+    fn micro_batch(&self) -> Option<MicroBatch> {
+        self.inner.micro_batch()
     }
 
     fn check_dim(&self, dim: usize) -> Result<Vec<String>> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Resolver;
-use crate::flow::ModelType;
+use crate::flow::{LabelKind, ModelType};
 use crate::optim::interval::{Every, Interval};
 use crate::optim::schedule::SchedulerType;
 use crate::recipe::plan::{DatasetPlan, ModelSource, Plan};
@@ -14,6 +14,7 @@ pub(super) fn run(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
     unavailable_model(r, recipe, plan);
     unavailable(r, recipe);
     batches(r, plan);
+    classes(r, plan);
     best(r, plan);
     matryoshka(r, plan);
     schedule(r, plan);
@@ -77,7 +78,7 @@ fn batches(r: &mut Resolver<'_>, plan: &Plan) {
             r.problem(
                 "args.per_device_train_batch_size",
                 format!(
-                    "must be 2 or more with {loss} (`{}`): on a single row it is 0 whatever the model does",
+                    "must be 2 or more with {loss} (`{}`): on a single row it is the same whatever the model does",
                     dataset.name
                 ),
                 if in_batch { "32 and more is usual: the other rows are the negatives" } else { "16 or 32 is usual" },
@@ -99,6 +100,38 @@ fn batches(r: &mut Resolver<'_>, plan: &Plan) {
                 "is below the batch size, and `args.dataloader_drop_last` leaves out the only batch",
                 "raise it, or set `dataloader_drop_last = false`",
             );
+        }
+    }
+}
+
+/// Losses that compare classes and the sampler that puts classes together want each other.
+fn classes(r: &mut Resolver<'_>, plan: &Plan) {
+    let grouped = plan.args.batch_sampler == "group_by_label";
+    let size = plan.args.per_device_train_batch_size;
+    if grouped && size > 0 && (size < 4 || !size.is_multiple_of(2)) {
+        r.problem(
+            "args.per_device_train_batch_size",
+            format!("must be an even number of 4 or more with `group_by_label`, found {size}"),
+            "a batch is made of pairs of at least two classes: 32 or 64 is usual",
+        );
+    }
+    for dataset in &plan.train_dataset {
+        let loss = dataset.loss.name.as_str();
+        let Some(card) = r.registry.loss_card(loss) else {
+            continue;
+        };
+        if grouped && !matches!(card.labels, LabelKind::Int | LabelKind::Any) {
+            r.problem(
+                "args.batch_sampler",
+                format!("`group_by_label` goes by the rows' classes, and {loss} (`{}`) takes none", dataset.name),
+                "leave it out, or use a loss on classes, BatchAllTripletLoss for one",
+            );
+        }
+        if card.compares_labels && !grouped {
+            r.notes.push(format!(
+                "{loss} compares rows of a class with rows of others, and a batch may have none: set \
+                 `args.batch_sampler = \"group_by_label\"`"
+            ));
         }
     }
 }

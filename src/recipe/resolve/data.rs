@@ -163,7 +163,11 @@ impl Resolver<'_> {
     fn guide(&mut self, key: &str, settings: &mut Map<String, Value>) {
         let Some(Value::String(guide)) = settings.get_mut("guide") else { return };
         if guide.is_empty() {
-            self.problem(key, "is required but missing", "give a model directory or Hub id: a good small model will do");
+            self.problem(
+                key,
+                "is required but missing",
+                "give a model directory or Hub id: a good small model will do",
+            );
             return;
         }
         *guide = match self.locate(key, guide) {

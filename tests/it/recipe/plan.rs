@@ -64,6 +64,7 @@ fn doubtful_choices_are_noted() {
     };
     noted("\"dev.jsonl\"", "\"train.jsonl\"", "which the model is trained on");
     noted("CoSENTLoss", "MultipleNegativesRankingLoss", "`args.batch_sampler = \"no_duplicates\"`");
+    noted("CoSENTLoss\"\nscale = 20.0", "BatchAllTripletLoss\"", "`args.batch_sampler = \"group_by_label\"`");
     noted("learning_rate = 2e-5", "warmup_ratio = 0.1", "write `warmup_steps = 0.1`");
     noted("learning_rate = 2e-5", "max_steps = 5", "`args.num_train_epochs` is not used");
     noted("learning_rate = 2e-5", "eval_strategy = \"epoch\"\neval_steps = 5", "`args.eval_steps` is not used");
@@ -80,6 +81,18 @@ fn hard_negatives_allow_a_batch_of_one() {
     assert!(p.refusal(&text, &[]).0.contains("2 or more with MultipleNegativesRankingLoss"));
     let triplets = text.replace("\"sentence2\"]", "\"sentence2\", \"negative\"]");
     assert!(p.resolve(&triplets, &[]).is_ok());
+}
+
+#[test]
+fn group_by_label_goes_with_losses_on_classes() {
+    let p = Place::new();
+    let grouped = format!("{RECIPE}batch_sampler = \"group_by_label\"\n");
+    assert!(p.refusal(&grouped, &[]).0.contains("goes by the rows' classes, and CoSENTLoss"));
+    let classes = grouped.replace("CoSENTLoss\"\nscale = 20.0", "BatchHardTripletLoss\"");
+    assert_eq!(p.resolve(&classes, &[]).unwrap().1, Vec::<String>::new());
+    for size in ["= 2\n", "= 15\n"] {
+        assert!(p.refusal(&classes.replace("= 16\n", size), &[]).0.contains("an even number of 4 or more"));
+    }
 }
 
 #[test]
