@@ -1,13 +1,16 @@
 //! EmbedDistillLoss.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::inputs;
+use super::layer::{self, Layer};
+use super::{Loss, Setup, inputs};
 use crate::error::{Error, Result};
 use crate::flow::{Card, LabelKind, Labels, Outputs};
-use crate::loss::Loss;
+use crate::ops::Param;
 use crate::scoring::{cosine, stable};
 use crate::util::registry::Settings;
 
@@ -17,7 +20,7 @@ pub const CARD: Card = Card {
     columns: (1, usize::MAX),
     labels: LabelKind::Matrix,
     gotchas: &[
-        "The teacher's embeddings have to be as wide as the model's: truncate them, or use a model of the same width.",
+        "The teacher's embeddings have to be as wide as the model's, or `projection_dim` has to be their width.",
         "With several columns one embedding a row is the target of all of them; a list that holds one embedding after \
          the other, as many as columns, has a target for each.",
     ],
@@ -49,11 +52,12 @@ pub enum EmbeddingDistance {
 /// | text_1, ..., text_n | one embedding for all columns, or one for each, in one list |
 ///
 /// # Shapes
-/// Embeddings of `[batch, dim]`, labels `[batch, dim]` or `[batch, columns * dim]`; the result is a scalar.
+/// Embeddings of `[batch, dim]`, labels `[batch, dim]` or `[batch, columns * dim]`, with `projection_dim` in place of
+/// `dim` where it is set; the result is a scalar.
 ///
 /// # Defaults
-/// `distance_metric = "cosine"`, since directions are what similarity sees. `projection_dim` stays out: a projection
-/// has weights of its own to learn, and losses here have none.
+/// `distance_metric = "cosine"`, since directions are what similarity sees. With `projection_dim` a linear layer takes
+/// the embeddings to the teacher's width; it is trained with the model and thrown away with the run.
 ///
 /// # Related
 /// `MSELoss` is this loss with `mse`. `MarginMSELoss` and `DistillKLDivLoss` learn from a teacher's scores, for which
@@ -69,18 +73,21 @@ pub enum EmbeddingDistance {
 /// name = "EmbedDistillLoss"
 /// distance_metric = "cosine"
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EmbedDistillLoss {
     /// How distance is measured: `cosine`, `l2` or `mse`.
     pub distance_metric: EmbeddingDistance,
-    /// The reference's learned projection to the teacher's width; not possible here.
+    /// The teacher's width, where it is not the model's: a learned layer then comes between.
     pub projection_dim: Option<usize>,
+    #[serde(skip)]
+    #[schemars(skip)]
+    projection: Option<Layer>,
 }
 
 impl Settings for EmbedDistillLoss {
     fn validate(&self) -> Result<()> {
-        no_projection(self.projection_dim)
+        check_projection(self.projection_dim)
     }
 }
 
@@ -93,30 +100,48 @@ impl Loss for EmbedDistillLoss {
         self.to_json()
     }
 
+    fn prepare(&mut self, setup: &Setup) -> Result<()> {
+        self.projection = projection(self.projection_dim, setup)?;
+        Ok(())
+    }
+
+    fn params(&self) -> Vec<Arc<Param>> {
+        self.projection.iter().flat_map(Layer::params).collect()
+    }
+
     fn compute(&self, outputs: &Outputs, labels: Option<&Labels>) -> Result<Tensor> {
-        distill(&CARD, self.distance_metric, outputs, labels)
+        if self.projection_dim.is_some() && self.projection.is_none() {
+            return Err(layer::unprepared(CARD.name));
+        }
+        distill(&CARD, self.distance_metric, self.projection.as_ref(), outputs, labels)
     }
 }
 
-/// Refuses weights that the loss would have to learn.
-pub(super) fn no_projection(projection_dim: Option<usize>) -> Result<()> {
-    let Some(dim) = projection_dim else {
-        return Ok(());
-    };
-    Err(Error::usage(format!(
-        "`projection_dim` = {dim} asks for a projection with weights of its own, and a loss has none to learn"
-    ))
-    .with_hint("leave it out, and give the model a Dense module or teacher embeddings of its own width"))
+/// Refuses a projection to nothing.
+pub(super) fn check_projection(projection_dim: Option<usize>) -> Result<()> {
+    if projection_dim == Some(0) {
+        return Err(Error::usage("`projection_dim` must be 1 or more, got 0")
+            .with_hint("it is the width of the teacher's embeddings; leave it out where that is the model's"));
+    }
+    Ok(())
+}
+
+/// The layer from the model's width to the teacher's, if there is to be one.
+pub(super) fn projection(projection_dim: Option<usize>, setup: &Setup) -> Result<Option<Layer>> {
+    projection_dim.map(|out| Layer::new("projection", setup.dim, out, setup)).transpose()
 }
 
 /// The mean distance of a batch to its teacher's embeddings.
 pub(super) fn distill(
     card: &Card,
     metric: EmbeddingDistance,
+    projection: Option<&Layer>,
     outputs: &Outputs,
     labels: Option<&Labels>,
 ) -> Result<Tensor> {
     let columns = inputs::columns(card, outputs)?;
+    let project = |x: &Tensor| projection.map_or_else(|| Ok(x.clone()), |layer| layer.forward(x));
+    let columns = columns.iter().map(project).collect::<Result<Vec<_>>>()?;
     let (rows, dim) = columns[0].dims2()?;
     let (width, teacher) = inputs::lists(card, labels, rows)?;
     let each = width == columns.len() * dim;
@@ -125,7 +150,7 @@ pub(super) fn distill(
             "`{}`: the labels are lists of {width}, and the embeddings have {dim} values",
             card.name
         ))
-        .with_hint("the teacher's embeddings have to be as wide as the model's"));
+        .with_hint("set `projection_dim` to the width of the teacher's embeddings"));
     }
     let teacher = inputs::vector(teacher, columns[0].dtype(), columns[0].device())?.reshape((rows, width))?;
     let mut losses = Vec::with_capacity(columns.len());
@@ -159,7 +184,7 @@ mod tests {
         let x = Tensor::new(&[[2.0f64, 0.0], [3.0, 4.0]], &candle_core::Device::Cpu).unwrap();
         let labels = Labels::Matrix { width: 2, data: vec![2.0, 0.0, 0.0, 0.0] };
         let value = |distance_metric, labels: &Labels, columns: usize| -> f64 {
-            let loss = EmbedDistillLoss { distance_metric, projection_dim: None };
+            let loss = EmbedDistillLoss { distance_metric, ..Default::default() };
             loss.compute(&Outputs::new(vec![x.clone(); columns]), Some(labels)).unwrap().to_scalar().unwrap()
         };
         assert_eq!(value(EmbeddingDistance::Mse, &labels, 1), 25.0 / 4.0);
@@ -173,7 +198,7 @@ mod tests {
     #[test]
     fn gradient() {
         for distance_metric in [EmbeddingDistance::Mse, EmbeddingDistance::L2, EmbeddingDistance::Cosine] {
-            let loss = EmbedDistillLoss { distance_metric, projection_dim: None };
+            let loss = EmbedDistillLoss { distance_metric, ..Default::default() };
             for width in [5, 10] {
                 check_gradient(&loss, &random_columns(2, 4, 5, 3), Some(&teacher(4, width)));
             }
@@ -182,8 +207,8 @@ mod tests {
 
     #[test]
     fn refuses_what_it_cannot_use() {
-        let loss = EmbedDistillLoss { projection_dim: Some(4), ..Default::default() };
-        assert!(loss.validate().unwrap_err().to_string().contains("weights of its own"));
+        let loss = EmbedDistillLoss { projection_dim: Some(0), ..Default::default() };
+        assert!(loss.validate().is_err());
         let outputs = Outputs::new(random_columns(2, 3, 4, 2));
         let message = |labels: Option<Labels>| {
             EmbedDistillLoss::default().compute(&outputs, labels.as_ref()).unwrap_err().to_string()

@@ -1,13 +1,17 @@
 //! MSELoss.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::embed_distill::{EmbeddingDistance, distill, no_projection};
+use super::embed_distill::{EmbeddingDistance, check_projection, distill, projection};
+use super::layer::{self, Layer};
+use super::{Loss, Setup};
 use crate::error::Result;
 use crate::flow::{Card, LabelKind, Labels, Outputs};
-use crate::loss::Loss;
+use crate::ops::Param;
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -16,7 +20,7 @@ pub const CARD: Card = Card {
     columns: (1, usize::MAX),
     labels: LabelKind::Matrix,
     gotchas: &[
-        "The teacher's embeddings have to be as wide as the model's.",
+        "The teacher's embeddings have to be as wide as the model's, or `projection_dim` has to be their width.",
         "For a multilingual model: a sentence and its translation as columns, the teacher's embedding of the sentence as \
          label of both.",
         "The mean over all values is small: a learning rate that is usual elsewhere may be too low.",
@@ -39,7 +43,8 @@ pub const CARD: Card = Card {
 /// Embeddings of `[batch, dim]`, labels `[batch, dim]` or `[batch, columns * dim]`; the result is a scalar.
 ///
 /// # Defaults
-/// There is nothing to set: `projection_dim` would be weights that a loss here has none of.
+/// No projection. With `projection_dim` a linear layer takes the embeddings to the teacher's width; it is trained with
+/// the model and thrown away with the run.
 ///
 /// # Related
 /// `EmbedDistillLoss` is the same with other distances. `MarginMSELoss` learns from a teacher's scores.
@@ -52,16 +57,19 @@ pub const CARD: Card = Card {
 /// [loss]
 /// name = "MSELoss"
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MSELoss {
-    /// The reference's learned projection to the teacher's width; not possible here.
+    /// The teacher's width, where it is not the model's: a learned layer then comes between.
     pub projection_dim: Option<usize>,
+    #[serde(skip)]
+    #[schemars(skip)]
+    projection: Option<Layer>,
 }
 
 impl Settings for MSELoss {
     fn validate(&self) -> Result<()> {
-        no_projection(self.projection_dim)
+        check_projection(self.projection_dim)
     }
 }
 
@@ -74,8 +82,20 @@ impl Loss for MSELoss {
         self.to_json()
     }
 
+    fn prepare(&mut self, setup: &Setup) -> Result<()> {
+        self.projection = projection(self.projection_dim, setup)?;
+        Ok(())
+    }
+
+    fn params(&self) -> Vec<Arc<Param>> {
+        self.projection.iter().flat_map(Layer::params).collect()
+    }
+
     fn compute(&self, outputs: &Outputs, labels: Option<&Labels>) -> Result<Tensor> {
-        distill(&CARD, EmbeddingDistance::Mse, outputs, labels)
+        if self.projection_dim.is_some() && self.projection.is_none() {
+            return Err(layer::unprepared(CARD.name));
+        }
+        distill(&CARD, EmbeddingDistance::Mse, self.projection.as_ref(), outputs, labels)
     }
 }
 
@@ -94,7 +114,7 @@ mod tests {
 
     #[test]
     fn refuses_what_it_cannot_use() {
-        assert!(MSELoss { projection_dim: Some(4) }.validate().is_err());
+        assert!(MSELoss { projection_dim: Some(0), ..Default::default() }.validate().is_err());
         let error = MSELoss::default().compute(&Outputs::new(random_columns(1, 3, 4, 2)), None).unwrap_err();
         assert_eq!(error.to_string(), "`MSELoss` takes a list of numbers a row, the batch has no labels");
     }

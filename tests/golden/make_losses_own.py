@@ -3,7 +3,7 @@ by parameters, from the library's own classes."""
 
 from common import tensor, torch, versions, write
 
-from sentence_transformers.sentence_transformer.losses import GISTEmbedLoss, SoftmaxLoss
+from sentence_transformers.sentence_transformer.losses import EmbedDistillLoss, GISTEmbedLoss, MSELoss, SoftmaxLoss
 
 cases = []
 generator = torch.Generator().manual_seed(43)
@@ -126,7 +126,19 @@ def gist():
             record("GISTEmbedLoss", config, make, columns(count, batch), guide=guide)
 
 
+def distill():
+    torch.manual_seed(6)
+    for metric in ("cosine", "l2", "mse"):
+        for count, batch in ((1, 4), (2, 3)):
+            config = {"distance_metric": metric, "projection_dim": 6}
+            make = lambda model: EmbedDistillLoss(model, **config)
+            record("EmbedDistillLoss", config, make, columns(count, batch), draw(batch, 6))
+    config = {"projection_dim": 3}
+    record("MSELoss", config, lambda model: MSELoss(model, **config), columns(2, 4), draw(4, 3))
+
+
 softmax()
 gist()
+distill()
 write("losses_own.json", {"about": versions(), "cases": cases})
 print(len(cases), "cases")
