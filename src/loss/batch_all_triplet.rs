@@ -172,7 +172,7 @@ mod tests {
         let distances = [0.0, 0.4, 0.9, 0.4, 0.7, 0.2, 1.3];
         let classes = [1, 1, 1, 2, 2, 1, 3];
         let anchor = crate::loss::mining::tests::anchor(&distances, &classes);
-        for margin in [0.0, 0.3, 5.0] {
+        for margin in [0.0, 0.25, 5.0] {
             let mut weights = vec![0.0; 7];
             let active = weigh(&anchor, margin, &mut weights);
             let mut expected = vec![0.0; 7];

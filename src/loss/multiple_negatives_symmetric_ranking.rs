@@ -59,7 +59,7 @@ pub const CARD: Card = Card {
 ///
 /// # Source
 /// [Günther et al. 2024](https://arxiv.org/abs/2310.19923); `losses/multiple_negatives_symmetric_ranking.py` of
-/// sentence-transformers.
+/// sentence-transformers, which has deprecated the name in favour of the two settings.
 ///
 /// # Recipe
 /// ```toml

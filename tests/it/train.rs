@@ -201,6 +201,49 @@ fn cached_gradients_train_as_a_batch_at_once() {
 }
 
 #[test]
+fn losses_named_cached_ask_for_parts() {
+    let cached = "MultipleNegativesRankingLoss\"\nmini_batch_num_tokens = 50";
+    let text = SMALL.replace("name = \"MultipleNegativesRankingLoss\"", &format!("name = \"Cached{cached}"));
+    let tokens = |text: &str, sets: &[&str]| {
+        train::smoke_test(&plan(text, sets), &mut |_: &Event<'_>| {}).unwrap().gradient_cache_tokens
+    };
+    assert_eq!(tokens(&text, &[]), Some(50));
+    assert_eq!(tokens(&text, &["args.gradient_cache_tokens=70"]), Some(70), "the arguments decide");
+    let losses = |text: &str, sets: &[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        let (outcome, logs) = run(&plan(text, sets), dir.path(), Options::default());
+        outcome.unwrap();
+        logs.iter().map(|l| l.loss).collect::<Vec<_>>()
+    };
+    assert_eq!(losses(&text, &[]), losses(SMALL, &["args.gradient_cache_tokens=50"]), "the same steps");
+}
+
+#[test]
+fn classes_train_in_groups() {
+    let data = tempfile::tempdir().unwrap();
+    let rows = (0..62).map(|i| {
+        let (kind, words) = [("rain", "wet cloud"), ("food", "warm bread"), ("sport", "fast ball")][i % 3];
+        format!("{{\"text\": \"{words} number {i}\", \"kind\": \"{kind}\"}}\n")
+    });
+    std::fs::write(data.path().join("rows.jsonl"), rows.collect::<String>()).unwrap();
+    let path = data.path().join("rows.jsonl").display().to_string();
+    for loss in ["BatchAllTripletLoss", "BatchHardSoftMarginTripletLoss", "BatchSemiHardTripletLoss"] {
+        let text = format!(
+            "run_name = \"small\"\n[model]\nbase = \"tests/fixtures/tiny-bert\"\n[train_dataset]\npath = \"{path}\"\n\
+             columns = [\"text\"]\nlabel = \"kind\"\n[loss]\nname = \"{loss}\"\n[args]\nnum_train_epochs = 3\n\
+             per_device_train_batch_size = 8\nbatch_sampler = \"group_by_label\"\nlearning_rate = 1e-3\nlogging_steps = 1\n"
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let (outcome, logs) = run(&plan(&text, &[]), dir.path(), Options::default());
+        // 60 rows in batches of 8: seven of them and one of two pairs.
+        assert_eq!((outcome.unwrap().steps, logs.len()), (24, 24));
+        let mean = |logs: &[f64]| logs.iter().sum::<f64>() / logs.len() as f64;
+        let losses: Vec<f64> = logs.iter().map(|l| l.loss).collect();
+        assert!(mean(&losses[16..]) < mean(&losses[..8]), "{loss}: {losses:?}");
+    }
+}
+
+#[test]
 fn a_budget_of_tokens_bounds_every_batch() {
     let smoke = |sets: &[&str]| train::smoke_test(&plan(SMALL, sets), &mut |_: &Event<'_>| {}).unwrap();
     let (all, bounded) = (smoke(&[]), smoke(&PARTS));
