@@ -208,6 +208,7 @@ impl Evaluator for TripletEvaluator {
             let texts: Vec<&str> = sentences.iter().map(String::as_str).collect();
             let options = EncodeOptions {
                 prompt: shared::prompt(model, None, None, role)?,
+                task: Some(role.to_owned()),
                 truncate_dim: self.settings.truncate_dim,
                 ..Default::default()
             };

@@ -16,6 +16,7 @@ mod layers;
 mod losses;
 mod mcp;
 mod model;
+mod modules;
 mod ops;
 mod optim;
 mod recipe;

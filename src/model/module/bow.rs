@@ -1,6 +1,5 @@
 //! Bags of words: one dimension a word, its number of occurrences times its weight.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,17 +32,10 @@ impl Bow {
         let mut vocabulary = config.texts("vocab")?.ok_or_else(|| config.bad("no `vocab`"))?;
         let mut seen = std::collections::HashSet::new();
         vocabulary.retain(|word| seen.insert(word.clone()));
-        let given: HashMap<String, f64> = match config.get(&["word_weights"]) {
-            None => HashMap::new(),
-            Some(value) => serde_json::from_value(value.clone())
-                .map_err(|_| config.bad("`word_weights` is not a table of numbers"))?,
-        };
-        let unknown = config.number("unknown_word_weight", 1.0)?;
-        let weight = |word: &String| given.get(word).or_else(|| given.get(&word.to_lowercase())).copied();
         let file = source.directory.join("config.json");
         let text = files::read_text(&file)?;
         Ok(Self {
-            weights: vocabulary.iter().map(|word| weight(word).unwrap_or(unknown) as f32).collect(),
+            weights: super::word_weights::of_words(&config, &vocabulary)?,
             cumulative: config.flag("cumulative_term_frequency", true)?,
             tokenizer: Arc::new(TextTokenizer::of_words(Words::new(vocabulary, Vec::new(), false), file)),
             config: serde_json::from_str(&text).map_err(|e| config.bad(e))?,

@@ -1,40 +1,54 @@
 //! Weights of tokens, as inverse document frequencies: a mean over tokens becomes a weighted one.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Config, Features, Module, Source, tensors, write_json};
 use crate::error::Result;
 use crate::flow::PackedBatch;
-use crate::model::weights::{self, Weights};
+use crate::model::weights;
 use crate::ops::{self, Context, Param, PoolingMode};
-use crate::util::files;
 
 /// One weight a token.
 pub struct WordWeights {
     table: Arc<Param>,
-    /// The configuration as it was found: vocabulary and the weights they came from.
-    config: Value,
+    vocabulary: Vec<String>,
+    unknown: f64,
 }
 
 /// The name of the weights in the weights file.
 const NAME: &str = "emb_layer.weight";
 
 impl WordWeights {
-    /// Reads the folder's config.json and model.safetensors.
+    /// Reads the folder's config.json. As in the reference the weights are those that it names word by word, not those
+    /// of the weights file beside it.
     ///
     /// # Errors
-    /// When a file or key is missing.
+    /// When it is missing or a key is not what it should be.
     pub fn load(source: &Source<'_>) -> Result<Self> {
         let config = Config::read(source.directory, "config.json")?;
-        let words = config.texts("vocab")?.ok_or_else(|| config.bad("no `vocab`"))?.len();
-        let table = Weights::load(source.directory, source.device)?.take(source.prefix, NAME, &[words, 1])?;
-        let text = files::read_text(&source.directory.join("config.json"))?;
-        Ok(Self { table, config: serde_json::from_str(&text).map_err(|e| config.bad(e))? })
+        let vocabulary = config.texts("vocab")?.ok_or_else(|| config.bad("no `vocab`"))?;
+        let weights = of_words(&config, &vocabulary)?;
+        let table = Tensor::from_vec(weights, (vocabulary.len(), 1), source.device)?;
+        let unknown = config.number("unknown_word_weight", 1.0)?;
+        Ok(Self { table: Param::new(format!("{}{NAME}", source.prefix), &table)?, vocabulary, unknown })
     }
+}
+
+/// The weights of the words of a vocabulary, by `word_weights` and `unknown_word_weight` of a configuration.
+pub(super) fn of_words(config: &Config, vocabulary: &[String]) -> Result<Vec<f32>> {
+    let given: HashMap<String, f64> = match config.get(&["word_weights"]) {
+        None => HashMap::new(),
+        Some(value) => serde_json::from_value(value.clone())
+            .map_err(|_| config.bad("`word_weights` is not a table of numbers"))?,
+    };
+    let unknown = config.number("unknown_word_weight", 1.0)?;
+    let weight = |word: &String| given.get(word).or_else(|| given.get(&word.to_lowercase())).copied();
+    Ok(vocabulary.iter().map(|word| weight(word).unwrap_or(unknown) as f32).collect())
 }
 
 /// How many tokens each sequence has, as a column; 1 where there is none.
@@ -67,7 +81,14 @@ impl Module for WordWeights {
     }
 
     fn save(&self, directory: &Path) -> Result<()> {
-        write_json(&directory.join("config.json"), &self.config)?;
+        // word by word, since that is what is read
+        let values = self.table.value().to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+        let weights: serde_json::Map<String, Value> =
+            self.vocabulary.iter().cloned().zip(values.into_iter().map(Value::from)).collect();
+        write_json(
+            &directory.join("config.json"),
+            &json!({"vocab": self.vocabulary, "word_weights": weights, "unknown_word_weight": self.unknown}),
+        )?;
         weights::save(&directory.join("model.safetensors"), &tensors(&self.params())?)
     }
 }
