@@ -133,6 +133,12 @@ impl SentenceTransformer {
         self.column_tasks = tasks;
     }
 
+    /// What the columns of training batches are to the model; empty for all alike.
+    #[must_use]
+    pub fn column_tasks(&self) -> &[Option<String>] {
+        &self.column_tasks
+    }
+
     fn column_task(&self, column: usize) -> Option<&str> {
         self.column_tasks.get(column)?.as_deref()
     }

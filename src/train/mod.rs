@@ -10,6 +10,7 @@ pub mod events;
 mod guard;
 mod memory;
 mod prepare;
+mod routes;
 mod smoke;
 mod step;
 mod timings;

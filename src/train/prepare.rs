@@ -1,5 +1,6 @@
 //! From a plan to everything the loop needs: model, data, loss, evaluators, sampler, number of steps.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use candle_core::Device;
 use super::evaluation::{EvalSet, Evaluation, build_evaluator};
 use super::events::{Event, Listener};
 use super::memory::{Estimate, Largest};
+use super::routes;
 use super::step::Setting;
 use crate::data::sampler::{BatchSampler, Sampler, SamplerSettings};
 use crate::data::{DatasetSpec, Store};
@@ -105,7 +107,13 @@ pub fn load_model(plan: &Plan, checkpoint: Option<&Path>, device: &Device) -> Re
 }
 
 /// The tokenised store of a data set.
-fn open_store(plan: &DatasetPlan, loss: &dyn Loss, model: &SentenceTransformer, key: &str) -> Result<Store> {
+fn open_store(
+    plan: &DatasetPlan,
+    loss: &dyn Loss,
+    model: &SentenceTransformer,
+    routes: &BTreeMap<String, String>,
+    key: &str,
+) -> Result<Store> {
     let card = loss.base_card();
     let spec = DatasetSpec {
         name: Some(plan.name.clone()),
@@ -118,7 +126,8 @@ fn open_store(plan: &DatasetPlan, loss: &dyn Loss, model: &SentenceTransformer, 
         needs: card.labels,
     };
     let progress = Progress::new("tokenising", 0);
-    let store = Store::open_or_build(&spec, Path::new(""), model.tokenizer().as_ref(), &progress);
+    let preprocess = model.preprocess(routes).map_err(|e| e.within("`args.router_mapping`"))?;
+    let store = Store::open_or_build(&spec, Path::new(""), &preprocess, &progress);
     progress.finish();
     let store = store?;
     let (least, most) = card.columns;
@@ -154,7 +163,7 @@ impl Prepared {
         };
         let device = if plan.args.use_cpu { Device::Cpu } else { ops::device::first()? };
         listener.event(&Event::Message(&format!("computing on {}", ops::device::name(&device))));
-        let model = load_model(plan, checkpoint, &device)?;
+        let mut model = load_model(plan, checkpoint, &device)?;
         let mut warnings = Vec::new();
         let precision = if plan.args.bf16 && device.is_cpu() { Precision::Bf16 } else { Precision::Full };
         if plan.args.bf16 && !device.is_cpu() {
@@ -168,8 +177,10 @@ impl Prepared {
         }
         let loss = loss::build(&train.loss.name, &train.loss.table())?;
         warnings.extend(loss.check_dim(model.dimension())?);
-        let store = Arc::new(open_store(train, loss.as_ref(), &model, "train_dataset")?);
+        let store = Arc::new(open_store(train, loss.as_ref(), &model, routes::of(plan, &model)?, "train_dataset")?);
         describe(&store, listener);
+        let tasks = routes::tasks(plan, store.columns())?;
+        model.set_column_tasks(tasks);
         let evaluation = evaluation(plan, &model, listener)?;
         let similarity = model.similarity_fn_name().to_owned();
         let metric = choose_metric(plan, &evaluation, &similarity)?;
@@ -252,7 +263,8 @@ fn evaluation(plan: &Plan, model: &SentenceTransformer, listener: &mut dyn Liste
     for (i, set) in plan.eval_dataset.iter().enumerate() {
         let loss = loss::build(&set.loss.name, &set.loss.table())?;
         loss.check_dim(model.dimension())?;
-        let store = open_store(set, loss.as_ref(), model, &format!("eval_dataset.{i}"))?;
+        let store = open_store(set, loss.as_ref(), model, routes::of(plan, model)?, &format!("eval_dataset.{i}"))?;
+        routes::same(plan, model, &store, i)?;
         describe(&store, listener);
         let store = Arc::new(store);
         let settings = SamplerSettings {

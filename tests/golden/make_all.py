@@ -8,7 +8,7 @@ import sys
 
 from common import HERE
 
-SCRIPTS = ["fixtures", "bert", "ops", "losses", "evaluators", "optim", "schedules", "curves"]
+SCRIPTS = ["fixtures", "modules", "bert", "ops", "losses", "evaluators", "optim", "schedules", "curves"]
 
 
 def main():

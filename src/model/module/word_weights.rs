@@ -43,8 +43,9 @@ impl WordWeights {
 pub(super) fn of_words(config: &Config, vocabulary: &[String]) -> Result<Vec<f32>> {
     let given: HashMap<String, f64> = match config.get(&["word_weights"]) {
         None => HashMap::new(),
-        Some(value) => serde_json::from_value(value.clone())
-            .map_err(|_| config.bad("`word_weights` is not a table of numbers"))?,
+        Some(value) => {
+            serde_json::from_value(value.clone()).map_err(|_| config.bad("`word_weights` is not a table of numbers"))?
+        }
     };
     let unknown = config.number("unknown_word_weight", 1.0)?;
     let weight = |word: &String| given.get(word).or_else(|| given.get(&word.to_lowercase())).copied();
