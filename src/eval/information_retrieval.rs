@@ -173,6 +173,7 @@ impl InformationRetrievalEvaluator {
         let options = |given: &Option<String>, name: &Option<String>, role: &str| -> Result<EncodeOptions> {
             Ok(EncodeOptions {
                 prompt: shared::prompt(model, given.as_deref(), name.as_deref(), role)?,
+                task: Some(role.to_owned()),
                 truncate_dim: settings.truncate_dim,
                 ..Default::default()
             })

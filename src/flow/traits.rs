@@ -19,6 +19,12 @@ pub trait Preprocess: Send + Sync {
     /// Tokenises in parallel, in order. `prompt` is put in front of every text.
     fn tokenize(&self, texts: &[&str], prompt: Option<&str>) -> Result<Vec<Tokens>>;
 
+    /// As [`Preprocess::tokenize`], of texts of a data set's column: a model may treat columns differently.
+    fn tokenize_column(&self, column: &str, texts: &[&str], prompt: Option<&str>) -> Result<Vec<Tokens>> {
+        let _ = column;
+        self.tokenize(texts, prompt)
+    }
+
     /// Changes whenever the same text could give other tokens (vocabulary, rules, maximum length).
     fn fingerprint(&self) -> u64;
 
@@ -31,6 +37,8 @@ pub trait Preprocess: Send + Sync {
 pub struct EncodeOptions {
     /// Put in front of every text.
     pub prompt: Option<String>,
+    /// What the texts are, `query` or `document`, for models that treat these differently.
+    pub task: Option<String>,
     /// Keep only the first values of each embedding.
     pub truncate_dim: Option<usize>,
     /// Divide each embedding by its length (after truncation).

@@ -25,7 +25,7 @@ pub struct Entry {
 impl Entry {
     /// The class name.
     pub fn class(&self) -> &str {
-        self.kind.rsplit('.').next().unwrap_or(&self.kind)
+        module::class(&self.kind)
     }
 }
 
@@ -100,9 +100,10 @@ pub fn read_modules(directory: &Path) -> Result<Option<Vec<Entry>>> {
     let entries: Vec<Entry> = serde_json::from_str(&files::read_text(&file)?)
         .map_err(|e| Error::model(format!("`{}`: {e}", file.display())))?;
     for entry in &entries {
-        if !module::SUPPORTED.contains(&entry.class()) {
-            let names = module::SUPPORTED.iter().map(|m| format!("`{m}`")).collect::<Vec<_>>().join(", ");
-            let near = suggest::nearest(entry.class(), module::SUPPORTED.iter().copied());
+        let supported = module::supported();
+        if !supported.contains(&entry.class()) {
+            let names = supported.iter().map(|m| format!("`{m}`")).collect::<Vec<_>>().join(", ");
+            let near = suggest::nearest(entry.class(), supported.iter().copied());
             return Err(Error::model(format!(
                 "`{}`: modules of type `{}` are not supported",
                 file.display(),

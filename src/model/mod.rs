@@ -2,13 +2,16 @@
 
 pub mod backbone;
 mod directory;
+mod load;
 pub mod module;
 mod options;
 mod sentence_transformer;
+mod tasks;
 mod tokenizer;
 pub mod weights;
 
 pub use directory::Description;
 pub use options::{ModelOptions, StaticOptions};
 pub use sentence_transformer::SentenceTransformer;
+pub use tasks::RoutedPreprocess;
 pub use tokenizer::TextTokenizer;

@@ -4,23 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 use super::directory::{self, Description};
-use super::module::dense::Dense;
-use super::module::normalize::Normalize;
-use super::module::pooling::Pooling;
-use super::module::static_embedding::StaticEmbedding;
-use super::module::transformer::Transformer;
 use super::module::{Features, Module};
-use super::options::{ModelOptions, StaticOptions};
+use super::tasks::RoutedPreprocess;
 use super::tokenizer::TextTokenizer;
 use crate::error::{Error, Result};
 use crate::flow::{Batch, Embeddings, Encode, EncodeOptions, PackedBatch, Preprocess};
-use crate::ops::{Context, Param, PoolingMode, Precision};
+use crate::ops::{Context, Param, Precision};
 use crate::util::files;
 use crate::util::progress::Progress;
-use crate::util::seed::Rng;
 
 /// A model in memory.
 pub struct SentenceTransformer {
@@ -30,6 +24,8 @@ pub struct SentenceTransformer {
     dimension: usize,
     layers: usize,
     hidden: usize,
+    /// What each column of a training batch is to the model; empty for all alike.
+    column_tasks: Vec<Option<String>>,
 }
 
 /// Tokens encoded in one pass when nothing is trained.
@@ -38,140 +34,19 @@ const TOKENS_PER_PASS: usize = 8192;
 const TEXTS_PER_BLOCK: usize = 8192;
 
 impl SentenceTransformer {
-    /// Loads a directory that sentence-transformers, transformers or tallow saved.
-    ///
-    /// # Errors
-    /// When a file is missing or broken, or the model is of a kind that is not supported; the message names it.
-    pub fn load(directory: &Path) -> Result<Self> {
-        Self::load_with(directory, &ModelOptions::default())
-    }
-
-    /// As [`SentenceTransformer::load`], with changes.
-    ///
-    /// # Errors
-    /// As there, and when a change does not fit the model.
-    pub fn load_with(directory: &Path, options: &ModelOptions) -> Result<Self> {
-        if !directory.is_dir() {
-            return Err(Error::model(format!("there is no model directory `{}`", directory.display()))
-                .with_hint("give the path of a model directory, or the id of a model on the Hub"));
-        }
-        let mut description = Description::load(directory)?;
-        let entries = directory::read_modules(directory)?;
-        let mut modules: Vec<Box<dyn Module>> = Vec::new();
-        let (mut layers, mut hidden) = (0, 0);
-        let device = options.device.as_ref().unwrap_or(&Device::Cpu);
-        let mut tokenizer = None;
-        let mut take_transformer = |folder: &Path, prefix: &str| -> Result<(Box<dyn Module>, TextTokenizer)> {
-            let mut transformer = Transformer::load(folder, prefix, device)?;
-            if let Some(dropout) = options.dropout {
-                transformer.backbone_mut().set_dropout(dropout);
-            }
-            if let Some(limit) = options.max_seq_length {
-                check_length(limit, transformer.backbone().max_positions())?;
-                transformer.set_max_seq_length(limit);
-            }
-            (layers, hidden) = (transformer.backbone().layers(), transformer.backbone().hidden_size());
-            let mut tokenizer = TextTokenizer::load(folder, true)?;
-            tokenizer.set_max_seq_length(transformer.max_seq_length());
-            tokenizer.set_lower_case(transformer.lower_case());
-            Ok((Box::new(transformer), tokenizer))
-        };
-        match entries {
-            None => {
-                let (module, found) = take_transformer(directory, "0.auto_model.")?;
-                let dimension = module.output_dimension(0);
-                modules.push(module);
-                modules.push(Box::new(Pooling::new(vec![PoolingMode::Mean], dimension)));
-                tokenizer = Some(found);
-            }
-            Some(entries) => {
-                for (i, entry) in entries.iter().enumerate() {
-                    let folder = directory.join(&entry.path);
-                    let prefix = format!("{i}.");
-                    modules.push(match entry.class() {
-                        "Transformer" => {
-                            let (module, found) = take_transformer(&folder, &format!("{i}.auto_model."))?;
-                            tokenizer = Some(found);
-                            module
-                        }
-                        "Pooling" => Box::new(Pooling::load(&folder)?),
-                        "Normalize" => Box::new(Normalize),
-                        "Dense" => Box::new(Dense::load(&folder, &prefix, device)?),
-                        "StaticEmbedding" => {
-                            let module = StaticEmbedding::load(&folder, &prefix, device)?;
-                            let mut found = TextTokenizer::load(&folder, false)?;
-                            if options.max_seq_length.is_some() {
-                                found.set_max_seq_length(options.max_seq_length);
-                            }
-                            check_vocabulary(&found, module.vocabulary())?;
-                            tokenizer = Some(found);
-                            Box::new(module)
-                        }
-                        other => return Err(Error::Internal(format!("module `{other}` is listed but not built"))),
-                    });
-                }
-            }
-        }
-        let tokenizer = tokenizer.ok_or_else(|| {
-            Error::model(format!("`{}` has no module that reads text", directory.display()))
-                .with_hint("modules.json must begin with a Transformer or a StaticEmbedding")
-        })?;
-        change_modules(&mut modules, options, directory)?;
-        change_description(&mut description, options)?;
-        Self::assemble(modules, tokenizer, description, layers, hidden)
-    }
-
-    /// A static embedding with random rows.
-    ///
-    /// # Errors
-    /// When the tokenizer cannot be read.
-    pub fn new_static(from: &StaticOptions, options: &ModelOptions, rng: Rng) -> Result<Self> {
-        let mut tokenizer = TextTokenizer::load(&from.tokenizer, false)?;
-        if options.max_seq_length.is_some() {
-            tokenizer.set_max_seq_length(options.max_seq_length);
-        }
-        let device = options.device.as_ref().unwrap_or(&Device::Cpu);
-        let table = StaticEmbedding::random(tokenizer.vocabulary(), from.embedding_dim, "0.", rng, device)?;
-        let mut modules: Vec<Box<dyn Module>> = vec![Box::new(table)];
-        change_modules(&mut modules, options, &from.tokenizer)?;
-        let mut description = Description::default();
-        change_description(&mut description, options)?;
-        Self::assemble(modules, tokenizer, description, 0, from.embedding_dim)
-    }
-
-    fn assemble(
+    pub(super) fn of(
         modules: Vec<Box<dyn Module>>,
-        tokenizer: TextTokenizer,
+        tokenizer: Arc<TextTokenizer>,
         description: Description,
+        dimension: usize,
         layers: usize,
         hidden: usize,
-    ) -> Result<Self> {
-        let mut dimension = 0;
-        for (i, module) in modules.iter().enumerate() {
-            if let Some(wanted) = module.input_dimension()
-                && i > 0
-                && wanted != dimension
-            {
-                return Err(Error::model(format!(
-                    "the {} module takes a width of {wanted}, what comes before it has {dimension}",
-                    module.name()
-                ))
-                .with_hint(
-                    "a changed `model.pooling_mode` may be the cause; otherwise the modules belong to different models",
-                ));
-            }
-            dimension = module.output_dimension(dimension);
-        }
-        let model = Self { modules, tokenizer: Arc::new(tokenizer), description, dimension, layers, hidden };
-        if let Some(dim) = model.description.truncate_dim
-            && (dim == 0 || dim > dimension)
-        {
-            return Err(Error::usage(format!("`truncate_dim` is {dim}, the model has {dimension} dimensions"))
-                .with_hint(format!("give a number from 1 to {dimension}")));
-        }
-        // One token through every module: shapes that do not fit are found now and not after an hour.
-        model.forward(&PackedBatch::pack([(&[0u32][..], 0)]), &Context::inference())?;
-        Ok(model)
+    ) -> Self {
+        Self { modules, tokenizer, description, dimension, layers, hidden, column_tasks: Vec::new() }
+    }
+
+    pub(super) fn description(&self) -> &Description {
+        &self.description
     }
 
     /// Width of the embeddings as the modules make them; `encode` may cut them to the model's `truncate_dim`.
@@ -236,8 +111,60 @@ impl SentenceTransformer {
 
     /// The rows of embedding tables that a pass over `batch` reads.
     #[must_use]
-    pub fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
-        self.modules.iter().flat_map(|m| m.rows(batch)).collect()
+    pub fn rows(&self, batch: &Batch) -> Vec<(Arc<Param>, Vec<u32>)> {
+        let of = |packed: &PackedBatch, task: Option<&str>| {
+            self.modules.iter().flat_map(|m| m.rows(packed, task)).collect::<Vec<_>>()
+        };
+        if self.column_tasks.is_empty() {
+            return of(&batch.packed, None);
+        }
+        let column = |c: usize| of(&batch.packed.part(c * batch.rows..(c + 1) * batch.rows), self.column_task(c));
+        (0..batch.columns).flat_map(column).collect()
+    }
+
+    /// The tasks that the model treats differently, as `query` and `document`; empty when it treats all texts alike.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<String> {
+        self.modules.iter().flat_map(|m| m.tasks()).collect()
+    }
+
+    /// Says what the columns of training batches are to the model.
+    pub fn set_column_tasks(&mut self, tasks: Vec<Option<String>>) {
+        self.column_tasks = tasks;
+    }
+
+    /// What the columns of training batches are to the model; empty for all alike.
+    #[must_use]
+    pub fn column_tasks(&self) -> &[Option<String>] {
+        &self.column_tasks
+    }
+
+    fn column_task(&self, column: usize) -> Option<&str> {
+        self.column_tasks.get(column)?.as_deref()
+    }
+
+    /// The tokenizer of texts that are `task` to the model.
+    ///
+    /// # Errors
+    /// When the model has no way for such texts.
+    pub fn tokenizer_for(&self, task: Option<&str>) -> Result<&Arc<TextTokenizer>> {
+        match self.modules.first() {
+            Some(first) => Ok(first.tokenizer(task)?.unwrap_or(&self.tokenizer)),
+            None => Ok(&self.tokenizer),
+        }
+    }
+
+    /// The tokenizers of a data set's columns, where they may differ by column.
+    ///
+    /// # Errors
+    /// When the model has no way for the task of a column.
+    pub fn preprocess(&self, columns: &BTreeMap<String, String>) -> Result<RoutedPreprocess> {
+        let default = self.tokenizer_for(None).or_else(|_| Ok::<_, Error>(&self.tokenizer))?;
+        let of = |(column, task): (&String, &String)| {
+            let found = self.tokenizer_for(Some(task)).map_err(|e| e.within(format!("column `{column}`")))?;
+            Ok((column.clone(), Arc::clone(found)))
+        };
+        Ok(RoutedPreprocess::new(Arc::clone(default), columns.iter().map(of).collect::<Result<_>>()?))
     }
 
     /// `[sequences, dim]`: the embedding of every sequence.
@@ -245,7 +172,15 @@ impl SentenceTransformer {
     /// # Errors
     /// When a sequence does not fit the network.
     pub fn forward(&self, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
-        let mut features = Features { batch: batch.clone(), token_embeddings: None, sentence_embedding: None };
+        self.forward_task(batch, None, context)
+    }
+
+    /// As [`SentenceTransformer::forward`], of texts that are `task` to the model.
+    ///
+    /// # Errors
+    /// As there, and when the model has no way for such texts.
+    pub fn forward_task(&self, batch: &PackedBatch, task: Option<&str>, context: &Context) -> Result<Tensor> {
+        let mut features = Features::new(batch.clone(), task);
         for module in &self.modules {
             features = module.forward(features, context)?;
         }
@@ -254,12 +189,37 @@ impl SentenceTransformer {
         })
     }
 
+    /// `[part, dim]`: the embeddings of some of a training batch's sequences, each by the task of its column.
+    ///
+    /// # Errors
+    /// As [`SentenceTransformer::forward_task`].
+    pub fn embed_part(&self, batch: &Batch, part: std::ops::Range<usize>, context: &Context) -> Result<Tensor> {
+        if self.column_tasks.is_empty() {
+            let whole = part == (0..batch.packed.len());
+            return if whole {
+                self.forward(&batch.packed, context)
+            } else {
+                self.forward(&batch.packed.part(part), context)
+            };
+        }
+        let mut pieces = Vec::new();
+        for column in 0..batch.columns {
+            let start = part.start.max(column * batch.rows);
+            let end = part.end.min((column + 1) * batch.rows);
+            if start < end {
+                let piece = batch.packed.part(start..end);
+                pieces.push(self.forward_task(&piece, self.column_task(column), context)?);
+            }
+        }
+        Ok(Tensor::cat(&pieces, 0)?)
+    }
+
     /// The embeddings of a training batch, column by column: `[columns]` of `[rows, dim]`, from one pass.
     ///
     /// # Errors
-    /// As [`SentenceTransformer::forward`].
+    /// As [`SentenceTransformer::forward_task`].
     pub fn embed(&self, batch: &Batch, context: &Context) -> Result<Vec<Tensor>> {
-        let all = self.forward(&batch.packed, context)?;
+        let all = self.embed_part(batch, 0..batch.packed.len(), context)?;
         let mut columns = Vec::with_capacity(batch.columns);
         for column in 0..batch.columns {
             columns.push(all.narrow(0, column * batch.rows, batch.rows)?);
@@ -288,8 +248,7 @@ impl SentenceTransformer {
     /// # Errors
     /// When a file cannot be written.
     pub fn save_into(&self, directory: &Path) -> Result<()> {
-        directory::save(directory, &self.modules, &self.description)?;
-        self.tokenizer.save(directory)
+        directory::save(directory, &self.modules, &self.description)
     }
 
     /// The prompt that `encode` uses without being told one.
@@ -318,13 +277,14 @@ impl SentenceTransformer {
         &self,
         texts: &[&str],
         prompt: Option<&str>,
-        bf16: bool,
+        options: &EncodeOptions,
         out: &mut [f32],
         progress: &Progress,
     ) -> Result<()> {
-        let precision = if bf16 { Precision::Bf16 } else { Precision::Full };
+        let precision = if options.bf16 { Precision::Bf16 } else { Precision::Full };
         let context = Context::inference().with_precision(precision);
-        let tokens = self.tokenizer.tokenize(texts, prompt)?;
+        let task = options.task.as_deref().filter(|_| !self.tasks().is_empty());
+        let tokens = self.tokenizer_for(task)?.tokenize(texts, prompt)?;
         let mut order: Vec<usize> = (0..tokens.len()).collect();
         order.sort_by_key(|i| std::cmp::Reverse(tokens[*i].ids.len()));
         let mut rest = order.as_slice();
@@ -342,7 +302,7 @@ impl SentenceTransformer {
                 .max(1);
             let (now, later) = rest.split_at(take);
             let packed = PackedBatch::pack(now.iter().map(|i| (tokens[*i].ids.as_slice(), tokens[*i].prompt_length)));
-            let embeddings = self.forward(&packed, &context)?.flatten_all()?.to_vec1::<f32>()?;
+            let embeddings = self.forward_task(&packed, task, &context)?.flatten_all()?.to_vec1::<f32>()?;
             for (row, i) in embeddings.chunks_exact(self.dimension.max(1)).zip(now) {
                 out[i * self.dimension..(i + 1) * self.dimension].copy_from_slice(row);
             }
@@ -360,7 +320,7 @@ impl Encode for SentenceTransformer {
         let mut data = vec![0.0; texts.len() * self.dimension];
         let blocks = data.chunks_mut((TEXTS_PER_BLOCK * self.dimension).max(1));
         for (texts, out) in texts.chunks(TEXTS_PER_BLOCK).zip(blocks) {
-            self.encode_sorted(texts, prompt, options.bf16, out, &progress)?;
+            self.encode_sorted(texts, prompt, options, out, &progress)?;
         }
         progress.finish();
         let embeddings = Embeddings::new(self.dimension, data);
@@ -384,73 +344,4 @@ impl Encode for SentenceTransformer {
     fn similarity_fn_name(&self) -> &str {
         self.description.similarity_fn_name.as_deref().unwrap_or("cosine")
     }
-}
-
-fn check_length(limit: usize, positions: Option<usize>) -> Result<()> {
-    match positions {
-        Some(positions) if limit > positions => {
-            Err(Error::usage(format!("`model.max_seq_length` is {limit}, the model has {positions} positions"))
-                .with_hint(format!("set it to {positions} or less")))
-        }
-        _ if limit < 3 => Err(Error::usage(format!("`model.max_seq_length` is {limit}"))
-            .with_hint("it counts special tokens, so at least 3 are needed; 128 to 512 are usual")),
-        _ => Ok(()),
-    }
-}
-
-fn check_vocabulary(tokenizer: &TextTokenizer, rows: usize) -> Result<()> {
-    if tokenizer.vocabulary() > rows {
-        return Err(Error::model(format!(
-            "`{}` has {} tokens, the embedding table {rows} rows",
-            tokenizer.source().display(),
-            tokenizer.vocabulary()
-        ))
-        .with_hint("the tokenizer and the weights belong to different models"));
-    }
-    Ok(())
-}
-
-/// Applies the recipe's pooling and normalisation.
-fn change_modules(modules: &mut Vec<Box<dyn Module>>, options: &ModelOptions, source: &Path) -> Result<()> {
-    if !options.pooling_mode.is_empty() {
-        let Some(at) = modules.iter().position(|m| m.name() == "Pooling") else {
-            return Err(Error::usage(format!("`{}` has no Pooling module to change", source.display()))
-                .with_hint("leave out `model.pooling_mode`"));
-        };
-        let width = modules[..at].iter().fold(0, |width, m| m.output_dimension(width));
-        modules[at] = Box::new(Pooling::new(options.pooling_mode.clone(), width));
-    }
-    match options.normalize {
-        Some(true) if modules.last().is_some_and(|m| m.name() != "Normalize") => modules.push(Box::new(Normalize)),
-        Some(false) => modules.retain(|m| m.name() != "Normalize"),
-        _ => {}
-    }
-    Ok(())
-}
-
-fn change_description(description: &mut Description, options: &ModelOptions) -> Result<()> {
-    description.prompts.extend(options.prompts.clone());
-    if options.default_prompt_name.is_some() {
-        description.default_prompt_name.clone_from(&options.default_prompt_name);
-    }
-    if options.similarity_fn_name.is_some() {
-        description.similarity_fn_name.clone_from(&options.similarity_fn_name);
-    }
-    if options.truncate_dim.is_some() {
-        description.truncate_dim = options.truncate_dim;
-    }
-    if let Some(name) = &description.default_prompt_name
-        && !description.prompts.contains_key(name)
-        && !["query", "document"].contains(&name.as_str())
-    {
-        let known = description.prompts.keys().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");
-        return Err(Error::usage(format!("`model.default_prompt_name`: there is no prompt `{name}`")).with_hint(
-            if known.is_empty() {
-                "define it under `[model.prompts]`".to_owned()
-            } else {
-                format!("the prompts are {known}; others are defined under `[model.prompts]`")
-            },
-        ));
-    }
-    Ok(())
 }

@@ -9,9 +9,21 @@ use crate::error::{Error, Result};
 use crate::flow::{Preprocess, Tokens};
 use crate::util::files;
 
-/// A `tokenizer.json` and how the model uses it.
+mod words;
+
+pub use words::Words;
+
+/// What cuts texts into tokens.
+enum Kind {
+    /// A `tokenizer.json`.
+    Fast(Box<Tokenizer>),
+    /// Words between spaces.
+    Words(Words),
+}
+
+/// A tokenizer and how the model uses it.
 pub struct TextTokenizer {
-    inner: Tokenizer,
+    inner: Kind,
     source: PathBuf,
     /// The file as it was: its folder may be gone when the model is saved.
     bytes: Vec<u8>,
@@ -50,7 +62,7 @@ impl TextTokenizer {
         let own_limit = inner.get_truncation().map(|t| t.max_length).filter(|_| !special_tokens);
         inner.with_truncation(None).map_err(|e| Error::model(format!("`{}`: {e}", file.display())))?;
         Ok(Self {
-            inner,
+            inner: Kind::Fast(Box::new(inner)),
             source: file,
             max_seq_length: own_limit,
             lower_case: false,
@@ -58,6 +70,28 @@ impl TextTokenizer {
             content_hash: content_hash(&bytes)?,
             bytes,
         })
+    }
+
+    /// Reads `whitespacetokenizer_config.json` in a directory.
+    ///
+    /// # Errors
+    /// When it is missing or a key is not what it should be.
+    pub fn whitespace(directory: &Path) -> Result<Self> {
+        Ok(Self::of_words(Words::load(directory)?, directory.join(words::CONFIG)))
+    }
+
+    /// Words between spaces; `source` is the file they came from.
+    #[must_use]
+    pub fn of_words(words: Words, source: PathBuf) -> Self {
+        Self {
+            content_hash: words.hash(),
+            inner: Kind::Words(words),
+            source,
+            bytes: Vec::new(),
+            max_seq_length: None,
+            lower_case: false,
+            special_tokens: false,
+        }
     }
 
     /// Limits the length, special tokens counted in.
@@ -73,7 +107,10 @@ impl TextTokenizer {
     /// Number of tokens in the vocabulary, added ones included.
     #[must_use]
     pub fn vocabulary(&self) -> usize {
-        self.inner.get_vocab_size(true)
+        match &self.inner {
+            Kind::Fast(inner) => inner.get_vocab_size(true),
+            Kind::Words(words) => words.vocabulary().len(),
+        }
     }
 
     /// The file it came from.
@@ -82,12 +119,21 @@ impl TextTokenizer {
         &self.source
     }
 
+    /// Tokens kept of a text; `None` for no limit.
+    #[must_use]
+    pub fn limit(&self) -> Option<usize> {
+        self.max_seq_length
+    }
+
     /// Writes `tokenizer.json` into `directory`: as it was found, but for a static embedding with the limit in force,
     /// which has no other place.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, directory: &Path) -> Result<()> {
+        if let Kind::Words(words) = &self.inner {
+            return words.save(directory);
+        }
         let target = directory.join("tokenizer.json");
         let own_limit = |file: &Value| file["truncation"]["max_length"].as_u64().map(|n| n as usize);
         if !self.special_tokens {
@@ -107,11 +153,11 @@ impl TextTokenizer {
         files::write_atomic(&target, &self.bytes)
     }
 
-    fn encode(&self, texts: &[&str], prompt: Option<&str>) -> Result<Vec<Encoding>> {
+    fn encode(&self, inner: &Tokenizer, texts: &[&str], prompt: Option<&str>) -> Result<Vec<Encoding>> {
         let prompt = prompt.filter(|p| !p.is_empty());
         let fail = |e: tokenizers::Error| Error::data(format!("a text cannot be tokenised: {e}"));
         if prompt.is_none() && !self.lower_case {
-            return self.inner.encode_batch_fast(texts.to_vec(), self.special_tokens).map_err(fail);
+            return inner.encode_batch_fast(texts.to_vec(), self.special_tokens).map_err(fail);
         }
         let prepared: Vec<String> = texts
             .iter()
@@ -120,15 +166,15 @@ impl TextTokenizer {
                 if self.lower_case { text.to_lowercase() } else { text }
             })
             .collect();
-        self.inner.encode_batch_fast(prepared, self.special_tokens).map_err(fail)
+        inner.encode_batch_fast(prepared, self.special_tokens).map_err(fail)
     }
 
     /// How many leading tokens a prompt makes: its own and the special token before it, not the one after.
-    fn prompt_length(&self, prompt: Option<&str>) -> Result<u32> {
+    fn prompt_length(&self, inner: &Tokenizer, prompt: Option<&str>) -> Result<u32> {
         let Some(prompt) = prompt.filter(|p| !p.is_empty()) else {
             return Ok(0);
         };
-        let encoding = self.encode(&[prompt], None)?;
+        let encoding = self.encode(inner, &[prompt], None)?;
         let Some(encoding) = encoding.first() else {
             return Ok(0);
         };
@@ -166,8 +212,12 @@ fn content_hash(bytes: &[u8]) -> Result<u64> {
 
 impl Preprocess for TextTokenizer {
     fn tokenize(&self, texts: &[&str], prompt: Option<&str>) -> Result<Vec<Tokens>> {
-        let prompt_length = self.prompt_length(prompt)?;
-        let encodings = self.encode(texts, prompt)?;
+        let inner = match &self.inner {
+            Kind::Fast(inner) => inner,
+            Kind::Words(words) => return Ok(words.tokenize(texts, prompt, self.max_seq_length)),
+        };
+        let prompt_length = self.prompt_length(inner, prompt)?;
+        let encodings = self.encode(inner, texts, prompt)?;
         Ok(encodings
             .iter()
             .map(|encoding| {

@@ -128,6 +128,22 @@ impl Weights {
     }
 }
 
+/// The whole numbers of the tensor called `name` in a safetensors file; `None` when there is none.
+///
+/// # Errors
+/// When the file is missing or broken, or the tensor holds no whole numbers from 0 on.
+pub fn integers(file: &Path, name: &str) -> Result<Option<Vec<u32>>> {
+    use candle_core::safetensors::Load;
+    let bytes = files::read(file)?;
+    let bad = |e: &dyn std::fmt::Display| Error::model(format!("`{}`: tensor `{name}`: {e}", file.display()));
+    let parsed = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| bad(&e))?;
+    let Ok(view) = parsed.tensor(name) else { return Ok(None) };
+    let tensor = view.load(&Device::Cpu).map_err(|e| bad(&e))?;
+    let values = tensor.flatten_all()?.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+    let whole = values.into_iter().map(u32::try_from).collect::<std::result::Result<Vec<_>, _>>();
+    whole.map(Some).map_err(|e| bad(&e))
+}
+
 /// Writes tensors as safetensors with the metadata that transformers expects.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::composed;
+use super::curves;
 use super::kernel::{self, by_dtype, simd_fn};
 use super::real::Real;
 
@@ -21,6 +22,36 @@ pub enum Activation {
     Relu,
     /// The logistic function.
     Sigmoid,
+    /// `x σ(x)`.
+    Silu,
+    /// `x`, below 0 `eˣ - 1`.
+    Elu,
+    /// ELU with the constants that keep mean and variance.
+    Selu,
+    /// `x`, below 0 `x / 100`.
+    LeakyRelu,
+    /// `x` between 0 and 6.
+    Relu6,
+    /// `ln(1 + eˣ)`.
+    Softplus,
+    /// `x / (1 + |x|)`.
+    Softsign,
+    /// `x tanh(ln(1 + eˣ))`.
+    Mish,
+    /// `x` between -1 and 1.
+    Hardtanh,
+    /// `x` times the hard sigmoid.
+    Hardswish,
+    /// `(x + 3) / 6` between 0 and 1.
+    Hardsigmoid,
+    /// `ln σ(x)`.
+    LogSigmoid,
+    /// `x - tanh(x)`.
+    Tanhshrink,
+    /// `x` moved towards 0 by a half.
+    Softshrink,
+    /// `x`, 0 between -1/2 and 1/2.
+    Hardshrink,
     /// Nothing.
     Identity,
 }
@@ -129,6 +160,7 @@ pub(super) fn forward<T: Real>(activation: Activation, x: &[T], y: &mut [T]) {
         Activation::Sigmoid => sigmoid_forward(x, y),
         Activation::Relu => relu_forward(x, y),
         Activation::Identity => y.copy_from_slice(x),
+        rare => y.iter_mut().zip(x).for_each(|(y, x)| *y = curves::value(rare, *x)),
     }
 }
 
@@ -143,6 +175,7 @@ pub(super) fn backward_in_place<T: Real>(activation: Activation, x: &[T], dy: &m
             y * (T::ONE - y)
         }),
         Activation::Identity => {}
+        rare => from_input(x, dy, |x| curves::slope(rare, x)),
     }
 }
 
@@ -172,6 +205,10 @@ impl Apply {
                                 from_result(y, dy, dx, |y| if y > T::ZERO { T::ONE } else { T::ZERO });
                             }
                             Activation::Identity => dx.copy_from_slice(dy),
+                            rare => {
+                                dx.copy_from_slice(dy);
+                                from_input(x, dx, |x| curves::slope(rare, x));
+                            }
                         }
                     });
                 })

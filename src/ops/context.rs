@@ -63,6 +63,19 @@ impl Context {
         }
     }
 
+    /// `x` as part of the graph: values that come from nowhere are constants, and nothing is differentiated behind them.
+    ///
+    /// # Errors
+    /// When `x` is on a device that fails.
+    pub fn attach(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.root {
+            Some(root) if !x.track_op() && x.elem_count() > 0 => {
+                x.broadcast_add(&root.as_tensor().to_device(x.device())?.to_dtype(x.dtype())?)
+            }
+            _ => Ok(x.clone()),
+        }
+    }
+
     /// The dropout of the next place in the network that has one.
     #[must_use]
     pub fn dropout(&self, probability: f64) -> Dropout {

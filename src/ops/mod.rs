@@ -12,6 +12,7 @@ pub mod attention;
 mod block;
 pub mod composed;
 pub mod context;
+mod curves;
 pub mod device;
 pub mod dropout;
 pub mod embedding;
@@ -34,6 +35,7 @@ pub mod stable;
 
 pub use activation::{Activation, activation};
 pub use attention::attention;
+pub use composed::select::{PAD, Selection};
 pub use context::{Context, Dropout};
 pub use device::number;
 pub use dropout::dropout;

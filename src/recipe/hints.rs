@@ -115,7 +115,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("use_auth_token", "a token does not belong into a file: set the environment variable `HF_TOKEN`"),
     ("prompts", "prompts stand in `[train_dataset.prompts]` for training and `[model.prompts]` for use"),
     ("learning_rate_mapping", "one learning rate for all parameters is what there is so far: leave it out"),
-    ("router_mapping", "models with a router are not built yet: leave it out"),
     ("lora", "adapters are not built yet: leave it out"),
     ("splade", "sparse encoders are not built yet: leave it out"),
     ("device", "tallow computes on the CPU; `args.num_threads` says with how many threads"),

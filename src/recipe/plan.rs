@@ -250,6 +250,9 @@ pub struct ArgsPlan {
     #[serde(default)]
     pub use_cpu: bool,
     pub full_determinism: bool,
+    /// Column to route; may be empty.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub router_mapping: BTreeMap<String, String>,
     /// Besides the run's own files; may be empty.
     pub report_to: Vec<String>,
     pub num_threads: usize,

@@ -224,6 +224,9 @@ pub struct ArgsConfig {
     /// Accepted, and nothing changes: every run has the same bits for the same seed and `num_threads`. When `true` and
     /// `num_threads` is left out, a note says which number the plan fixes. Default: false.
     pub full_determinism: Option<bool>,
+    /// For a model with a Router: which route the texts of a column take, as `{question = "query", answer =
+    /// "document"}`. Default: the Router's default route for all.
+    pub router_mapping: Option<BTreeMap<String, String>>,
     /// Where metrics go besides the run's own files: `none` or `jsonl`. Default: `none`.
     pub report_to: Option<OneOrMany<String>>,
     /// Threads to compute with; results are the same bits for the same number. Default: all cores.

@@ -143,6 +143,10 @@ impl Plan {
         }
         row("use_cpu", args.use_cpu.to_string());
         row("full_determinism", args.full_determinism.to_string());
+        if !args.router_mapping.is_empty() {
+            let routes: Vec<String> = args.router_mapping.iter().map(|(c, r)| format!("{c} to {r}")).collect();
+            row("router_mapping", routes.join(", "));
+        }
         row("num_threads", args.num_threads.to_string());
         if !args.report_to.is_empty() {
             row("report_to", args.report_to.join(", "));

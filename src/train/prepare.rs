@@ -8,6 +8,7 @@ use candle_core::Device;
 use super::evaluation::{EvalSet, Evaluation, build_evaluator};
 use super::events::{Event, Listener};
 use super::memory::{Estimate, Largest};
+use super::routes;
 use super::sets::{DataSet, Opener, loss_params};
 use super::step::Setting;
 use crate::data::sampler::{BatchSampler, Mixed, MultiDatasetBatchSampler, Sampler, SamplerSettings};
@@ -113,7 +114,7 @@ impl Prepared {
         set_threads(plan.args.num_threads);
         let device = if plan.args.use_cpu { Device::Cpu } else { ops::device::first()? };
         listener.event(&Event::Message(&format!("computing on {}", ops::device::name(&device))));
-        let model = load_model(plan, checkpoint, &device)?;
+        let mut model = load_model(plan, checkpoint, &device)?;
         let mut warnings = Vec::new();
         let precision = if plan.args.bf16 && device.is_cpu() { Precision::Bf16 } else { Precision::Full };
         if plan.args.bf16 && !device.is_cpu() {
@@ -134,8 +135,10 @@ impl Prepared {
             describe(&set.store, listener);
             sets.push(set);
         }
-        let evaluation = evaluation(plan, &mut opener, listener)?;
+        let tasks = routes::tasks(plan, &sets)?;
+        let evaluation = evaluation(plan, &mut opener, &tasks, listener)?;
         warnings.append(&mut opener.warnings);
+        model.set_column_tasks(tasks);
         let similarity = model.similarity_fn_name().to_owned();
         let metric = choose_metric(plan, &evaluation, &similarity)?;
         let sampler = Arc::new(sampler(plan, &sets)?);
@@ -271,10 +274,17 @@ fn describe(store: &Store, listener: &mut dyn Listener) {
     }
 }
 
-fn evaluation(plan: &Plan, opener: &mut Opener<'_>, listener: &mut dyn Listener) -> Result<Evaluation> {
+fn evaluation(
+    plan: &Plan,
+    opener: &mut Opener<'_>,
+    tasks: &[Option<String>],
+    listener: &mut dyn Listener,
+) -> Result<Evaluation> {
     let mut evaluation = Evaluation::default();
     for (i, set) in plan.eval_dataset.iter().enumerate() {
-        let set = opener.evaluate(set, &format!("eval_dataset.{i}"))?;
+        let key = format!("eval_dataset.{i}");
+        let set = opener.evaluate(set, &key)?;
+        routes::same(plan, tasks, &set.store, &key)?;
         describe(&set.store, listener);
         let settings = SamplerSettings {
             batch_size: plan.args.per_device_eval_batch_size,

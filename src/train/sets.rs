@@ -1,10 +1,12 @@
 //! The data a run reads: each set with its loss, and the guide of a loss that has one.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
+use super::routes;
 use crate::data::{DatasetSpec, Store};
 use crate::error::{Error, Result};
 use crate::flow::{Batch, Preprocess};
@@ -92,14 +94,19 @@ impl<'a> Opener<'a> {
 
     fn open(&mut self, set: &DatasetPlan, key: &str) -> Result<DataSet> {
         let loss = self.loss(&set.loss)?;
-        let store = Arc::new(open_store(set, loss.as_ref(), self.model, key)?);
+        let store = Arc::new(open_store(set, loss.as_ref(), self.model, routes::of(self.plan, self.model)?, key)?);
         let guide = match loss.guide() {
             None => None,
             Some(name) => {
                 let model =
                     self.guide(name).map_err(|e| e.within(format!("`{key}`: the guide of {}", set.loss.name)))?;
-                let same = model.tokenizer().fingerprint() == self.model.tokenizer().fingerprint();
-                let store = if same { None } else { Some(Arc::new(open_store(set, loss.as_ref(), &model, key)?)) };
+                let same = model.tokenizer().fingerprint() == self.model.tokenizer().fingerprint()
+                    && self.plan.args.router_mapping.is_empty();
+                let store = if same {
+                    None
+                } else {
+                    Some(Arc::new(open_store(set, loss.as_ref(), &model, &BTreeMap::new(), key)?))
+                };
                 Some(Guide { model, store })
             }
         };
@@ -157,7 +164,13 @@ pub fn loss_params(sets: &[DataSet]) -> Vec<Arc<Param>> {
 }
 
 /// The tokenised store of a data set.
-fn open_store(plan: &DatasetPlan, loss: &dyn Loss, model: &SentenceTransformer, key: &str) -> Result<Store> {
+fn open_store(
+    plan: &DatasetPlan,
+    loss: &dyn Loss,
+    model: &SentenceTransformer,
+    routes: &BTreeMap<String, String>,
+    key: &str,
+) -> Result<Store> {
     let card = loss.base_card();
     let spec = DatasetSpec {
         name: Some(plan.name.clone()),
@@ -170,7 +183,8 @@ fn open_store(plan: &DatasetPlan, loss: &dyn Loss, model: &SentenceTransformer, 
         needs: card.labels,
     };
     let progress = Progress::new("tokenising", 0);
-    let store = Store::open_or_build(&spec, Path::new(""), model.tokenizer().as_ref(), &progress);
+    let preprocess = model.preprocess(routes).map_err(|e| e.within("`args.router_mapping`"))?;
+    let store = Store::open_or_build(&spec, Path::new(""), &preprocess, &progress);
     progress.finish();
     let store = store?;
     let (least, most) = card.columns;

@@ -126,7 +126,7 @@ fn take_steps(plan: &Plan, prepared: &Prepared, params: &[std::sync::Arc<Param>]
         for part in 0..parts {
             let Some((set, rows)) = batches.batch(step * parts + part) else { break };
             let batch = prepared.batch(set, rows)?;
-            optimizer.catch_up(&prepared.model.rows(&batch.packed))?;
+            optimizer.catch_up(&prepared.model.rows(&batch))?;
             let rng = Rng::new(plan.seed).fork(step as u64).fork(part as u64);
             sum += forward_backward(prepared.setting(set)?, &batch, rng, &mut timings)?;
             used.push(batch);

@@ -27,7 +27,8 @@ pub struct Request {
     #[arg(long)]
     #[serde(default)]
     pub column: Option<String>,
-    /// One of the model's prompts, put in front of every text. Without it the model's default prompt is used.
+    /// One of the model's prompts, put in front of every text; of a model with a Router, also the route of that name.
+    /// Without it the model's default prompt is used.
     #[arg(long, value_name = "NAME", conflicts_with = "prompt")]
     #[serde(default)]
     pub prompt_name: Option<String>,
@@ -107,9 +108,12 @@ impl Verb for Request {
         let mut options = engine::encode_options(&model, Role::Any, "encoding");
         options.prompt = match (self.prompt, &self.prompt_name) {
             (Some(text), _) => Some(text),
+            // a route needs no prompt
+            (None, Some(name)) if model.tasks().contains(name) => model.prompts().get(name).cloned(),
             (None, Some(name)) => Some(model.prompt(name)?.to_owned()),
             (None, None) => model.default_prompt().map(str::to_owned),
         };
+        options.task = self.prompt_name.filter(|name| model.tasks().contains(name));
         if let Some(dim) = self.truncate_dim.filter(|d| *d > model.dimension()) {
             return Err(Error::usage(format!(
                 "`truncate_dim` is {dim}, the model has {} dimensions",

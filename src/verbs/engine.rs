@@ -112,6 +112,11 @@ pub(super) fn encode_options(model: &SentenceTransformer, role: Role, what: &'st
             Role::Query => named("query"),
             Role::Document => named("document"),
         },
+        task: match role {
+            Role::Any => None,
+            Role::Query => Some("query".to_owned()),
+            Role::Document => Some("document".to_owned()),
+        },
         progress: Some(what),
         ..EncodeOptions::default()
     }

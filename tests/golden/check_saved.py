@@ -1,8 +1,9 @@
 """Loads a saved model with sentence-transformers and compares its embeddings with given vectors.
 
-    python check_saved.py MODEL_DIR EMBEDDINGS.jsonl TEXTS.txt [--truncate-dim N] [--normalize] [--tolerance 1e-5]
+    python check_saved.py MODEL_DIR EMBEDDINGS.jsonl TEXTS.txt [--truncate-dim N] [--normalize] [--task TASK] [--tolerance 1e-5]
 
-TEXTS.txt has one text a line; EMBEDDINGS.jsonl has one JSON array, or one {"embedding": [...]}, a line.
+Texts are encoded one by one: a convolution over a padded batch sees the padding. With `--task` a Router's route of that
+task is taken. TEXTS.txt has one text a line; EMBEDDINGS.jsonl has one JSON array, or one {"embedding": [...]}, a line.
 Exits with 1 when the largest absolute difference is above the tolerance, with 2 when the files do not fit together.
 """
 
@@ -28,6 +29,7 @@ def main():
     parser.add_argument("texts")
     parser.add_argument("--truncate-dim", type=int)
     parser.add_argument("--normalize", action="store_true", help="normalise after truncation")
+    parser.add_argument("--task", help="query or document, for a model with a Router")
     parser.add_argument("--tolerance", type=float, default=1e-5)
     arguments = parser.parse_args()
 
@@ -49,7 +51,9 @@ def main():
     model = SentenceTransformer(arguments.model, device="cpu", truncate_dim=arguments.truncate_dim, local_files_only=True)
     for index, module in enumerate(model):
         print(f"module {index}: {type(module).__name__}")
-    expected = model.encode(texts, normalize_embeddings=arguments.normalize, convert_to_numpy=True)
+    task = {"task": arguments.task} if arguments.task else {}
+    rows = [model.encode([text], normalize_embeddings=arguments.normalize, **task)[0] for text in texts]
+    expected = np.stack(rows)
     given = np.asarray(given, dtype=np.float64)
     if given.shape != expected.shape:
         fail(f"the embeddings are {list(given.shape)}, the model gives {list(expected.shape)}")

@@ -19,6 +19,7 @@ mod losses;
 mod mcp;
 mod measured;
 mod model;
+mod modules;
 mod ops;
 mod optim;
 mod recipe;

@@ -133,7 +133,8 @@ impl<'a> Sink<'a> {
         let mut columns: Vec<Vec<Tokens>> = Vec::with_capacity(self.columns.len());
         for (c, prompt) in self.roles.prompts.iter().enumerate() {
             let texts: Vec<&str> = block.iter().filter_map(|(_, row)| row.texts.get(c)).map(String::as_str).collect();
-            let tokens = preprocess.tokenize(&texts, prompt.as_deref())?;
+            let column = self.roles.inputs.get(c).map_or("", String::as_str);
+            let tokens = preprocess.tokenize_column(column, &texts, prompt.as_deref())?;
             if tokens.len() != block.len() {
                 let (got, wanted) = (tokens.len(), block.len());
                 return Err(Error::Internal(format!("the tokenizer returned {got} sequences for {wanted} texts")));

@@ -247,6 +247,16 @@ impl Backbone for Bert {
         Ok(ops::encoder(context, &x, &batch.offsets, &layers)?)
     }
 
+    fn forward_layers(&self, batch: &PackedBatch, context: &Context) -> Result<Vec<Tensor>> {
+        let mut all = vec![self.embed(batch, context)?];
+        for layer in &self.layers {
+            let Some(x) = all.last() else { break };
+            let y = ops::encoder(context, x, &batch.offsets, &[self.layer(layer, context)])?;
+            all.push(y);
+        }
+        Ok(all)
+    }
+
     fn params(&self) -> Vec<(String, Arc<Param>)> {
         self.named.clone()
     }

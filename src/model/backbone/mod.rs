@@ -24,6 +24,16 @@ pub trait Backbone: Send + Sync {
     /// When a sequence is longer than the network has positions for, or an id is not in its vocabulary.
     fn forward(&self, batch: &PackedBatch, context: &Context) -> Result<Tensor>;
 
+    /// The embedding layer's hidden states, then every layer's; the last are those of [`Backbone::forward`].
+    ///
+    /// # Errors
+    /// As there, and when the architecture has no such thing.
+    fn forward_layers(&self, batch: &PackedBatch, context: &Context) -> Result<Vec<Tensor>> {
+        let _ = (batch, context);
+        Err(Error::model("this architecture gives its last layer only")
+            .with_hint("take `output_hidden_states` out of config.json, and WeightedLayerPooling out of modules.json"))
+    }
+
     /// Every parameter with its name in the checkpoint.
     fn params(&self) -> Vec<(String, Arc<Param>)>;
 

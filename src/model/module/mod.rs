@@ -2,11 +2,21 @@
 //!
 //! A module is chosen by the last part of its `type`, so that the old and the new Python paths both work.
 
+pub mod bow;
+pub mod cnn;
 pub mod dense;
+pub mod dropout;
+pub mod layer_norm;
+pub mod lstm;
 pub mod normalize;
 pub mod pooling;
+mod read;
+pub mod router;
 pub mod static_embedding;
 pub mod transformer;
+pub mod weighted_layer_pooling;
+pub mod word_embeddings;
+pub mod word_weights;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,22 +24,45 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use serde_json::Value;
 
+use super::options::ModelOptions;
+use super::tokenizer::TextTokenizer;
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
 use crate::ops::{Context, Param};
 use crate::util::files;
 
+pub(super) use read::{Config, Slot};
+
 /// What flows from module to module.
 pub struct Features {
     /// The input.
     pub batch: PackedBatch,
+    /// What the texts are to the model: `query`, `document`; a Router chooses by it.
+    pub task: Option<String>,
     /// `[tokens, hidden]`, once a Transformer has run.
     pub token_embeddings: Option<Tensor>,
+    /// The embedding layer's and every layer's token embeddings, where the model's config.json asks for them.
+    pub all_layers: Option<Vec<Tensor>>,
+    /// `[sequences, 1]`: what a mean over token embeddings is divided by, where tokens have weights.
+    pub weight_sums: Option<Tensor>,
     /// `[sequences, dim]`, once something has pooled.
     pub sentence_embedding: Option<Tensor>,
 }
 
 impl Features {
+    /// The beginning of a pass.
+    #[must_use]
+    pub fn new(batch: PackedBatch, task: Option<&str>) -> Self {
+        Self {
+            batch,
+            task: task.map(str::to_owned),
+            token_embeddings: None,
+            all_layers: None,
+            weight_sums: None,
+            sentence_embedding: None,
+        }
+    }
+
     /// The sentence embedding.
     ///
     /// # Errors
@@ -38,6 +71,17 @@ impl Features {
         self.sentence_embedding.as_ref().ok_or_else(|| {
             Error::model(format!("the {module} module comes before anything that pools"))
                 .with_hint("modules.json wants Transformer, Pooling, then the rest")
+        })
+    }
+
+    /// The token embeddings.
+    ///
+    /// # Errors
+    /// When no module before `module` made any.
+    pub fn tokens(&self, module: &str) -> Result<&Tensor> {
+        self.token_embeddings.as_ref().ok_or_else(|| {
+            Error::model(format!("the {module} module comes before anything that embeds tokens"))
+                .with_hint("a Transformer or WordEmbeddings must stand before it in modules.json")
         })
     }
 }
@@ -58,9 +102,9 @@ pub trait Module: Send + Sync {
         Vec::new()
     }
 
-    /// The rows of its tables that a pass over `batch` reads.
-    fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
-        let _ = batch;
+    /// The rows of its tables that a pass over `batch`, whose texts are `task` to the model, reads.
+    fn rows(&self, batch: &PackedBatch, task: Option<&str>) -> Vec<(Arc<Param>, Vec<u32>)> {
+        let _ = (batch, task);
         Vec::new()
     }
 
@@ -79,6 +123,25 @@ pub trait Module: Send + Sync {
         input
     }
 
+    /// What turns texts into its tokens, of modules that read texts.
+    ///
+    /// # Errors
+    /// When there is no way for `task`.
+    fn tokenizer(&self, task: Option<&str>) -> Result<Option<&Arc<TextTokenizer>>> {
+        let _ = task;
+        Ok(None)
+    }
+
+    /// The tasks that it treats differently; empty when it treats all alike.
+    fn tasks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Layers of its encoder and their width.
+    fn encoder_shape(&self) -> Option<(usize, usize)> {
+        None
+    }
+
     /// The folder it is saved in is the model's own, not a numbered one.
     fn saves_in_root(&self) -> bool {
         false
@@ -91,8 +154,63 @@ pub trait Module: Send + Sync {
     fn save(&self, directory: &Path) -> Result<()>;
 }
 
-/// The modules that can be loaded.
-pub const SUPPORTED: &[&str] = &["Transformer", "Pooling", "Normalize", "Dense", "StaticEmbedding"];
+/// Where a module is loaded from, and how.
+pub struct Source<'a> {
+    /// Its folder.
+    pub directory: &'a Path,
+    /// Stands before the names of its parameters.
+    pub prefix: &'a str,
+    /// Where its parameters are put.
+    pub device: &'a Device,
+    /// What the recipe changes.
+    pub options: &'a ModelOptions,
+}
+
+type Load = fn(&Source<'_>) -> Result<Box<dyn Module>>;
+
+/// The modules that can be loaded: class name, loader.
+pub static MODULES: &[(&str, Load)] = &[
+    ("Transformer", |source| Ok(Box::new(transformer::Transformer::load(source)?))),
+    ("Pooling", |source| Ok(Box::new(pooling::Pooling::load(source.directory)?))),
+    ("Normalize", |source| Ok(Box::new(normalize::Normalize::load(source.directory)?))),
+    ("Dense", |source| Ok(Box::new(dense::Dense::load(source)?))),
+    ("LayerNorm", |source| Ok(Box::new(layer_norm::LayerNorm::load(source)?))),
+    ("Dropout", |source| Ok(Box::new(dropout::Dropout::load(source.directory)?))),
+    ("StaticEmbedding", |source| Ok(Box::new(static_embedding::StaticEmbedding::load(source)?))),
+    ("WordEmbeddings", |source| Ok(Box::new(word_embeddings::WordEmbeddings::load(source)?))),
+    ("WordWeights", |source| Ok(Box::new(word_weights::WordWeights::load(source)?))),
+    ("BoW", |source| Ok(Box::new(bow::Bow::load(source)?))),
+    ("CNN", |source| Ok(Box::new(cnn::Cnn::load(source)?))),
+    ("LSTM", |source| Ok(Box::new(lstm::Lstm::load(source)?))),
+    ("WeightedLayerPooling", |source| Ok(Box::new(weighted_layer_pooling::WeightedLayerPooling::load(source)?))),
+    ("Router", |source| Ok(Box::new(router::Router::load(source)?))),
+    // the Router's name before 5.0
+    ("Asym", |source| Ok(Box::new(router::Router::load(source)?))),
+];
+
+/// The names of the modules that can be loaded.
+#[must_use]
+pub fn supported() -> Vec<&'static str> {
+    MODULES.iter().map(|(name, _)| *name).collect()
+}
+
+/// The class name at the end of a Python path.
+#[must_use]
+pub fn class(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
+}
+
+/// Loads a module of the class at the end of the Python path `kind`.
+///
+/// # Errors
+/// When there is no such class, or the module's files are missing or broken.
+pub fn load(kind: &str, source: &Source<'_>) -> Result<Box<dyn Module>> {
+    match MODULES.iter().find(|(name, _)| *name == class(kind)) {
+        Some((_, load)) => load(source),
+        None => Err(Error::model(format!("modules of type `{kind}` are not supported"))
+            .with_hint(format!("supported are {}", supported().join(", ")))),
+    }
+}
 
 /// config.json of a module's folder.
 pub(super) fn read_config(directory: &Path) -> Result<Value> {
@@ -112,4 +230,28 @@ pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
 /// The values of parameters under their names, on the host, for saving.
 pub(super) fn tensors(params: &[(String, Arc<Param>)]) -> Result<Vec<(String, Tensor)>> {
     params.iter().map(|(name, param)| Ok((name.clone(), param.value().to_device(&Device::Cpu)?))).collect()
+}
+
+/// The width at the end of modules in a row.
+///
+/// # Errors
+/// When one of them takes another width than the one before it has.
+pub(super) fn chain_width<'a>(modules: impl Iterator<Item = &'a dyn Module>) -> Result<usize> {
+    let mut dimension = 0;
+    for (i, module) in modules.enumerate() {
+        if let Some(wanted) = module.input_dimension()
+            && i > 0
+            && wanted != dimension
+        {
+            return Err(Error::model(format!(
+                "the {} module takes a width of {wanted}, what comes before it has {dimension}",
+                module.name()
+            ))
+            .with_hint(
+                "a changed `model.pooling_mode` may be the cause; otherwise the modules belong to different models",
+            ));
+        }
+        dimension = module.output_dimension(dimension);
+    }
+    Ok(dimension)
 }

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 
 use super::{Features, Module, read_config, write_json};
 use crate::error::{Error, Result};
+use crate::flow::PackedBatch;
 use crate::ops::{self, Context, PoolingMode};
 
 /// One or several pooling modes, concatenated.
@@ -97,6 +98,35 @@ impl Pooling {
     }
 }
 
+/// A mean over weighted token embeddings is divided by the sum of the weights, not by the number of tokens.
+fn weighted(
+    pooled: &Tensor,
+    sums: &Tensor,
+    batch: &PackedBatch,
+    skip: &[u32],
+    mode: PoolingMode,
+) -> candle_core::Result<Tensor> {
+    let divided_by = |sequence: usize| {
+        let (start, end) = (batch.offsets[sequence], batch.offsets[sequence + 1]);
+        let skipped = f64::from(skip.get(sequence).copied().unwrap_or(0).min(end - start));
+        let n = f64::from(end - start) - skipped;
+        match mode {
+            PoolingMode::Mean => n,
+            PoolingMode::MeanSqrtLenTokens => n.sqrt(),
+            _ => (2.0 * skipped + 1.0 + n) * n / 2.0,
+        }
+    };
+    if !matches!(mode, PoolingMode::Mean | PoolingMode::MeanSqrtLenTokens | PoolingMode::WeightedMean) {
+        return Ok(pooled.clone());
+    }
+    let was: Vec<f64> = (0..batch.len()).map(divided_by).collect();
+    let was = Tensor::from_vec(was, (batch.len(), 1), &Device::Cpu)?.to_dtype(pooled.dtype())?;
+    let smallest = (sums.ones_like()? * 1e-9)?;
+    let sums = sums.lt(1e-9)?.where_cond(&smallest, sums)?;
+    let sums = if mode == PoolingMode::MeanSqrtLenTokens { sums.sqrt()? } else { sums };
+    pooled.broadcast_mul(&was.to_device(pooled.device())?.div(&sums)?)
+}
+
 impl Module for Pooling {
     fn name(&self) -> &'static str {
         "Pooling"
@@ -104,13 +134,18 @@ impl Module for Pooling {
 
     fn forward(&self, mut features: Features, _: &Context) -> Result<Features> {
         let tokens = features.token_embeddings.take().ok_or_else(|| {
-            Error::model("the Pooling module comes before a Transformer").with_hint("check the order in modules.json")
+            Error::model("the Pooling module comes before anything that embeds tokens")
+                .with_hint("a Transformer or WordEmbeddings must stand before it in modules.json")
         })?;
         let batch = &features.batch;
         let skip = if self.include_prompt { Arc::new(Vec::new()) } else { Arc::clone(&batch.prompt_lengths) };
         let mut parts = Vec::with_capacity(self.modes.len());
         for mode in &self.modes {
-            parts.push(ops::pool(&tokens, &batch.offsets, &skip, *mode)?);
+            let pooled = ops::pool(&tokens, &batch.offsets, &skip, *mode)?;
+            parts.push(match &features.weight_sums {
+                Some(sums) => weighted(&pooled, sums, batch, &skip, *mode)?,
+                None => pooled,
+            });
         }
         features.sentence_embedding = Some(match parts.len() {
             1 => parts.remove(0),

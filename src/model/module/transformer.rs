@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::Device;
 use serde_json::{Value, json};
 
-use super::{Features, Module, tensors, write_json};
-use crate::error::Result;
+use super::{Features, Module, Source, tensors, write_json};
+use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
 use crate::model::backbone::{self, Backbone};
+use crate::model::tokenizer::TextTokenizer;
 use crate::model::weights;
 use crate::ops::{Context, Param};
 use crate::util::files;
@@ -22,6 +22,9 @@ pub struct Transformer {
     lower_case: bool,
     /// The tokenizer's other files as they were: their folder may be gone when the model is saved.
     tokenizer_files: Vec<(&'static str, Vec<u8>)>,
+    tokenizer: Arc<TextTokenizer>,
+    /// Whether every layer's token embeddings are wanted, for WeightedLayerPooling.
+    all_layers: bool,
 }
 
 /// Files beside tokenizer.json that belong to the tokenizer and are kept as they are.
@@ -29,19 +32,24 @@ const TOKENIZER_FILES: [&str; 4] =
     ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"];
 
 impl Transformer {
-    /// Reads a transformers directory, the network onto `device`.
+    /// Reads a transformers directory.
     ///
     /// # Errors
     /// When the architecture is not supported, or files are missing or broken.
-    pub fn load(directory: &Path, prefix: &str, device: &Device) -> Result<Self> {
-        let (backbone, config) = backbone::load(directory, prefix, device)?;
+    pub fn load(source: &Source<'_>) -> Result<Self> {
+        let directory = source.directory;
+        let (mut backbone, config) =
+            backbone::load(directory, &format!("{}auto_model.", source.prefix), source.device)?;
+        if let Some(dropout) = source.options.dropout {
+            backbone.set_dropout(dropout);
+        }
         let read = |name: &str| -> Result<Value> {
             let file = directory.join(name);
             if !file.exists() {
                 return Ok(Value::Null);
             }
             serde_json::from_str(&files::read_text(&file)?)
-                .map_err(|e| crate::Error::model(format!("`{}` is not JSON: {e}", file.display())))
+                .map_err(|e| Error::model(format!("`{}` is not JSON: {e}", file.display())))
         };
         let sentence = read("sentence_bert_config.json")?;
         let tokenizer = read("tokenizer_config.json")?;
@@ -51,15 +59,25 @@ impl Transformer {
             .or_else(|| number(&tokenizer, "model_max_length"))
             .filter(|n| *n >= 1.0 && *n < 1e9)
             .map(|n| n as usize);
-        let max_seq_length = match (limit, backbone.max_positions()) {
+        let mut max_seq_length = match (limit, backbone.max_positions()) {
             (Some(limit), Some(positions)) => Some(limit.min(positions)),
             (limit, positions) => limit.or(positions),
         };
+        if let Some(limit) = source.options.max_seq_length {
+            check_length(limit, backbone.max_positions())?;
+            max_seq_length = Some(limit);
+        }
+        let lower_case = sentence.get("do_lower_case").and_then(Value::as_bool).unwrap_or(false);
+        let mut tokenizer = TextTokenizer::load(directory, true)?;
+        tokenizer.set_max_seq_length(max_seq_length);
+        tokenizer.set_lower_case(lower_case);
         Ok(Self {
             backbone,
+            all_layers: config.get("output_hidden_states").and_then(Value::as_bool).unwrap_or(false),
             config,
             max_seq_length,
-            lower_case: sentence.get("do_lower_case").and_then(Value::as_bool).unwrap_or(false),
+            lower_case,
+            tokenizer: Arc::new(tokenizer),
             tokenizer_files: TOKENIZER_FILES
                 .iter()
                 .filter(|name| directory.join(name).exists())
@@ -67,33 +85,17 @@ impl Transformer {
                 .collect::<Result<_>>()?,
         })
     }
+}
 
-    /// The network.
-    #[must_use]
-    pub fn backbone(&self) -> &dyn Backbone {
-        self.backbone.as_ref()
-    }
-
-    /// The network, to be changed.
-    pub fn backbone_mut(&mut self) -> &mut dyn Backbone {
-        self.backbone.as_mut()
-    }
-
-    /// Tokens kept of a text.
-    #[must_use]
-    pub fn max_seq_length(&self) -> Option<usize> {
-        self.max_seq_length
-    }
-
-    /// Changes how many tokens are kept.
-    pub fn set_max_seq_length(&mut self, limit: usize) {
-        self.max_seq_length = Some(limit);
-    }
-
-    /// Whether texts are lower-cased before the tokenizer.
-    #[must_use]
-    pub fn lower_case(&self) -> bool {
-        self.lower_case
+fn check_length(limit: usize, positions: Option<usize>) -> Result<()> {
+    match positions {
+        Some(positions) if limit > positions => {
+            Err(Error::usage(format!("`model.max_seq_length` is {limit}, the model has {positions} positions"))
+                .with_hint(format!("set it to {positions} or less")))
+        }
+        _ if limit < 3 => Err(Error::usage(format!("`model.max_seq_length` is {limit}"))
+            .with_hint("it counts special tokens, so at least 3 are needed; 128 to 512 are usual")),
+        _ => Ok(()),
     }
 }
 
@@ -104,7 +106,13 @@ impl Module for Transformer {
 
     fn forward(&self, mut features: Features, context: &Context) -> Result<Features> {
         let batch: &PackedBatch = &features.batch;
-        features.token_embeddings = Some(self.backbone.forward(batch, context)?);
+        if self.all_layers {
+            let all = self.backbone.forward_layers(batch, context)?;
+            features.token_embeddings = all.last().cloned();
+            features.all_layers = Some(all);
+        } else {
+            features.token_embeddings = Some(self.backbone.forward(batch, context)?);
+        }
         Ok(features)
     }
 
@@ -112,7 +120,7 @@ impl Module for Transformer {
         self.backbone.params()
     }
 
-    fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
+    fn rows(&self, batch: &PackedBatch, _: Option<&str>) -> Vec<(Arc<Param>, Vec<u32>)> {
         self.backbone.rows(batch)
     }
 
@@ -122,6 +130,14 @@ impl Module for Transformer {
 
     fn output_dimension(&self, _: usize) -> usize {
         self.backbone.hidden_size()
+    }
+
+    fn tokenizer(&self, _: Option<&str>) -> Result<Option<&Arc<TextTokenizer>>> {
+        Ok(Some(&self.tokenizer))
+    }
+
+    fn encoder_shape(&self) -> Option<(usize, usize)> {
+        Some((self.backbone.layers(), self.backbone.hidden_size()))
     }
 
     fn saves_in_root(&self) -> bool {
@@ -144,6 +160,7 @@ impl Module for Transformer {
         for (name, bytes) in &self.tokenizer_files {
             files::write_atomic(&directory.join(name), bytes)?;
         }
+        self.tokenizer.save(directory)?;
         let mut all = tensors(&self.params())?;
         all.extend(self.backbone.unused().iter().cloned());
         weights::save(&directory.join("model.safetensors"), &all)

@@ -12,7 +12,7 @@ mod embedding;
 mod layers;
 mod norm;
 mod pool;
-mod select;
+pub(super) mod select;
 mod stable;
 
 use std::cell::Cell;

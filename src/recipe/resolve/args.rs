@@ -62,6 +62,7 @@ impl Resolver<'_> {
             gradient_cache_tokens: self.tokens("gradient_cache_tokens", args.gradient_cache_tokens),
             use_cpu: self.or("args.use_cpu", args.use_cpu, false),
             full_determinism: self.or("args.full_determinism", args.full_determinism, false),
+            router_mapping: args.router_mapping.clone().unwrap_or_default(),
             report_to: self.report_to(args),
             num_threads: self.count("num_threads", args.num_threads, threads),
         }

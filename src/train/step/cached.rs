@@ -14,7 +14,7 @@ use candle_core::{DType, Tensor};
 use super::micro::micro_batches;
 use super::{Setting, gradient};
 use crate::error::Result;
-use crate::flow::{Batch, PackedBatch};
+use crate::flow::Batch;
 use crate::ops::{self, Context};
 use crate::train::timings::Timings;
 use crate::util::seed::Rng;
@@ -60,7 +60,6 @@ impl Passes<'_> {
         const PART_STREAM: u64 = 0x9A27_0000;
         let rng = self.rng.fork(PART_STREAM + i as u64);
         let context = Context::training(DType::F32, rng)?.with_precision(self.setting.precision);
-        let packed: PackedBatch = self.batch.packed.part(part);
-        self.setting.model.forward(&packed, &context)
+        self.setting.model.embed_part(self.batch, part, &context)
     }
 }

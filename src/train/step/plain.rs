@@ -13,7 +13,7 @@ use crate::util::seed::Rng;
 pub(super) fn step(setting: Setting<'_>, batch: &Batch, rng: Rng, timings: &mut Timings) -> Result<f64> {
     let all = timings.time("forward", || {
         let context = Context::training(DType::F32, rng)?.with_precision(setting.precision);
-        setting.model.forward(&batch.packed, &context)
+        setting.model.embed_part(batch, 0..batch.packed.len(), &context)
     })?;
     let (loss, gradient) = gradient(setting, batch, &all, rng, timings)?;
     if let Some(gradient) = gradient {

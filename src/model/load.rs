@@ -1,0 +1,181 @@
+//! From a directory or from nothing to a model: its modules, and what a recipe changes about them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::Device;
+
+use super::directory::{self, Description};
+use super::module::normalize::Normalize;
+use super::module::pooling::Pooling;
+use super::module::static_embedding::StaticEmbedding;
+use super::module::transformer::Transformer;
+use super::module::{self, Module, Source, chain_width};
+use super::options::{ModelOptions, StaticOptions};
+use super::sentence_transformer::SentenceTransformer;
+use super::tokenizer::TextTokenizer;
+use crate::error::{Error, Result};
+use crate::flow::PackedBatch;
+use crate::ops::{Context, PoolingMode};
+use crate::util::files;
+use crate::util::seed::Rng;
+
+impl SentenceTransformer {
+    /// Loads a directory that sentence-transformers, transformers, model2vec or tallow saved.
+    ///
+    /// # Errors
+    /// When a file is missing or broken, or the model is of a kind that is not supported; the message names it.
+    pub fn load(directory: &Path) -> Result<Self> {
+        Self::load_with(directory, &ModelOptions::default())
+    }
+
+    /// As [`SentenceTransformer::load`], with changes.
+    ///
+    /// # Errors
+    /// As there, and when a change does not fit the model.
+    pub fn load_with(directory: &Path, options: &ModelOptions) -> Result<Self> {
+        if !directory.is_dir() {
+            return Err(Error::model(format!("there is no model directory `{}`", directory.display()))
+                .with_hint("give the path of a model directory, or the id of a model on the Hub"));
+        }
+        let mut description = Description::load(directory)?;
+        let device = options.device.as_ref().unwrap_or(&Device::Cpu);
+        let mut modules: Vec<Box<dyn Module>> = Vec::new();
+        match directory::read_modules(directory)? {
+            Some(entries) => {
+                for (i, entry) in entries.iter().enumerate() {
+                    let (folder, prefix) = (directory.join(&entry.path), format!("{i}."));
+                    let source = Source { directory: &folder, prefix: &prefix, device, options };
+                    modules.push(module::load(&entry.kind, &source)?);
+                }
+            }
+            None => {
+                let source = Source { directory, prefix: "0.", device, options };
+                modules = without_modules(&source)?;
+            }
+        }
+        change_modules(&mut modules, options, directory)?;
+        change_description(&mut description, options)?;
+        Self::assemble(modules, description, directory)
+    }
+
+    /// A static embedding with random rows.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot be read.
+    pub fn new_static(from: &StaticOptions, options: &ModelOptions, rng: Rng) -> Result<Self> {
+        let mut tokenizer = TextTokenizer::load(&from.tokenizer, false)?;
+        if options.max_seq_length.is_some() {
+            tokenizer.set_max_seq_length(options.max_seq_length);
+        }
+        let device = options.device.as_ref().unwrap_or(&Device::Cpu);
+        let table = StaticEmbedding::random(tokenizer, from.embedding_dim, "0.", rng, device)?;
+        let mut modules: Vec<Box<dyn Module>> = vec![Box::new(table)];
+        change_modules(&mut modules, options, &from.tokenizer)?;
+        let mut description = Description::default();
+        change_description(&mut description, options)?;
+        Self::assemble(modules, description, &from.tokenizer)
+    }
+
+    fn assemble(modules: Vec<Box<dyn Module>>, description: Description, source: &Path) -> Result<Self> {
+        let dimension = chain_width(modules.iter().map(AsRef::as_ref))?;
+        let tasks: Vec<String> = modules.iter().flat_map(|m| m.tasks()).collect();
+        let first = modules.first().map(AsRef::as_ref);
+        let tokenizer_for = |task: Option<&str>| match first {
+            Some(first) => first.tokenizer(task),
+            None => Ok(None),
+        };
+        // a Router without a default route reads texts of a known task only
+        let found = match (tokenizer_for(None), tasks.first()) {
+            (Err(_), Some(task)) => tokenizer_for(Some(task)),
+            (found, _) => found,
+        }?;
+        let tokenizer = Arc::clone(found.ok_or_else(|| {
+            Error::model(format!("`{}` has no module that reads text", source.display()))
+                .with_hint("modules.json must begin with a Transformer, StaticEmbedding, WordEmbeddings, BoW or Router")
+        })?);
+        let (layers, hidden) = modules.iter().find_map(|m| m.encoder_shape()).unwrap_or((0, dimension));
+        let model = Self::of(modules, tokenizer, description, dimension, layers, hidden);
+        if let Some(dim) = model.description().truncate_dim
+            && (dim == 0 || dim > dimension)
+        {
+            return Err(Error::usage(format!("`truncate_dim` is {dim}, the model has {dimension} dimensions"))
+                .with_hint(format!("give a number from 1 to {dimension}")));
+        }
+        // One token through every module: shapes that do not fit are found now and not after an hour.
+        let token = PackedBatch::pack([(&[0u32][..], 0)]);
+        for task in &tasks {
+            model.forward_task(&token, Some(task), &Context::inference())?;
+        }
+        if tasks.is_empty() {
+            model.forward(&token, &Context::inference())?;
+        }
+        Ok(model)
+    }
+}
+
+/// The modules of a directory without modules.json: one that transformers or model2vec saved.
+fn without_modules(source: &Source<'_>) -> Result<Vec<Box<dyn Module>>> {
+    let file = source.directory.join("config.json");
+    if file.exists() {
+        let config: serde_json::Value = serde_json::from_str(&files::read_text(&file)?)
+            .map_err(|e| Error::model(format!("`{}` is not JSON: {e}", file.display())))?;
+        if config["model_type"] == "model2vec" || config["architectures"][0] == "StaticModel" {
+            let mut modules: Vec<Box<dyn Module>> = vec![Box::new(StaticEmbedding::load(source)?)];
+            if config["normalize"] == true {
+                modules.push(Box::new(Normalize::new()));
+            }
+            return Ok(modules);
+        }
+    }
+    let transformer = Transformer::load(source)?;
+    let dimension = transformer.output_dimension(0);
+    Ok(vec![Box::new(transformer), Box::new(Pooling::new(vec![PoolingMode::Mean], dimension))])
+}
+
+/// Applies the recipe's pooling and normalisation.
+fn change_modules(modules: &mut Vec<Box<dyn Module>>, options: &ModelOptions, source: &Path) -> Result<()> {
+    if !options.pooling_mode.is_empty() {
+        let Some(at) = modules.iter().position(|m| m.name() == "Pooling") else {
+            return Err(Error::usage(format!("`{}` has no Pooling module to change", source.display()))
+                .with_hint("leave out `model.pooling_mode`"));
+        };
+        let width = modules[..at].iter().fold(0, |width, m| m.output_dimension(width));
+        modules[at] = Box::new(Pooling::new(options.pooling_mode.clone(), width));
+    }
+    match options.normalize {
+        Some(true) if modules.last().is_some_and(|m| m.name() != "Normalize") => {
+            modules.push(Box::new(Normalize::new()))
+        }
+        Some(false) => modules.retain(|m| m.name() != "Normalize"),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn change_description(description: &mut Description, options: &ModelOptions) -> Result<()> {
+    description.prompts.extend(options.prompts.clone());
+    if options.default_prompt_name.is_some() {
+        description.default_prompt_name.clone_from(&options.default_prompt_name);
+    }
+    if options.similarity_fn_name.is_some() {
+        description.similarity_fn_name.clone_from(&options.similarity_fn_name);
+    }
+    if options.truncate_dim.is_some() {
+        description.truncate_dim = options.truncate_dim;
+    }
+    if let Some(name) = &description.default_prompt_name
+        && !description.prompts.contains_key(name)
+        && !["query", "document"].contains(&name.as_str())
+    {
+        let known = description.prompts.keys().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");
+        return Err(Error::usage(format!("`model.default_prompt_name`: there is no prompt `{name}`")).with_hint(
+            if known.is_empty() {
+                "define it under `[model.prompts]`".to_owned()
+            } else {
+                format!("the prompts are {known}; others are defined under `[model.prompts]`")
+            },
+        ));
+    }
+    Ok(())
+}
