@@ -16,14 +16,22 @@ use crate::util::clock;
 /// The data of the evaluators that the help text does not name.
 const DATA: &str = "\
 Data of the other evaluators:
-  BinaryClassificationEvaluator  a file with `sentence1`, `sentence2` and `label` (0 or 1)
-  RerankingEvaluator             a file with `query` and lists `positive`, `negative` (JSON lines), or with `query`,
-                                 `passage`, `label` (0 or 1), a row a passage
-  TranslationEvaluator           a file with `source`, `target`
-  MSEEvaluator                   a file with `source`, `target` and `--set teacher_model=FOLDER`, or with `target` and
-                                 the teacher's embedding as `label` (a list of numbers)
-  ParaphraseMiningEvaluator      a folder with `sentences.jsonl` (`id`, `text`), `duplicates.jsonl` (`id1`, `id2`)
-  NanoBEIREvaluator              a folder of folders in the BEIR layout, such as `NanoMSMARCO`; nothing is downloaded";
+  BinaryClassificationEvaluator
+      a file with `sentence1`, `sentence2` and `label` (0 or 1)
+  RerankingEvaluator
+      a file with `query` and lists `positive`, `negative` (JSON lines),
+      or with `query`, `passage`, `label` (0 or 1), a row a passage
+  TranslationEvaluator
+      a file with `source`, `target`
+  MSEEvaluator
+      a file with `source`, `target` and `--set teacher_model=FOLDER`,
+      or with `target` and the teacher's embedding as `label` (a list)
+  ParaphraseMiningEvaluator
+      a folder with `sentences.jsonl` (`id`, `text`) and
+      `duplicates.jsonl` (`id1`, `id2`)
+  NanoBEIREvaluator
+      a folder of folders in the BEIR layout, such as `NanoMSMARCO`;
+      nothing is downloaded";
 
 /// Measure a saved model.
 ///
