@@ -4,6 +4,7 @@
 //! [`loss`] -> [`optim`] -> [`eval`] -> checkpoint and model directory -> run record. [`verbs`] holds one file a
 //! verb; the command line and the MCP server are thin fronts over it.
 
+pub mod catalog;
 pub mod cli;
 pub mod data;
 pub mod error;

@@ -132,9 +132,9 @@ def distill():
         for count, batch in ((1, 4), (2, 3)):
             config = {"distance_metric": metric, "projection_dim": 6}
             make = lambda model: EmbedDistillLoss(model, **config)
-            record("EmbedDistillLoss", config, make, columns(count, batch), draw(batch, 6))
+            record("EmbedDistillLoss", config, make, columns(count, batch), torch.round(draw(batch, 6) * 64) / 64)
     config = {"projection_dim": 3}
-    record("MSELoss", config, lambda model: MSELoss(model, **config), columns(2, 4), draw(4, 3))
+    record("MSELoss", config, lambda model: MSELoss(model, **config), columns(2, 4), torch.round(draw(4, 3) * 64) / 64)
 
 
 softmax()

@@ -8,6 +8,7 @@
     clippy::print_stderr
 )]
 
+mod catalogue;
 mod cli;
 mod composed;
 mod curves;

@@ -3,6 +3,7 @@
 //! A module is chosen by the last part of its `type`, so that the old and the new Python paths both work.
 
 pub mod bow;
+mod cards;
 pub mod cnn;
 pub mod dense;
 pub mod dropout;
@@ -31,6 +32,7 @@ use crate::flow::PackedBatch;
 use crate::ops::{Context, Param};
 use crate::util::files;
 
+pub use cards::CARDS;
 pub(super) use read::{Config, Slot};
 
 /// What flows from module to module.
