@@ -185,8 +185,8 @@ fn broken_models_are_named() {
     assert!(truncated.contains("not a complete safetensors file"), "{truncated}");
     let other = break_it(&|dir| replace(dir, "config.json", "\"model_type\": \"bert\"", "\"model_type\": \"mamba\""));
     assert!(other.contains("`mamba` are not supported") && other.contains("`bert`"), "{other}");
-    let module = break_it(&|dir| replace(dir, "modules.json", "pooling.Pooling", "cnn.CNN"));
-    assert!(module.contains("cnn.CNN") && module.contains("`Pooling`"), "{module}");
+    let module = break_it(&|dir| replace(dir, "modules.json", "pooling.Pooling", "clip_model.CLIPModel"));
+    assert!(module.contains("clip_model.CLIPModel") && module.contains("`Pooling`"), "{module}");
     let shape = break_it(&|dir| replace(dir, "config.json", "\"vocab_size\": 600", "\"vocab_size\": 601"));
     assert!(shape.contains("word_embeddings") && shape.contains("601"), "{shape}");
     let tokenizer = break_it(&|dir| std::fs::remove_file(dir.join("tokenizer.json")).unwrap());

@@ -57,7 +57,8 @@ impl Cell {
             }
             let from_state = match &state {
                 Some((h, _)) => h.clone(),
-                None => Tensor::zeros((*running, hidden), x.dtype(), x.device())?,
+                // part of the graph, or the first step would give its bias no gradient
+                None => context.attach(&Tensor::zeros((*running, hidden), x.dtype(), x.device())?)?,
             };
             gate = gate.add(&ops::linear(context, &from_state, &self.from_state.0, Some(&self.from_state.1))?)?;
             let part = |i: usize, activation| ops::activation(&gate.narrow(1, i * hidden, hidden)?, activation);
