@@ -27,7 +27,9 @@ fn snippets(folder: &str) -> Vec<String> {
         let text = std::fs::read_to_string(file).unwrap();
         for part in text.split("/// ```toml\n").skip(1) {
             let lines = part.lines().take_while(|line| !line.trim_start().starts_with("/// ```"));
-            snippets.push(lines.map(|line| line.trim_start().trim_start_matches("///").trim()).collect::<Vec<_>>().join("\n"));
+            snippets.push(
+                lines.map(|line| line.trim_start().trim_start_matches("///").trim()).collect::<Vec<_>>().join("\n"),
+            );
         }
     }
     snippets
@@ -50,12 +52,15 @@ fn every_loss_shows_a_recipe_that_can_be_built() {
     for name in tallow::loss::names() {
         let shown: Vec<&String> = snippets
             .iter()
-            .filter(|s| s.contains(&format!("\"{name}\"")) || (name.starts_with("Matryoshka") && s.contains("matryoshka")))
+            .filter(|s| {
+                s.contains(&format!("\"{name}\"")) || (name.starts_with("Matryoshka") && s.contains("matryoshka"))
+            })
             .collect();
         assert!(!shown.is_empty(), "{name} shows no recipe");
         for snippet in shown {
             let recipe: Value = toml::from_str(snippet).unwrap_or_else(|e| panic!("{name}: {e}\n{snippet}"));
-            let mut table = recipe["loss"].as_object().unwrap_or_else(|| panic!("{name}: no [loss]\n{snippet}")).clone();
+            let mut table =
+                recipe["loss"].as_object().unwrap_or_else(|| panic!("{name}: no [loss]\n{snippet}")).clone();
             let named = table.remove("name").unwrap();
             let built = tallow::loss::build(named.as_str().unwrap(), &table.into_iter().collect());
             built.unwrap_or_else(|e| panic!("{name}: {e}\n{snippet}"));

@@ -15,7 +15,11 @@ pub const CARDS: &[Card] = &[
     card("Transformer", "A network that gives every token an embedding that depends on the others.", TEXTS),
     Card {
         gotchas: &["A prompt's tokens take part unless `include_prompt` is false."],
-        ..card("Pooling", "Makes one embedding of a text's token embeddings: mean, cls, max and others, or several.", TOKENS)
+        ..card(
+            "Pooling",
+            "Makes one embedding of a text's token embeddings: mean, cls, max and others, or several.",
+            TOKENS,
+        )
     },
     card("Normalize", "Divides an embedding by its length.", SENTENCE),
     card("Dense", "A linear layer with an activation, often to another width.", SENTENCE),
