@@ -25,6 +25,11 @@ fn loss(name: &str, settings: Value) -> Box<dyn Loss> {
 
 /// Rows of texts of 1 to 17 words, and scores.
 fn batch(model: &SentenceTransformer, rows: usize, columns: usize, seed: u64) -> Batch {
+    prompted(model, rows, columns, seed, None)
+}
+
+/// The same with a prompt before every text.
+fn prompted(model: &SentenceTransformer, rows: usize, columns: usize, seed: u64, prompt: Option<&str>) -> Batch {
     const WORDS: [&str; 8] = ["loss", "model", "the", "of", "train", "rate", "is", "a"];
     let mut rng = Rng::new(seed);
     let mut text = || {
@@ -33,7 +38,7 @@ fn batch(model: &SentenceTransformer, rows: usize, columns: usize, seed: u64) ->
     };
     let texts: Vec<String> = (0..rows * columns).map(|_| text()).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let tokens = model.tokenizer().tokenize(&texts, None).unwrap();
+    let tokens = model.tokenizer().tokenize(&texts, prompt).unwrap();
     Batch {
         packed: PackedBatch::from_tokens(&tokens),
         columns,
@@ -118,6 +123,26 @@ fn rounded_products_are_cached_too() {
     let ((a, plain), (b, cached)) = (run(None), run(Some(50)));
     assert!((a - b).abs() < 1e-3, "{a} and {b}");
     close("bf16", &cached, &plain, 2e-3);
+}
+
+#[test]
+fn prompts_left_out_of_pooling_are_left_out_of_parts() {
+    // six modes, of which none sees the prompt's tokens
+    let model = model("modules/pooling", 0.0);
+    let params = model.params();
+    let loss = loss("MultipleNegativesRankingLoss", json!({}));
+    let mut run = |prompt: Option<&str>, cache_tokens| {
+        let batch = prompted(&model, 9, 2, 4, prompt);
+        assert!(prompt.is_none() || batch.packed.prompt_lengths.iter().all(|length| *length > 1));
+        let setting = setting(&model, loss.as_ref(), cache_tokens);
+        let value = forward_backward(setting, &batch, Rng::new(3), &mut Timings::default()).unwrap();
+        (value, gradients(&params))
+    };
+    let (plain, gradients_of_plain) = run(Some("model rate: "), None);
+    let (cached, gradients_of_cached) = run(Some("model rate: "), Some(40));
+    assert!((plain - cached).abs() < 1e-5, "{plain} {cached}");
+    close("prompts", &gradients_of_cached, &gradients_of_plain, 1e-4);
+    assert!((run(None, None).0 - plain).abs() > 1e-4, "the prompt changes nothing");
 }
 
 #[test]
