@@ -108,7 +108,8 @@ pub fn embed(
 ) -> Result<Embeddings> {
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let prompt = role.map(|role| prompt(model, None, None, role)).transpose()?.flatten();
-    encode(model, &texts, &EncodeOptions { prompt, truncate_dim, ..Default::default() })
+    let task = role.map(str::to_owned);
+    encode(model, &texts, &EncodeOptions { prompt, task, truncate_dim, ..Default::default() })
 }
 
 /// `_name`, or nothing for no name: the part of a CSV file's name.

@@ -216,8 +216,8 @@ pub struct ArgsConfig {
     pub fp16: Option<bool>,
     /// Tokens of a micro-batch: batches with more go through the network in parts of about equally many, twice, with
     /// the loss of the whole batch (gradient caching), so that memory is that of a part. Default: each batch at once;
-    /// where that needs more memory than is free, parts that fit, with a warning. Losses named `Cached...` ask for parts
-    /// themselves.
+    /// where that needs more memory than is free, parts that fit, with a warning. Losses named `Cached...` and
+    /// MegaBatchMarginLoss ask for parts themselves; of several data sets the least that is asked for holds for all.
     pub gradient_cache_tokens: Option<usize>,
     /// Not available yet.
     pub gradient_checkpointing: Option<bool>,

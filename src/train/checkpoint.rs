@@ -112,13 +112,26 @@ pub fn newest(run_dir: &Path, mut warn: impl FnMut(&str)) -> Result<Option<PathB
 /// Whether a checkpoint's files are as long as they say.
 fn check(checkpoint: &Path) -> Result<()> {
     read_state(checkpoint)?;
-    for name in [OPTIMIZER, "model.safetensors"] {
-        let file = checkpoint.join(name);
+    let mut found = vec![checkpoint.join(OPTIMIZER)];
+    tensor_files(checkpoint, &mut found)?;
+    for file in found {
         let handle = files::open(&file)?;
         // SAFETY: the map is only read, and dropped at the end of this turn.
         let bytes = unsafe { memmap2::Mmap::map(&handle) }.map_err(Error::io("map", &file))?;
         safetensors::SafeTensors::deserialize(&bytes)
             .map_err(|e| Error::data(format!("`{}` is damaged: {e}", file.display())))?;
+    }
+    Ok(())
+}
+
+/// The files of tensors in a folder and those below it: a model's modules have them where they please.
+fn tensor_files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for path in files::list(folder)? {
+        if path.is_dir() {
+            tensor_files(&path, found)?;
+        } else if path.extension().is_some_and(|e| e == "safetensors") {
+            found.push(path);
+        }
     }
     Ok(())
 }

@@ -56,6 +56,26 @@ pub fn read(kind: DataKind, plan: &EvaluatorPlan) -> Result<EvaluationData> {
         }
         Ok(table)
     };
+    let folder = match kind {
+        DataKind::Paraphrases | DataKind::Retrievals => true,
+        DataKind::Retrieval => plan.path.is_dir(),
+        _ => false,
+    };
+    if folder {
+        let given =
+            [("limit", plan.limit.is_some()), ("columns", !plan.columns.is_empty()), ("label", plan.label.is_some())];
+        if let Some((key, _)) = given.into_iter().find(|(_, given)| *given) {
+            return Err(Error::usage(format!(
+                "`{key}` has no meaning for `{}`, which is a folder",
+                plan.path.display()
+            ))
+            .with_hint("leave it out; to measure less, give a folder with less in it"));
+        }
+    }
+    if kind == DataKind::Reranking && !matches!(plan.columns.len(), 0 | 2 | 3) {
+        return Err(Error::usage(format!("`columns` names {} columns", plan.columns.len()))
+            .with_hint("name two (query, passage, beside a label) or three (query, positive, negative)"));
+    }
     match kind {
         DataKind::Retrieval if plan.path.is_dir() => beir(&plan.path),
         DataKind::Retrieval => {

@@ -115,6 +115,10 @@ impl Prepared {
         let device = if plan.args.use_cpu { Device::Cpu } else { ops::device::first()? };
         listener.event(&Event::Message(&format!("computing on {}", ops::device::name(&device))));
         let mut model = load_model(plan, checkpoint, &device)?;
+        if !model.params().iter().any(|param| param.trainable()) {
+            return Err(Error::usage("the model has nothing to train: none of its modules has trainable parameters")
+                .with_hint("set `update_embeddings` in its wordembedding_config.json to true, or add a Dense module"));
+        }
         let mut warnings = Vec::new();
         let precision = if plan.args.bf16 && device.is_cpu() { Precision::Bf16 } else { Precision::Full };
         if plan.args.bf16 && !device.is_cpu() {
@@ -135,7 +139,7 @@ impl Prepared {
             describe(&set.store, listener);
             sets.push(set);
         }
-        let tasks = routes::tasks(plan, &sets)?;
+        let tasks = routes::tasks(plan, &model, &sets)?;
         let evaluation = evaluation(plan, &mut opener, &tasks, listener)?;
         warnings.append(&mut opener.warnings);
         model.set_column_tasks(tasks);
@@ -293,8 +297,8 @@ fn evaluation(
             shuffle: false,
             seed: plan.seed,
         };
-        let sampler =
-            BatchSampler::from_name(&plan.args.batch_sampler)?.build(Arc::clone(&set.store) as _, settings)?;
+        let sampler = BatchSampler::from_name(&plan.args.batch_sampler)?.build(Arc::clone(&set.store) as _, settings);
+        let sampler = sampler.map_err(|e| e.within(format!("`{key}`, `args.per_device_eval_batch_size`")))?;
         evaluation.sets.push(EvalSet { batches: sampler.epoch(0), set });
     }
     for evaluator in &plan.evaluator {

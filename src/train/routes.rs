@@ -28,8 +28,9 @@ pub fn of<'a>(plan: &'a Plan, model: &SentenceTransformer) -> Result<&'a BTreeMa
 /// The task of each column of the training data; empty when all are alike.
 ///
 /// # Errors
-/// When the mapping names a column that there is not, or data sets differ in the routes of their columns.
-pub fn tasks(plan: &Plan, sets: &[DataSet]) -> Result<Vec<Option<String>>> {
+/// When the mapping names a column that there is not or leaves one out that needs a route, or data sets differ in the
+/// routes of their columns.
+pub fn tasks(plan: &Plan, model: &SentenceTransformer, sets: &[DataSet]) -> Result<Vec<Option<String>>> {
     let mapping = &plan.args.router_mapping;
     let known: Vec<&String> = sets.iter().flat_map(|set| set.store.columns()).collect();
     if let Some(unknown) = mapping.keys().find(|name| !known.contains(name)) {
@@ -37,9 +38,20 @@ pub fn tasks(plan: &Plan, sets: &[DataSet]) -> Result<Vec<Option<String>>> {
         return Err(Error::usage(format!("`args.router_mapping`: the training data has no column `{unknown}`"))
             .with_hint(format!("its columns are {}", known.join(", "))));
     }
-    let Some(first) = sets.first().filter(|_| !mapping.is_empty()) else { return Ok(Vec::new()) };
-    let tasks = of_columns(plan, &first.store);
-    for (i, set) in sets.iter().enumerate().skip(1) {
+    if mapping.is_empty() {
+        return Ok(Vec::new());
+    }
+    if model.tokenizer_for(None).is_err()
+        && let Some(column) = known.iter().find(|column| !mapping.contains_key(column.as_str()))
+    {
+        return Err(Error::usage(format!(
+            "`args.router_mapping`: column `{column}` has no route, and the model's Router no default"
+        ))
+        .with_hint(format!("say which it takes; there are {}", model.tasks().join(", "))));
+    }
+    let longest = sets.iter().max_by_key(|set| set.store.columns().len());
+    let tasks = longest.map_or_else(Vec::new, |set| of_columns(plan, &set.store));
+    for (i, set) in sets.iter().enumerate() {
         same(plan, &tasks, &set.store, &format!("train_dataset.{i}"))?;
     }
     Ok(tasks)
@@ -54,7 +66,8 @@ fn of_columns(plan: &Plan, store: &Store) -> Vec<Option<String>> {
 /// # Errors
 /// When they do.
 pub fn same(plan: &Plan, tasks: &[Option<String>], store: &Store, key: &str) -> Result<()> {
-    if plan.args.router_mapping.is_empty() || of_columns(plan, store) == tasks {
+    let here = of_columns(plan, store);
+    if plan.args.router_mapping.is_empty() || tasks.starts_with(&here) {
         return Ok(());
     }
     Err(Error::usage(format!("`{key}`: its columns do not take the routes of the training data's"))

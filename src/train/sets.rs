@@ -58,13 +58,15 @@ pub struct Opener<'a> {
     device: &'a Device,
     losses: Vec<(LossPlan, Arc<dyn Loss>)>,
     guides: Vec<(String, Arc<SentenceTransformer>)>,
+    /// Of losses that learn: which data set they were first used on, and its labels' names.
+    classes: Vec<(Arc<dyn Loss>, String, Vec<String>)>,
     /// What losses had to say of the model.
     pub warnings: Vec<String>,
 }
 
 impl<'a> Opener<'a> {
     pub fn new(plan: &'a Plan, model: &'a SentenceTransformer, device: &'a Device) -> Self {
-        Self { plan, model, device, losses: Vec::new(), guides: Vec::new(), warnings: Vec::new() }
+        Self { plan, model, device, losses: Vec::new(), guides: Vec::new(), classes: Vec::new(), warnings: Vec::new() }
     }
 
     /// A data set to train on, which stands in the recipe under `key`.
@@ -95,6 +97,18 @@ impl<'a> Opener<'a> {
     fn open(&mut self, set: &DatasetPlan, key: &str) -> Result<DataSet> {
         let loss = self.loss(&set.loss)?;
         let store = Arc::new(open_store(set, loss.as_ref(), self.model, routes::of(self.plan, self.model)?, key)?);
+        if !loss.params().is_empty() {
+            let names = store.report().label.as_ref().map(|label| label.names.clone()).unwrap_or_default();
+            let other = self.classes.iter().find(|(known, _, _)| Arc::ptr_eq(known, &loss));
+            if let Some((_, first, _)) = other.filter(|(_, _, theirs)| *theirs != names) {
+                return Err(Error::data(format!(
+                    "`{key}`: {} shares its classes with `{first}`, where labels have other names",
+                    set.loss.name
+                ))
+                .with_hint("names are numbered in each data set by itself: write the classes as whole numbers"));
+            }
+            self.classes.push((Arc::clone(&loss), key.to_owned(), names));
+        }
         let guide = match loss.guide() {
             None => None,
             Some(name) => {

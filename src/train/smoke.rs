@@ -155,7 +155,12 @@ fn take_steps(plan: &Plan, prepared: &Prepared, params: &[std::sync::Arc<Param>]
 /// Runs every evaluator on a stand-in that only counts, then encodes some of those texts for real: how many texts an
 /// evaluation has and how long one takes.
 fn probe_evaluation(prepared: &Prepared) -> Result<(usize, f64)> {
-    let counter = Counter { model: &prepared.model, texts: Cell::new(0), sample: RefCell::new(Vec::new()) };
+    let counter = Counter {
+        model: &prepared.model,
+        texts: Cell::new(0),
+        sample: RefCell::new(Vec::new()),
+        task: RefCell::new(None),
+    };
     for evaluator in &prepared.evaluation.evaluators {
         evaluator.evaluate(&counter)?;
     }
@@ -169,7 +174,8 @@ fn probe_evaluation(prepared: &Prepared) -> Result<(usize, f64)> {
     }
     let sample: Vec<&str> = sample.iter().map(String::as_str).collect();
     let start = Instant::now();
-    prepared.model.encode(&sample, &EncodeOptions::default())?;
+    let options = EncodeOptions { task: counter.task.into_inner(), ..EncodeOptions::default() };
+    prepared.model.encode(&sample, &options)?;
     Ok((texts, start.elapsed().as_secs_f64() / sample.len() as f64))
 }
 
@@ -178,12 +184,15 @@ struct Counter<'a> {
     model: &'a SentenceTransformer,
     texts: Cell<usize>,
     sample: RefCell<Vec<String>>,
+    /// What the latest texts were to the model.
+    task: RefCell<Option<String>>,
 }
 
 impl Encode for Counter<'_> {
     fn encode(&self, texts: &[&str], options: &EncodeOptions) -> Result<Embeddings> {
         self.texts.set(self.texts.get() + texts.len());
         let mut sample = self.sample.borrow_mut();
+        self.task.borrow_mut().clone_from(&options.task);
         let stride = (texts.len() / (PROBE / 3)).max(1);
         for text in texts.iter().step_by(stride) {
             if sample.len() < PROBE {

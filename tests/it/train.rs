@@ -365,6 +365,49 @@ fn what_a_loss_learns_is_learned_and_shared_with_its_evaluation() {
     assert!(error.hint().unwrap().contains("num_labels"), "{error}");
 }
 
+/// A model whose weights lie in its modules' folders, and whose queries and documents go different ways.
+const ROUTED: &str = r#"
+    seed = 5
+    [model]
+    base = "tests/fixtures/modules/router"
+    [[train_dataset]]
+    path = "tests/golden/curves_labelled.jsonl"
+    columns = ["anchor", "positive", "negative"]
+    [[train_dataset]]
+    path = "tests/golden/curves_pairs.jsonl"
+    [loss]
+    name = "MultipleNegativesRankingLoss"
+    [[evaluator]]
+    type = "TripletEvaluator"
+    path = "tests/golden/curves_labelled.jsonl"
+    limit = 20
+    [args]
+    num_train_epochs = 1
+    per_device_train_batch_size = 16
+    learning_rate = 1e-2
+    logging_steps = 1
+    eval_steps = 8
+    save_steps = 4
+    router_mapping = { anchor = "query", positive = "document", negative = "document" }
+"#;
+
+#[test]
+fn a_router_trains_and_resumes() {
+    resumes_exactly(ROUTED, &[], &[]);
+    let dir = tempfile::tempdir().unwrap();
+    let wrong = ROUTED.replace("positive = \"document\", negative", "negativ");
+    let error = run(&plan(&wrong, &[]), dir.path(), Options::default()).0.unwrap_err();
+    assert!(error.to_string().contains("`args.router_mapping`"), "{error}");
+}
+
+#[test]
+fn a_model_without_anything_to_train_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = ROUTED.replace("modules/router", "modules/bow-once").replace("router_mapping", "#");
+    let error = run(&plan(&text, &[]), dir.path(), Options::default()).0.unwrap_err();
+    assert!(error.to_string().contains("nothing to train"), "{error}");
+}
+
 fn resumes_exactly(text: &str, sets: &[&str], resumed_with: &[&str]) {
     let (plan, then) = (plan(text, sets), plan(text, resumed_with));
     let dir = tempfile::tempdir().unwrap();
@@ -393,7 +436,21 @@ fn resumes_exactly(text: &str, sets: &[&str], resumed_with: &[&str]) {
     }
     assert_eq!(resumed.final_metrics, outcome.final_metrics);
     assert_eq!(resumed.baseline_metrics, outcome.baseline_metrics);
-    let weights = |dir: &Path| std::fs::read(dir.join("model/model.safetensors")).unwrap();
+    let weights = |dir: &Path| {
+        let (mut folders, mut all) = (vec![dir.join("model")], Vec::new());
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|e| e == "safetensors") {
+                    all.push((path.strip_prefix(dir).unwrap().to_owned(), std::fs::read(path).unwrap()));
+                }
+            }
+        }
+        all.sort();
+        assert!(!all.is_empty());
+        all
+    };
     assert!(weights(&whole) == weights(&stopped), "the weights differ");
     let last = train_checkpoint(&whole);
     let moments = |checkpoint: &Path| std::fs::read(checkpoint.join("optimizer.safetensors")).unwrap();

@@ -146,12 +146,13 @@ impl MatryoshkaLoss {
     }
 }
 
-/// The labels for embeddings cut from `full` to `dim` values: vectors of the full width are cut as well.
-fn cut_labels(labels: Option<&Labels>, full: usize, dim: usize) -> Option<Labels> {
+/// The labels for embeddings cut from `full` to `dim` values: vectors of the full width, one for all columns or one
+/// for each, are cut as well.
+fn cut_labels(labels: Option<&Labels>, columns: usize, full: usize, dim: usize) -> Option<Labels> {
     match labels {
-        Some(Labels::Matrix { width, data }) if *width == full && dim < full => {
+        Some(Labels::Matrix { width, data }) if (*width == full || *width == columns * full) && dim < full => {
             let data = data.chunks(full).flat_map(|row| row.iter().take(dim).copied()).collect();
-            Some(Labels::Matrix { width: dim, data })
+            Some(Labels::Matrix { width: width / full * dim, data })
         }
         labels => labels.cloned(),
     }
@@ -214,7 +215,7 @@ impl Loss for MatryoshkaLoss {
             }
             let cut = outputs.embeddings.iter().map(|x| cosine::normalize_prefix(x, dim, cosine::NORMALIZE_EPS));
             let cut = outputs.with_embeddings(cut.collect::<candle_core::Result<_>>()?);
-            let labels = cut_labels(labels, full, dim);
+            let labels = cut_labels(labels, outputs.embeddings.len(), full, dim);
             let value = self.inner.compute(&cut, labels.as_ref())?.affine(weight, 0.0)?;
             total = Some(match total {
                 Some(total) => total.add(&value)?,
@@ -310,9 +311,13 @@ mod tests {
     #[test]
     fn vector_labels_are_cut_with_the_embeddings() {
         let labels = Labels::Matrix { width: 3, data: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] };
-        let cut = cut_labels(Some(&labels), 3, 2).unwrap();
+        let cut = cut_labels(Some(&labels), 1, 3, 2).unwrap();
         assert_eq!(cut, Labels::Matrix { width: 2, data: vec![1.0, 2.0, 4.0, 5.0] });
-        assert_eq!(cut_labels(Some(&labels), 5, 2).unwrap(), labels);
+        assert_eq!(cut_labels(Some(&labels), 1, 5, 2).unwrap(), labels);
+        // one vector a column
+        let each = Labels::Matrix { width: 4, data: vec![1.0, 2.0, 3.0, 4.0] };
+        let cut = cut_labels(Some(&each), 2, 2, 1).unwrap();
+        assert_eq!(cut, Labels::Matrix { width: 2, data: vec![1.0, 3.0] });
     }
 
     #[test]

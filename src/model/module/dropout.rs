@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Config, Features, Module, write_json};
+use super::{Config, Features, Module, Source, write_json};
 use crate::error::Result;
 use crate::ops::{self, Context};
 
@@ -14,13 +14,13 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Reads the folder's config.json.
+    /// Reads the folder's config.json; the recipe's dropout comes before it.
     ///
     /// # Errors
     /// When it is missing, or the probability is none.
-    pub fn load(directory: &Path) -> Result<Self> {
-        let config = Config::read(directory, "config.json")?;
-        let probability = config.number("dropout", 0.2)?;
+    pub fn load(source: &Source<'_>) -> Result<Self> {
+        let config = Config::read(source.directory, "config.json")?;
+        let probability = source.options.dropout.unwrap_or(config.number("dropout", 0.2)?);
         if !(0.0..=1.0).contains(&probability) {
             return Err(config.bad(format!("`dropout` is {probability}")).with_hint("give a probability from 0 to 1"));
         }

@@ -116,7 +116,7 @@ impl Lstm {
         let input = config.size(&["embedding_dimension", "word_embedding_dimension"])?;
         let hidden = config.size(&["hidden_dim"])?;
         let count = if config.get(&["num_layers"]).is_some() { config.size(&["num_layers"])? } else { 1 };
-        let dropout = config.number("dropout", 0.0)?;
+        let dropout = source.options.dropout.unwrap_or(config.number("dropout", 0.0)?);
         if !(0.0..=1.0).contains(&dropout) {
             return Err(config.bad(format!("`dropout` is {dropout}")).with_hint("give a probability from 0 to 1"));
         }

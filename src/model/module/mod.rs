@@ -177,7 +177,7 @@ pub static MODULES: &[(&str, Load)] = &[
     ("Normalize", |source| Ok(Box::new(normalize::Normalize::load(source.directory)?))),
     ("Dense", |source| Ok(Box::new(dense::Dense::load(source)?))),
     ("LayerNorm", |source| Ok(Box::new(layer_norm::LayerNorm::load(source)?))),
-    ("Dropout", |source| Ok(Box::new(dropout::Dropout::load(source.directory)?))),
+    ("Dropout", |source| Ok(Box::new(dropout::Dropout::load(source)?))),
     ("StaticEmbedding", |source| Ok(Box::new(static_embedding::StaticEmbedding::load(source)?))),
     ("WordEmbeddings", |source| Ok(Box::new(word_embeddings::WordEmbeddings::load(source)?))),
     ("WordWeights", |source| Ok(Box::new(word_weights::WordWeights::load(source)?))),

@@ -115,7 +115,16 @@ fn classes(r: &mut Resolver<'_>, plan: &Plan) {
             "a batch is made of pairs of at least two classes: 32 or 64 is usual",
         );
     }
-    for dataset in &plan.train_dataset {
+    let size = plan.args.per_device_eval_batch_size;
+    if grouped && !plan.eval_dataset.is_empty() && size > 0 && (size < 4 || !size.is_multiple_of(2)) {
+        r.problem(
+            "args.per_device_eval_batch_size",
+            format!("must be an even number of 4 or more with `group_by_label`, found {size}"),
+            "the evaluation data are put into batches like the training data",
+        );
+    }
+    let trained = plan.train_dataset.len();
+    for (i, dataset) in plan.train_dataset.iter().chain(&plan.eval_dataset).enumerate() {
         let loss = dataset.loss.name.as_str();
         let Some(card) = r.registry.loss_card(loss) else {
             continue;
@@ -127,7 +136,7 @@ fn classes(r: &mut Resolver<'_>, plan: &Plan) {
                 "leave it out, or use a loss on classes, BatchAllTripletLoss for one",
             );
         }
-        if card.compares_labels && !grouped {
+        if card.compares_labels && !grouped && i < trained {
             r.notes.push(format!(
                 "{loss} compares rows of a class with rows of others, and a batch may have none: set \
                  `args.batch_sampler = \"group_by_label\"`"

@@ -24,10 +24,12 @@ impl Resolver<'_> {
                 "add a table `[loss]` with `name = \"MultipleNegativesRankingLoss\"` or another loss",
             );
         }
-        if common.is_some() && !train.is_empty() && train.iter().all(|d| d.loss.is_some()) {
+        let own = !train.is_empty() && train.iter().all(|d| d.loss.is_some());
+        if common.is_some() && own {
             self.notes.push("`[loss]` is not used: every training data set names its own".to_owned());
         }
         let train: Vec<DatasetPlan> = self.list("train_dataset", train, |_| common.clone());
+        let common = common.filter(|_| !own);
         let eval = recipe.eval_dataset.as_ref().map_or(&[][..], |d| &d.0);
         let first = train.first().map(|d| d.loss.clone());
         let same = train.windows(2).all(|pair| pair[0].loss == pair[1].loss);

@@ -131,7 +131,7 @@ fn prompts_left_out_of_pooling_are_left_out_of_parts() {
     let model = model("modules/pooling", 0.0);
     let params = model.params();
     let loss = loss("MultipleNegativesRankingLoss", json!({}));
-    let mut run = |prompt: Option<&str>, cache_tokens| {
+    let run = |prompt: Option<&str>, cache_tokens| {
         let batch = prompted(&model, 9, 2, 4, prompt);
         assert!(prompt.is_none() || batch.packed.prompt_lengths.iter().all(|length| *length > 1));
         let setting = setting(&model, loss.as_ref(), cache_tokens);
