@@ -14,6 +14,8 @@ pub struct Outputs {
     /// `[columns]` tensors of `[rows, guide's dim]`: the same texts as the guide sees them, for losses that have one;
     /// no gradient goes back through them. May be empty.
     pub guide: Vec<Tensor>,
+    /// For losses that ask for them: after so many layers (0 for none), the embeddings, `[columns]` of `[rows, dim]`.
+    pub layers: Vec<(usize, Vec<Tensor>)>,
     /// Random numbers for losses that draw some; a function of seed and step.
     pub rng: Rng,
 }
@@ -22,12 +24,18 @@ impl Outputs {
     /// Outputs without text ids, for tests and small uses.
     #[must_use]
     pub fn new(embeddings: Vec<Tensor>) -> Self {
-        Self { embeddings, text_ids: Vec::new(), guide: Vec::new(), rng: Rng::new(0) }
+        Self { embeddings, text_ids: Vec::new(), guide: Vec::new(), layers: Vec::new(), rng: Rng::new(0) }
     }
 
-    /// The same batch seen through other embeddings (truncated, a layer's).
+    /// The same batch seen through other embeddings (truncated, a layer's), which have no layers of their own.
     #[must_use]
     pub fn with_embeddings(&self, embeddings: Vec<Tensor>) -> Self {
-        Self { embeddings, text_ids: self.text_ids.clone(), guide: self.guide.clone(), rng: self.rng }
+        Self {
+            embeddings,
+            text_ids: self.text_ids.clone(),
+            guide: self.guide.clone(),
+            layers: Vec::new(),
+            rng: self.rng,
+        }
     }
 }

@@ -174,7 +174,15 @@ mod tests {
     use crate::util::seed::Rng;
 
     fn prepared(dtype: DType, mut loss: SoftmaxLoss) -> SoftmaxLoss {
-        loss.prepare(&Setup { name: "loss".to_owned(), dim: 5, dtype, device: Device::Cpu, rng: Rng::new(4) }).unwrap();
+        loss.prepare(&Setup {
+            name: "loss".to_owned(),
+            dim: 5,
+            layers: 0,
+            dtype,
+            device: Device::Cpu,
+            rng: Rng::new(4),
+        })
+        .unwrap();
         loss
     }
 
@@ -223,6 +231,7 @@ mod tests {
                 .prepare(&Setup {
                     name: "loss".to_owned(),
                     dim: 5,
+                    layers: 0,
                     dtype: DType::F32,
                     device: Device::Cpu,
                     rng: Rng::new(1)

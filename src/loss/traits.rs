@@ -16,6 +16,8 @@ pub struct Setup {
     pub name: String,
     /// Width of its embeddings.
     pub dim: usize,
+    /// Its layers; 0 for a static embedding.
+    pub layers: usize,
     /// Element type of the embeddings.
     pub dtype: DType,
     /// Where it computes.
@@ -66,6 +68,13 @@ pub trait Loss: Send + Sync {
     /// The model whose embeddings of the same texts it wants as [`Outputs::guide`]: a directory, or an id on the Hub.
     fn guide(&self) -> Option<&str> {
         None
+    }
+
+    /// After how many of `total` layers it wants embeddings, too, as [`Outputs::layers`], in this step; `rng` is the
+    /// step's.
+    fn layers(&self, total: usize, rng: Rng) -> Vec<usize> {
+        let _ = (total, rng);
+        Vec::new()
     }
 
     /// Checks that depend on the model: `dim` is the width of its embeddings. Returns warnings.

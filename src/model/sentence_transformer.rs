@@ -180,8 +180,12 @@ impl SentenceTransformer {
     /// # Errors
     /// As there, and when the model has no way for such texts.
     pub fn forward_task(&self, batch: &PackedBatch, task: Option<&str>, context: &Context) -> Result<Tensor> {
-        let mut features = Features::new(batch.clone(), task);
-        for module in &self.modules {
+        self.pass(Features::new(batch.clone(), task), 0, context)
+    }
+
+    /// The modules from number `first` on.
+    fn pass(&self, mut features: Features, first: usize, context: &Context) -> Result<Tensor> {
+        for module in self.modules.iter().skip(first) {
             features = module.forward(features, context)?;
         }
         features.sentence_embedding.ok_or_else(|| {
@@ -212,6 +216,29 @@ impl SentenceTransformer {
             }
         }
         Ok(Tensor::cat(&pieces, 0)?)
+    }
+
+    /// The embeddings of some of a training batch's sequences after so many of the network's layers each, then after
+    /// all: `[layers + 1]` of `[part, dim]`.
+    ///
+    /// # Errors
+    /// As [`SentenceTransformer::forward`], and when layers are asked of a model whose first module has none.
+    pub fn embed_layers(
+        &self,
+        batch: &Batch,
+        part: std::ops::Range<usize>,
+        layers: &[usize],
+        context: &Context,
+    ) -> Result<Vec<Tensor>> {
+        let Some(network) = self.modules.first().filter(|_| !layers.is_empty()) else {
+            return Ok(vec![self.embed_part(batch, part, context)?]);
+        };
+        let packed = batch.packed.part(part);
+        let states = network.forward_layers(&packed, layers, context)?;
+        let pooled = states.into_iter().map(|state| {
+            self.pass(Features { token_embeddings: Some(state), ..Features::new(packed.clone(), None) }, 1, context)
+        });
+        pooled.collect()
     }
 
     /// The embeddings of a training batch, column by column: `[columns]` of `[rows, dim]`, from one pass.

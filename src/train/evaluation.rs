@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use candle_core::Tensor;
+
 use super::evaluation_data;
 use super::sets::DataSet;
 use crate::data::EpochPlan;
@@ -11,6 +13,7 @@ use crate::flow::{Encode, Metrics, Outputs};
 use crate::model::SentenceTransformer;
 use crate::ops::{self, Context};
 use crate::recipe::plan::EvaluatorPlan;
+use crate::util::seed::Rng;
 
 /// The key of the loss on the evaluation data, without `eval_`.
 const LOSS: &str = "loss";
@@ -103,11 +106,18 @@ impl Evaluation {
         let (mut sum, mut weight) = (0.0, 0usize);
         for rows in set.batches.from(0) {
             let batch = set.set.store.batch(rows)?;
+            let layers = set.set.loss.layers(model.layers(), Rng::new(0));
+            let all = model.embed_layers(&batch, 0..batch.packed.len(), &layers, &Context::inference())?;
+            let column = |x: &Tensor, i: usize| x.narrow(0, i * batch.rows, batch.rows);
+            let columns =
+                |x: &Tensor| (0..batch.columns).map(|i| column(x, i)).collect::<candle_core::Result<Vec<_>>>();
+            let mut columns = all.iter().map(columns).collect::<candle_core::Result<Vec<_>>>()?;
             let outputs = Outputs {
-                embeddings: model.embed(&batch, &Context::inference())?,
+                embeddings: columns.pop().unwrap_or_default(),
                 text_ids: batch.text_ids.clone(),
                 guide: set.set.guide.as_ref().map(|guide| guide.embed(&batch)).transpose()?.unwrap_or_default(),
-                rng: crate::util::seed::Rng::new(0),
+                layers: layers.into_iter().zip(columns).collect(),
+                rng: Rng::new(0),
             };
             let value = set.set.loss.compute(&outputs, batch.labels.as_ref())?;
             // The Trainer repeats a batch's loss once a row and takes the mean over rows.

@@ -138,6 +138,7 @@ impl<'a> Opener<'a> {
         loss.prepare(&Setup {
             name: if number == 0 { "loss".to_owned() } else { format!("loss.{number}") },
             dim: self.model.dimension(),
+            layers: self.model.layers(),
             dtype: DType::F32,
             device: self.device.clone(),
             rng: Rng::new(self.plan.seed).fork(STREAM + number as u64),

@@ -112,6 +112,14 @@ def main():
         one("matryoshka", "curves_pairs.jsonl", pair,
             lambda m: losses.MatryoshkaLoss(m, losses.MultipleNegativesRankingLoss(m), [32, 16, 8]),
             'name = "MultipleNegativesRankingLoss"\n[loss.matryoshka]\ndims = [32, 16, 8]\n'),
+        one("adaptive_layer", "curves_pairs.jsonl", pair,
+            lambda m: losses.AdaptiveLayerLoss(m, losses.MultipleNegativesRankingLoss(m), n_layers_per_step=-1),
+            'name = "MultipleNegativesRankingLoss"\n[loss.adaptive_layer]\nn_layers_per_step = -1\n'),
+        one("matryoshka_2d", "curves_pairs.jsonl", pair,
+            lambda m: losses.Matryoshka2dLoss(
+                m, losses.MultipleNegativesRankingLoss(m), [32, 8], n_layers_per_step=-1, n_dims_per_step=-1),
+            'name = "Matryoshka2dLoss"\nloss = { name = "MultipleNegativesRankingLoss" }\ndims = [32, 8]\n'
+            "n_layers_per_step = -1\nn_dims_per_step = -1\n"),
         one("gist", LABELLED, triplet, lambda m: losses.GISTEmbedLoss(m, guide, temperature=0.05),
             f'name = "GISTEmbedLoss"\ntemperature = 0.05\n{guide_line}'),
         one("mega_batch_margin", "curves_pairs.jsonl", pair,

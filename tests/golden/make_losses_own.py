@@ -1,9 +1,22 @@
 """losses_own.json: losses that have parameters of their own or a guide, float64: value, gradients by embeddings and
 by parameters, from the library's own classes."""
 
+from types import SimpleNamespace
+
 from common import tensor, torch, versions, write
 
-from sentence_transformers.sentence_transformer.losses import EmbedDistillLoss, GISTEmbedLoss, MSELoss, SoftmaxLoss
+from sentence_transformers import SentenceTransformer
+
+from sentence_transformers.sentence_transformer.losses import (
+    AdaptiveLayerLoss,
+    CoSENTLoss,
+    EmbedDistillLoss,
+    GISTEmbedLoss,
+    Matryoshka2dLoss,
+    MSELoss,
+    MultipleNegativesRankingLoss,
+    SoftmaxLoss,
+)
 
 cases = []
 generator = torch.Generator().manual_seed(43)
@@ -137,8 +150,78 @@ def distill():
     record("MSELoss", config, lambda model: MSELoss(model, **config), columns(2, 4), torch.round(draw(4, 3) * 64) / 64)
 
 
+class Layered(SentenceTransformer):
+    """A model of given embeddings: `layers[l][c]` after l layers, of column c; the last are those of all."""
+
+    device = "cpu"
+
+    def __init__(self, layers):
+        torch.nn.Module.__init__(self)
+        self.layers = layers
+        config = SimpleNamespace(output_hidden_states=False)
+        self.network = SimpleNamespace(auto_model=SimpleNamespace(config=config), forward=self.states)
+
+    def states(self, features):
+        states = [columns[features["column"]] for columns in self.layers]
+        return {**features, "token_embeddings": states[-1], "all_layer_embeddings": states}
+
+    def __getitem__(self, index):
+        return self.network
+
+    def get_embedding_dimension(self):
+        return self.layers[0][0].shape[1]
+
+    def forward(self, features):
+        # losses hand layers from call to call in the features
+        features.update(self.network.forward(features))
+        return {**features, "sentence_embedding": features["token_embeddings"]}
+
+
+def layered(loss, config, wrap, inner, inner_config, count, batch, depth, labels=None):
+    layers = [columns(count, batch) for _ in range(depth + 1)]
+    leaves = [[e.clone().requires_grad_(True) for e in layer] for layer in layers]
+    model = Layered(leaves)
+    instance = wrap(model, inner(model))
+    value = instance([{"column": i} for i in range(count)], labels)
+    assert value.dtype == torch.float64 and torch.isfinite(value), (loss, config)
+    value.backward()
+    # the layers are all used, in order
+    cases.append({
+        "loss": loss,
+        "config": {**config, "loss": inner.__name__, "loss_config": inner_config},
+        "embeddings": [tensor(e) for e in layers[-1]],
+        "layers": [[tensor(e) for e in layer] for layer in layers[:-1]],
+        "labels": None if labels is None else tensor(labels),
+        "value": value.item(),
+        "grads": [tensor(e.grad) for e in leaves[-1]],
+        "layer_grads": [[tensor(e.grad) for e in layer] for layer in leaves[:-1]],
+    })
+
+
+def adaptive():
+    AdaptiveLayerLoss.__init__.__globals__["Transformer"] = object
+    default = {"n_layers_per_step": -1}
+    for change in (
+        {},
+        {"layer_weighting": "log", "kl_temperature": 1.0},
+        {"layer_weighting": "linear", "last_layer_weight": 0.5, "prior_layers_weight": 2.0, "kl_div_weight": 0.3},
+        {"kl_temperature": 0.0},
+    ):
+        config = {**default, **change}
+        wrap = lambda model, loss: AdaptiveLayerLoss(model, loss, **config)
+        layered("AdaptiveLayerLoss", config, wrap, MultipleNegativesRankingLoss, {}, 2, 5, 2)
+    scores = torch.tensor([0.1, 0.5, 0.5, 1.0], dtype=torch.float32).double()
+    layered("AdaptiveLayerLoss", config, wrap, CoSENTLoss, {}, 2, 4, 3, scores)
+    for change in ({}, {"kl_temperature": 0.7, "layer_weighting": "log"}, {"kl_temperature": 0.0}):
+        config = {"n_layers_per_step": -1, "n_dims_per_step": -1, **change}
+        dims = {"matryoshka_dims": [4, 2, 1], "matryoshka_weights": [1.0, 0.5, 0.25]}
+        wrap = lambda model, loss: Matryoshka2dLoss(model, loss, **dims, **config)
+        layered("Matryoshka2dLoss", {**dims, **config}, wrap, MultipleNegativesRankingLoss, {}, 2, 5, 2)
+
+
 softmax()
 gist()
 distill()
+adaptive()
 write("losses_own.json", {"about": versions(), "cases": cases})
 print(len(cases), "cases")

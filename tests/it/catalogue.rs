@@ -53,7 +53,7 @@ fn every_loss_shows_a_recipe_that_can_be_built() {
         let shown: Vec<&String> = snippets
             .iter()
             .filter(|s| {
-                s.contains(&format!("\"{name}\"")) || (name.starts_with("Matryoshka") && s.contains("matryoshka"))
+                s.contains(&format!("\"{name}\"")) || (name == "MatryoshkaLoss" && s.contains("[loss.matryoshka]"))
             })
             .collect();
         assert!(!shown.is_empty(), "{name} shows no recipe");

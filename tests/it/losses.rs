@@ -32,7 +32,7 @@ fn settings(case: &Value) -> Map<String, Value> {
 
 /// A loss of its own parameters gets those of the case; gives them back to compare their gradients.
 fn prepare(loss: &mut Box<dyn Loss>, case: &Value, dim: usize) -> Vec<(Arc<Param>, Vec<f64>)> {
-    let setup = Setup { name: "loss".into(), dim, dtype: DType::F64, device: Device::Cpu, rng: Rng::new(1) };
+    let setup = Setup { name: "loss".into(), dim, layers: 2, dtype: DType::F64, device: Device::Cpu, rng: Rng::new(1) };
     loss.prepare(&setup).unwrap();
     let params = loss.params();
     let wanted = case["params"].as_array().cloned().unwrap_or_default();
@@ -111,6 +111,14 @@ fn check(place: &str, name: &str, case: &Value) {
         guide: list("guide").iter().map(|g| tensor(g, DType::F64)).collect(),
         ..Outputs::new(vars.iter().map(|v| v.as_tensor().clone()).collect())
     };
+    let layers: Vec<Vec<Var>> = list("layers")
+        .iter()
+        .map(|layer| {
+            layer.as_array().unwrap().iter().map(|e| Var::from_tensor(&tensor(e, DType::F64)).unwrap()).collect()
+        })
+        .collect();
+    let seen = |layer: &Vec<Var>| layer.iter().map(|v| v.as_tensor().clone()).collect();
+    let outputs = Outputs { layers: layers.iter().map(seen).enumerate().collect(), ..outputs };
     let value = loss
         .compute(&outputs, labels(&case["labels"], loss.base_card().labels).as_ref())
         .unwrap_or_else(|e| panic!("{place}: {e}"));
@@ -121,6 +129,13 @@ fn check(place: &str, name: &str, case: &Value) {
         let expected = numbers(expected);
         let got = flat(grads.get(var), expected.len());
         close(place, &format!("gradient of column {column}"), &got, &expected);
+    }
+    for (layer, (vars, expected)) in layers.iter().zip(&list("layer_grads")).enumerate() {
+        for (column, (var, expected)) in vars.iter().zip(expected.as_array().unwrap()).enumerate() {
+            let expected = numbers(expected);
+            let got = flat(grads.get(var), expected.len());
+            close(place, &format!("gradient of column {column} after {layer} layers"), &got, &expected);
+        }
     }
     for (param, expected) in params {
         let got = flat(param.gradient_tensor().unwrap().as_ref(), expected.len());

@@ -183,6 +183,11 @@ impl Loss for MatryoshkaLoss {
 
     fn prepare(&mut self, setup: &Setup) -> Result<()> {
         self.inner.prepare(setup)?;
+        if !self.inner.layers(2, setup.rng).is_empty() {
+            return Err(Error::usage(format!("`{}` cannot wrap {}", CARD.name, self.inner.card().name)).with_hint(
+                "turn them around: `AdaptiveLayerLoss` around `MatryoshkaLoss`, which is `Matryoshka2dLoss`",
+            ));
+        }
         if !self.inner.params().is_empty() && self.sizes.iter().any(|(dim, _)| *dim != setup.dim) {
             return Err(Error::usage(format!(
                 "`{}` cannot wrap {} here: it has parameters for embeddings of {} values, not for shorter ones",

@@ -3,7 +3,9 @@
 //! A wrapper is a file of its own and one line in [`WRAPPERS`]. In a recipe it is a table under the loss,
 //! `[loss.<key>]`.
 
+pub mod adaptive_layer;
 pub mod matryoshka;
+pub mod matryoshka_2d;
 
 use serde_json::{Map, Value};
 
@@ -68,5 +70,7 @@ crate::registry! {
     /// Every wrapper, one line each; the first is the innermost when a recipe has several.
     pub static WRAPPERS: [Wrapper] = {
         matryoshka::Matryoshka,
+        adaptive_layer::AdaptiveLayer,
+        matryoshka_2d::Matryoshka2d,
     }
 }

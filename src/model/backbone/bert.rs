@@ -257,6 +257,28 @@ impl Backbone for Bert {
         Ok(all)
     }
 
+    fn forward_some(&self, batch: &PackedBatch, layers: &[usize], context: &Context) -> Result<Vec<Tensor>> {
+        // as few operations as there are cuts: within each of them nothing is kept between layers
+        let mut cuts: Vec<usize> = layers.iter().copied().chain([0, self.layers.len()]).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        let mut states = vec![(0, self.embed(batch, context)?)];
+        for ends in cuts.windows(2) {
+            let Some((_, x)) = states.last() else { break };
+            let parts = self.layers.get(ends[0]..ends[1]).unwrap_or_default();
+            let parts: Vec<_> = parts.iter().map(|layer| self.layer(layer, context)).collect();
+            let y = ops::encoder(context, x, &batch.offsets, &parts)?;
+            states.push((ends[1], y));
+        }
+        let state = |layer: usize| states.iter().find(|(at, _)| *at == layer).map(|(_, state)| state.clone());
+        layers
+            .iter()
+            .map(|layer| state(*layer))
+            .chain([state(self.layers.len())])
+            .collect::<Option<_>>()
+            .ok_or_else(|| Error::Internal(format!("layers {layers:?} of {}", self.layers.len())))
+    }
+
     fn params(&self) -> Vec<(String, Arc<Param>)> {
         self.named.clone()
     }

@@ -34,6 +34,21 @@ pub trait Backbone: Send + Sync {
             .with_hint("take `output_hidden_states` out of config.json, and WeightedLayerPooling out of modules.json"))
     }
 
+    /// The hidden states after so many layers each, 0 for the embedding layer's; then the last layer's.
+    ///
+    /// # Errors
+    /// As [`Backbone::forward_layers`].
+    fn forward_some(&self, batch: &PackedBatch, layers: &[usize], context: &Context) -> Result<Vec<Tensor>> {
+        let all = self.forward_layers(batch, context)?;
+        layers
+            .iter()
+            .map(|layer| all.get(*layer))
+            .chain([all.last()])
+            .map(|state| state.cloned())
+            .collect::<Option<_>>()
+            .ok_or_else(|| Error::Internal(format!("layers {layers:?} of {}", self.layers())))
+    }
+
     /// Every parameter with its name in the checkpoint.
     fn params(&self) -> Vec<(String, Arc<Param>)>;
 

@@ -99,6 +99,16 @@ pub trait Module: Send + Sync {
     /// When what it needs is missing, or a tensor operation fails.
     fn forward(&self, features: Features, context: &Context) -> Result<Features>;
 
+    /// The token embeddings after so many of its layers each, then after all.
+    ///
+    /// # Errors
+    /// When it has no layers, or as [`Module::forward`].
+    fn forward_layers(&self, batch: &PackedBatch, layers: &[usize], context: &Context) -> Result<Vec<Tensor>> {
+        let _ = (batch, layers, context);
+        Err(Error::model(format!("the {} module has no layers that could be left out", self.name()))
+            .with_hint("use a loss that does not ask for them"))
+    }
+
     /// Every parameter, with its name inside the module's weights file.
     fn params(&self) -> Vec<(String, Arc<Param>)> {
         Vec::new()

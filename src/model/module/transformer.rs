@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use candle_core::Tensor;
 use serde_json::{Value, json};
 
 use super::{Features, Module, Source, tensors, write_json};
@@ -114,6 +115,10 @@ impl Module for Transformer {
             features.token_embeddings = Some(self.backbone.forward(batch, context)?);
         }
         Ok(features)
+    }
+
+    fn forward_layers(&self, batch: &PackedBatch, layers: &[usize], context: &Context) -> Result<Vec<Tensor>> {
+        self.backbone.forward_some(batch, layers, context)
     }
 
     fn params(&self) -> Vec<(String, Arc<Param>)> {

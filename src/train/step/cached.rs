@@ -12,36 +12,37 @@
 use candle_core::{DType, Tensor};
 
 use super::micro::micro_batches;
-use super::{Setting, gradient};
+use super::{Setting, back, gradient, layers};
 use crate::error::Result;
 use crate::flow::Batch;
-use crate::ops::{self, Context};
+use crate::ops::Context;
 use crate::train::timings::Timings;
 use crate::util::seed::Rng;
 
 /// As [`super::forward_backward`], in micro-batches of about `tokens` tokens.
 pub(super) fn step(setting: Setting<'_>, batch: &Batch, tokens: usize, rng: Rng, timings: &mut Timings) -> Result<f64> {
     let parts = micro_batches(&batch.packed.offsets, tokens);
-    let passes = Passes { setting, batch, rng };
+    let layers = layers(setting, rng);
+    let passes = Passes { setting, batch, layers: &layers, rng };
     let all = timings.time("forward", || -> Result<_> {
-        let mut embeddings = Vec::with_capacity(parts.len());
+        let mut made: Vec<Vec<Tensor>> = vec![Vec::with_capacity(parts.len()); layers.len() + 1];
         for (i, part) in parts.iter().enumerate() {
-            // without its graph the pass leaves nothing behind but the result
-            embeddings.push(passes.forward(i, part.clone())?.detach());
+            for (made, embeddings) in made.iter_mut().zip(passes.forward(i, part.clone())?) {
+                // without its graph the pass leaves nothing behind but the result
+                made.push(embeddings.detach());
+            }
         }
-        Ok(Tensor::cat(&embeddings, 0)?) // [sequences, dim]
+        Ok(made.iter().map(|made| Tensor::cat(made, 0)).collect::<candle_core::Result<Vec<_>>>()?) // [sequences, dim]
     })?;
-    let (loss, gradient) = gradient(setting, batch, &all, rng, timings)?;
+    let (loss, gradients) = gradient(setting, batch, &layers, &all, rng, timings)?;
     drop(all);
     // no gradient: the loss depends on no parameter
-    let Some(gradient) = gradient else { return Ok(loss) };
+    let Some(gradients) = gradients else { return Ok(loss) };
     for (i, part) in parts.into_iter().enumerate() {
-        let share = gradient.narrow(0, part.start, part.len())?;
+        let share = |gradient: &Tensor| gradient.narrow(0, part.start, part.len());
+        let shares = gradients.iter().map(share).collect::<candle_core::Result<Vec<_>>>()?;
         let embeddings = timings.time("forward", || passes.forward(i, part))?;
-        timings.time("backward", || -> Result<()> {
-            let gradients = ops::with_gradient(&embeddings, &share)?.backward()?;
-            Ok(ops::collect(&gradients, &setting.model.params())?)
-        })?;
+        timings.time("backward", || back(setting, &embeddings, &shares))?;
     }
     Ok(loss)
 }
@@ -50,16 +51,18 @@ pub(super) fn step(setting: Setting<'_>, batch: &Batch, tokens: usize, rng: Rng,
 pub(super) struct Passes<'a> {
     pub setting: Setting<'a>,
     pub batch: &'a Batch,
+    pub layers: &'a [usize],
     pub rng: Rng,
 }
 
 impl Passes<'_> {
-    /// `[part, dim]`: the embeddings of the `i`-th part of the batch's sequences, with the graph to go back.
-    pub fn forward(&self, i: usize, part: std::ops::Range<usize>) -> Result<Tensor> {
+    /// The embeddings of the `i`-th part of the batch's sequences, with the graph to go back: `[layers + 1]` of
+    /// `[part, dim]`, those of all layers last.
+    pub fn forward(&self, i: usize, part: std::ops::Range<usize>) -> Result<Vec<Tensor>> {
         /// Keeps the parts' numbers apart from each other and from those of a batch at once.
         const PART_STREAM: u64 = 0x9A27_0000;
         let rng = self.rng.fork(PART_STREAM + i as u64);
         let context = Context::training(DType::F32, rng)?.with_precision(self.setting.precision);
-        self.setting.model.embed_part(self.batch, part, &context)
+        self.setting.model.embed_layers(self.batch, part, self.layers, &context)
     }
 }

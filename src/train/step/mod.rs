@@ -39,45 +39,79 @@ pub fn forward_backward(setting: Setting<'_>, batch: &Batch, rng: Rng, timings: 
     }
 }
 
-/// The loss of a batch with these embeddings, `[sequences, dim]`, and its gradient by them; no gradient where the loss
-/// is not finite or does not depend on them.
+/// The layers whose embeddings the loss wants besides those of all.
+fn layers(setting: Setting<'_>, rng: Rng) -> Vec<usize> {
+    /// Keeps the draw apart from the dropouts' and the loss's own.
+    const LAYER_STREAM: u64 = 0x1A7E;
+    setting.loss.layers(setting.model.layers(), rng.fork(LAYER_STREAM))
+}
+
+/// The loss of a batch with these embeddings, `[layers + 1]` of `[sequences, dim]`, and its gradients by them; none
+/// where the loss is not finite or does not depend on them.
 ///
 /// The loss computes on columns that are leaves of a graph of their own: no gradient is padded to the width of all.
 fn gradient(
     setting: Setting<'_>,
     batch: &Batch,
-    all: &Tensor,
+    layers: &[usize],
+    all: &[Tensor],
     rng: Rng,
     timings: &mut Timings,
-) -> Result<(f64, Option<Tensor>)> {
+) -> Result<(f64, Option<Vec<Tensor>>)> {
     /// Keeps the loss's numbers apart from the dropouts'.
     const LOSS_STREAM: u64 = 0x1055;
-    let (columns, value) = timings.time("forward", || -> Result<_> {
-        let column = |i: usize| Var::from_tensor(&all.detach().narrow(0, i * batch.rows, batch.rows)?);
-        let columns: Vec<Var> = (0..batch.columns).map(column).collect::<candle_core::Result<_>>()?;
+    let (leaves, value) = timings.time("forward", || -> Result<_> {
+        let columns = |embeddings: &Tensor| -> Result<Vec<Var>> {
+            let embeddings = embeddings.detach();
+            let column = |i: usize| Var::from_tensor(&embeddings.narrow(0, i * batch.rows, batch.rows)?);
+            Ok((0..batch.columns).map(column).collect::<candle_core::Result<_>>()?)
+        };
+        let leaves: Vec<Vec<Var>> = all.iter().map(columns).collect::<Result<_>>()?;
+        let tensors = |columns: &Vec<Var>| columns.iter().map(|column| column.as_tensor().clone()).collect();
         let outputs = Outputs {
-            embeddings: columns.iter().map(|column| column.as_tensor().clone()).collect(),
+            embeddings: leaves.last().map(tensors).unwrap_or_default(),
             text_ids: batch.text_ids.clone(),
             guide: setting.guide.map(|guide| guide.embed(batch)).transpose()?.unwrap_or_default(),
+            layers: layers.iter().copied().zip(leaves.iter().map(tensors)).collect(),
             rng: rng.fork(LOSS_STREAM),
         };
-        Ok((columns, setting.loss.compute(&outputs, batch.labels.as_ref())?))
+        let value = setting.loss.compute(&outputs, batch.labels.as_ref())?;
+        Ok((leaves, value))
     })?;
     let loss = number(setting, &value)?;
     if !loss.is_finite() {
         return Ok((loss, None));
     }
-    let gradient = timings.time("backward", || -> Result<_> {
+    let gradients = timings.time("backward", || -> Result<_> {
         let mut gradients = value.backward()?;
         ops::collect(&gradients, &setting.loss.params())?;
-        let parts: Vec<Option<Tensor>> = columns.iter().map(|column| gradients.remove(column)).collect();
-        if parts.iter().all(Option::is_none) {
+        if leaves.iter().flatten().all(|column| gradients.get(column).is_none()) {
             return Ok(None);
         }
-        let parts = parts.into_iter().zip(&columns).map(|(part, column)| part.map_or_else(|| column.zeros_like(), Ok));
-        Ok(Some(Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?.detach()))
+        let mut whole = |columns: &Vec<Var>| -> Result<Tensor> {
+            let part = |column: &Var| gradients.remove(column).map_or_else(|| column.zeros_like(), Ok);
+            let parts = columns.iter().map(part).collect::<candle_core::Result<Vec<_>>>()?;
+            Ok(Tensor::cat(&parts, 0)?.detach())
+        };
+        Ok(Some(leaves.iter().map(&mut whole).collect::<Result<Vec<_>>>()?))
     })?;
-    Ok((loss, gradient))
+    Ok((loss, gradients))
+}
+
+/// Takes gradients of embeddings back through the passes that made them.
+fn back(setting: Setting<'_>, embeddings: &[Tensor], gradients: &[Tensor]) -> Result<()> {
+    let mut sum: Option<Tensor> = None;
+    for (embedding, gradient) in embeddings.iter().zip(gradients) {
+        let scalar = ops::with_gradient(embedding, gradient)?;
+        sum = Some(match sum {
+            Some(sum) => sum.add(&scalar)?,
+            None => scalar,
+        });
+    }
+    match sum {
+        Some(sum) => Ok(ops::collect(&sum.backward()?, &setting.model.params())?),
+        None => Ok(()),
+    }
 }
 
 /// The number in a scalar.
