@@ -66,6 +66,7 @@ fn labels(kind: LabelKind) -> &'static str {
         LabelKind::Float => "a score",
         LabelKind::Int => "a class",
         LabelKind::Matrix => "a list of numbers",
+        LabelKind::Lists => "a score for each text of the list",
         LabelKind::Any => "any",
     }
 }

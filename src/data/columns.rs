@@ -297,7 +297,7 @@ fn settle_label(
             notes.push(format!("the label column `{}` is not used: the loss takes no labels", column.name));
             return Ok(None);
         }
-        LabelKind::Float | LabelKind::Matrix if text => {
+        LabelKind::Float | LabelKind::Matrix | LabelKind::Lists if text => {
             let example = column.example.as_deref().unwrap_or_default();
             let error = format!(
                 "the label column `{}` of {} holds text (`{}`), and the loss needs numbers",
@@ -318,7 +318,7 @@ fn settle_label(
             .with_hint("name another column with `label`, or use a loss that takes lists of scores"));
         }
         LabelKind::Float => LabelMode::Number,
-        LabelKind::Matrix => LabelMode::List,
+        LabelKind::Matrix | LabelKind::Lists => LabelMode::List,
         LabelKind::Int | LabelKind::Any if text => LabelMode::ClassName,
         LabelKind::Int => LabelMode::Class,
         LabelKind::Any if list => LabelMode::List,

@@ -15,6 +15,8 @@ pub enum LabelKind {
     Int,
     /// A vector or a list of scores a row.
     Matrix,
+    /// A score for each text of a row's last column, which holds lists of texts.
+    Lists,
     /// Whatever the wrapped loss wants.
     Any,
 }

@@ -9,6 +9,8 @@ pub enum Labels {
     Int(Vec<i64>),
     /// Vectors or score lists of equal length: `[rows][width]`, flat.
     Matrix { width: usize, data: Vec<f32> },
+    /// Lists of scores of any length, one after the other: `[rows]` lengths and their values, flat.
+    Lists { lengths: Vec<usize>, data: Vec<f32> },
 }
 
 impl Labels {
@@ -19,6 +21,7 @@ impl Labels {
             Self::Float(v) => v.len(),
             Self::Int(v) => v.len(),
             Self::Matrix { width, data } => data.len() / (*width).max(1),
+            Self::Lists { lengths, .. } => lengths.len(),
         }
     }
 
@@ -28,13 +31,13 @@ impl Labels {
         self.len() == 0
     }
 
-    /// The labels as scores; `None` for matrices.
+    /// The labels as scores; `None` for several a row.
     #[must_use]
     pub fn floats(&self) -> Option<Vec<f32>> {
         match self {
             Self::Float(v) => Some(v.clone()),
             Self::Int(v) => Some(v.iter().map(|x| *x as f32).collect()),
-            Self::Matrix { .. } => None,
+            Self::Matrix { .. } | Self::Lists { .. } => None,
         }
     }
 }

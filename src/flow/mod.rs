@@ -2,6 +2,7 @@
 //!
 //! Nothing here opens a file or computes; every stage may import this, and stages meet nowhere else.
 
+pub mod activation;
 pub mod batch;
 pub mod card;
 pub mod embeddings;
@@ -9,8 +10,10 @@ pub mod kind;
 pub mod labels;
 pub mod metrics;
 pub mod outputs;
+pub mod pairing;
 pub mod traits;
 
+pub use activation::ActivationFn;
 pub use batch::{Batch, PackedBatch};
 pub use card::{Card, LabelKind};
 pub use embeddings::Embeddings;
@@ -18,4 +21,5 @@ pub use kind::ModelType;
 pub use labels::Labels;
 pub use metrics::{Document, Metrics, Sample, Statistic};
 pub use outputs::Outputs;
-pub use traits::{Encode, EncodeOptions, MicroBatch, Preprocess, Tokens};
+pub use pairing::Pairing;
+pub use traits::{Encode, EncodeOptions, MicroBatch, Predict, Preprocess, Tokens};

@@ -16,6 +16,9 @@ pub struct Outputs {
     pub guide: Vec<Tensor>,
     /// For losses that ask for them: after so many layers (0 for none), the embeddings, `[columns]` of `[rows, dim]`.
     pub layers: Vec<(usize, Vec<Tensor>)>,
+    /// For data whose last column holds lists of texts: how many texts each row has. The only column then has them all,
+    /// row after row. Empty otherwise.
+    pub lists: Vec<usize>,
     /// Random numbers for losses that draw some; a function of seed and step.
     pub rng: Rng,
 }
@@ -24,7 +27,14 @@ impl Outputs {
     /// Outputs without text ids, for tests and small uses.
     #[must_use]
     pub fn new(embeddings: Vec<Tensor>) -> Self {
-        Self { embeddings, text_ids: Vec::new(), guide: Vec::new(), layers: Vec::new(), rng: Rng::new(0) }
+        Self {
+            embeddings,
+            text_ids: Vec::new(),
+            guide: Vec::new(),
+            layers: Vec::new(),
+            lists: Vec::new(),
+            rng: Rng::new(0),
+        }
     }
 
     /// The same batch seen through other embeddings (truncated, a layer's), which have no layers of their own.
@@ -35,6 +45,7 @@ impl Outputs {
             text_ids: self.text_ids.clone(),
             guide: self.guide.clone(),
             layers: Vec::new(),
+            lists: self.lists.clone(),
             rng: self.rng,
         }
     }

@@ -1,5 +1,6 @@
 //! The few traits the stages meet in.
 
+use super::activation::ActivationFn;
 use super::embeddings::Embeddings;
 use crate::error::Result;
 
@@ -57,11 +58,33 @@ pub trait Encode {
     /// The model's similarity function by sentence-transformers' name: `cosine`, `dot`, `euclidean`, `manhattan`.
     fn similarity_fn_name(&self) -> &str;
 
+    /// The model as one that scores pairs, if it is one.
+    fn predictor(&self) -> Option<&dyn Predict> {
+        None
+    }
+
     /// The prompt the model's configuration holds under `name` (`query`, `document`, ...), if it holds one.
     fn named_prompt(&self, name: &str) -> Option<String> {
         let _ = name;
         None
     }
+}
+
+/// Anything that scores pairs of texts; what evaluators know of a reranker.
+pub trait Predict {
+    /// `[pairs, labels]`: the scores of every pair, in order, after `activation_fn` (the model's own for `None`).
+    ///
+    /// # Errors
+    /// When a pair does not fit the model.
+    fn predict(
+        &self,
+        pairs: &[(&str, &str)],
+        activation_fn: Option<ActivationFn>,
+        options: &EncodeOptions,
+    ) -> Result<Embeddings>;
+
+    /// Scores a pair has; 1 for rerankers, the number of classes for classifiers.
+    fn num_labels(&self) -> usize;
 }
 
 /// How large the parts are that a loss asks for a batch to be taken in.

@@ -56,6 +56,7 @@ pub fn scores(card: &Card, labels: Option<&Labels>, rows: usize) -> Result<Vec<f
         Some(Labels::Matrix { width, .. }) => {
             return Err(Error::data(format!("{takes}, the labels are lists of {width}")).with_hint(hint));
         }
+        Some(Labels::Lists { .. }) => return Err(Error::data(format!("{takes}, the labels are lists")).with_hint(hint)),
         Some(Labels::Float(scores)) => scores.clone(),
         Some(Labels::Int(classes)) => classes.iter().map(|class| *class as f32).collect(),
     };
@@ -76,6 +77,7 @@ pub fn classes(card: &Card, labels: Option<&Labels>, rows: usize) -> Result<Vec<
         Some(Labels::Int(classes)) => format!("the batch has {rows} rows and {} labels", classes.len()),
         Some(Labels::Float(_)) => "the labels are scores".to_owned(),
         Some(Labels::Matrix { width, .. }) => format!("the labels are lists of {width}"),
+        Some(Labels::Lists { .. }) => "the labels are lists".to_owned(),
         None => "the batch has no labels".to_owned(),
     };
     Err(Error::data(format!("{takes}, {found}"))

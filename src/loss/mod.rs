@@ -14,6 +14,7 @@ pub mod cached_multiple_negatives_symmetric_ranking;
 pub mod contrastive;
 pub mod cosent;
 pub mod cosine_similarity;
+pub mod cross_encoder;
 pub mod distill_kl_div;
 pub mod embed_distill;
 pub mod gist_embed;
@@ -35,7 +36,7 @@ pub mod wrap;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::flow::Card;
+use crate::flow::{Card, ModelType};
 use crate::util::registry::{self, Named, Settings};
 pub use traits::{Loss, Setup};
 use wrap::WRAPPERS;
@@ -104,30 +105,63 @@ crate::registry! {
     }
 }
 
-/// The names [`build`] knows: losses, then wrappers.
+/// The losses that train models of a type.
+#[must_use]
+pub fn entries(model_type: ModelType) -> &'static [Entry] {
+    match model_type {
+        ModelType::SentenceTransformer => LOSSES,
+        ModelType::CrossEncoder => cross_encoder::LOSSES,
+        ModelType::SparseEncoder | ModelType::MultiVectorEncoder => &[],
+    }
+}
+
+/// The wrappers of losses that train models of a type.
+fn wrappers(model_type: ModelType) -> impl Iterator<Item = &'static wrap::Wrapper> + Clone {
+    WRAPPERS.iter().filter(move |wrapper| wrapper.card.model_types.contains(&model_type))
+}
+
+/// The names [`build_for`] knows: losses, then wrappers.
+pub fn names_for(model_type: ModelType) -> impl Iterator<Item = &'static str> + Clone {
+    cards_for(model_type).map(|card| card.name)
+}
+
+/// The cards of all losses that train models of a type, then those of the wrappers.
+pub fn cards_for(model_type: ModelType) -> impl Iterator<Item = &'static Card> + Clone {
+    entries(model_type).iter().map(|entry| entry.card).chain(wrappers(model_type).map(|wrapper| wrapper.card))
+}
+
+/// [`names_for`] bi-encoders.
 pub fn names() -> impl Iterator<Item = &'static str> + Clone {
-    cards().map(|card| card.name)
+    names_for(ModelType::SentenceTransformer)
 }
 
-/// The cards of all losses, then those of the wrappers.
+/// [`cards_for`] bi-encoders.
 pub fn cards() -> impl Iterator<Item = &'static Card> + Clone {
-    LOSSES.iter().map(|entry| entry.card).chain(WRAPPERS.iter().map(|wrapper| wrapper.card))
+    cards_for(ModelType::SentenceTransformer)
 }
 
-/// The loss called `name` with `settings`: its table in the recipe without `name`.
+/// [`build_for`] bi-encoders.
+///
+/// # Errors
+/// As there.
+pub fn build(name: &str, settings: &Map<String, Value>) -> Result<Box<dyn Loss>> {
+    build_for(ModelType::SentenceTransformer, name, settings)
+}
+
+/// The loss called `name` of models of a type with `settings`: its table in the recipe without `name`.
 ///
 /// A table under a wrapper's key (`matryoshka`) wraps the loss. The reference's order is understood too:
 /// `name = "MatryoshkaLoss"` with the wrapped loss as `loss = { name = "...", ... }` or just its name.
 ///
 /// # Errors
 /// [`Error::Usage`] naming the loss and the key: unknown loss, unknown key, wrong value.
-pub fn build(name: &str, settings: &Map<String, Value>) -> Result<Box<dyn Loss>> {
-    if let Some(wrapper) = WRAPPERS.iter().find(|wrapper| wrapper.name() == name) {
+pub fn build_for(model_type: ModelType, name: &str, settings: &Map<String, Value>) -> Result<Box<dyn Loss>> {
+    if let Some(wrapper) = wrappers(model_type).find(|wrapper| wrapper.name() == name) {
         let mut own = settings.clone();
         let inner = match own.shift_remove("loss") {
-            Some(Value::String(inner)) => build(&inner, &Map::new())?,
+            Some(Value::String(inner)) => build_for(model_type, &inner, &Map::new())?,
             Some(Value::Object(mut inner)) => match inner.shift_remove("name") {
-                Some(Value::String(name)) => build(&name, &inner)?,
+                Some(Value::String(name)) => build_for(model_type, &name, &inner)?,
                 _ => return Err(no_inner(name)),
             },
             _ => return Err(no_inner(name)),
@@ -136,7 +170,7 @@ pub fn build(name: &str, settings: &Map<String, Value>) -> Result<Box<dyn Loss>>
     }
     let mut own = settings.clone();
     let mut around = Vec::new();
-    for wrapper in WRAPPERS {
+    for wrapper in wrappers(model_type) {
         match own.shift_remove(wrapper.key) {
             None => {}
             Some(Value::Object(table)) => around.push((wrapper, table)),
@@ -146,8 +180,8 @@ pub fn build(name: &str, settings: &Map<String, Value>) -> Result<Box<dyn Loss>>
             }
         }
     }
-    let entry = LOSSES.iter().find(|entry| entry.name() == name);
-    let entry = entry.ok_or_else(|| registry::unknown(names(), "loss", name))?;
+    let entry = entries(model_type).iter().find(|entry| entry.name() == name);
+    let entry = entry.ok_or_else(|| registry::unknown(names_for(model_type), "loss", name))?;
     let mut loss = (entry.build)(&own)?;
     for (wrapper, table) in around {
         loss = wrapper.wrap(loss, &table)?;
@@ -155,13 +189,21 @@ pub fn build(name: &str, settings: &Map<String, Value>) -> Result<Box<dyn Loss>>
     Ok(loss)
 }
 
-/// The settings of the loss called `name`, checked and with its defaults filled in, in the form [`build`] takes.
+/// [`settings_for`] bi-encoders.
 ///
 /// # Errors
 /// As [`build`].
 pub fn settings(name: &str, settings: &Map<String, Value>) -> Result<Map<String, Value>> {
-    let mut full = object(build(name, settings)?.config());
-    let around = WRAPPERS.iter().filter(|wrapper| wrapper.name() != name && settings.contains_key(wrapper.key));
+    settings_for(ModelType::SentenceTransformer, name, settings)
+}
+
+/// The settings of the loss called `name`, checked and with its defaults filled in, in the form [`build_for`] takes.
+///
+/// # Errors
+/// As [`build_for`].
+pub fn settings_for(model_type: ModelType, name: &str, settings: &Map<String, Value>) -> Result<Map<String, Value>> {
+    let mut full = object(build_for(model_type, name, settings)?.config());
+    let around = wrappers(model_type).filter(|wrapper| wrapper.name() != name && settings.contains_key(wrapper.key));
     let around: Vec<_> = around.collect();
     // A wrapper's own table is taken off the outermost first.
     let mut tables = Vec::new();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::Result;
-use crate::flow::{Card, Labels, MicroBatch, Outputs};
+use crate::flow::{Card, Labels, MicroBatch, Outputs, Pairing};
 use crate::ops::Param;
 use crate::util::seed::Rng;
 
@@ -75,6 +75,11 @@ pub trait Loss: Send + Sync {
     fn layers(&self, total: usize, rng: Rng) -> Vec<usize> {
         let _ = (total, rng);
         Vec::new()
+    }
+
+    /// The pairs it compares, of a model that reads two texts at once.
+    fn pairing(&self) -> Pairing {
+        Pairing::Rows
     }
 
     /// Checks that depend on the model: `dim` is the width of its embeddings. Returns warnings.

@@ -117,6 +117,7 @@ impl Evaluation {
                 text_ids: batch.text_ids.clone(),
                 guide: set.set.guide.as_ref().map(|guide| guide.embed(&batch)).transpose()?.unwrap_or_default(),
                 layers: layers.into_iter().zip(columns).collect(),
+                lists: Vec::new(),
                 rng: Rng::new(0),
             };
             let value = set.set.loss.compute(&outputs, batch.labels.as_ref())?;

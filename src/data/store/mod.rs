@@ -342,7 +342,7 @@ impl Store {
     pub fn row_class(&self, row: u32) -> Option<i64> {
         match self.labels(&[row])? {
             Labels::Int(classes) => classes.first().copied(),
-            Labels::Float(_) | Labels::Matrix { .. } => None,
+            Labels::Float(_) | Labels::Matrix { .. } | Labels::Lists { .. } => None,
         }
     }
 

@@ -73,6 +73,7 @@ fn gradient(
             text_ids: batch.text_ids.clone(),
             guide: setting.guide.map(|guide| guide.embed(batch)).transpose()?.unwrap_or_default(),
             layers: layers.iter().copied().zip(leaves.iter().map(tensors)).collect(),
+            lists: Vec::new(),
             rng: rng.fork(LOSS_STREAM),
         };
         let value = setting.loss.compute(&outputs, batch.labels.as_ref())?;
