@@ -6,7 +6,9 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::error::Error;
-use crate::verbs::{cancel, cluster, demo, encode, evaluate, paraphrase_mining, run, search, smoke_test, status};
+use crate::verbs::{
+    cancel, cluster, demo, encode, evaluate, paraphrase_mining, predict, rank, run, search, smoke_test, status,
+};
 
 const AFTER_HELP: &str = "\
 From a file of pairs to a trained model:
@@ -40,6 +42,8 @@ pub enum Command {
     Status(status::Request),
     Cancel(cancel::Request),
     Encode(encode::Request),
+    Predict(predict::Request),
+    Rank(rank::Request),
     Evaluate(evaluate::Request),
     Search(search::Request),
     ParaphraseMining(paraphrase_mining::Request),

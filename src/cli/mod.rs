@@ -41,6 +41,8 @@ fn dispatch(command: Command, printer: &mut Printer) -> Next {
         Command::Status(request) => answer(request, printer),
         Command::Cancel(request) => answer(request, printer),
         Command::Encode(request) => answer(request, printer),
+        Command::Predict(request) => answer(request, printer),
+        Command::Rank(request) => answer(request, printer),
         Command::Evaluate(request) => answer(request, printer),
         Command::Search(request) => answer(request, printer),
         Command::ParaphraseMining(request) => answer(request, printer),

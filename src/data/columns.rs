@@ -84,6 +84,8 @@ pub struct Roles {
     pub inputs: Vec<String>,
     /// One a column.
     pub prompts: Vec<Option<String>>,
+    /// Whether the last column holds lists of texts.
+    pub lists: bool,
     /// The label column and how its cells are read.
     pub label: Option<(String, LabelMode)>,
     /// Columns without a role.
@@ -108,6 +110,8 @@ impl Roles {
                 .find_map(|name| columns.iter().find(|c| c.name == *name)),
         };
         let mut notes = Vec::new();
+        let wants_lists = spec.needs == LabelKind::Lists;
+        let is_list = |column: &ColumnInfo| wants_lists && column.kind == ColumnKind::Texts;
         let inputs = match &spec.columns {
             Some(names) => {
                 if names.is_empty() {
@@ -122,7 +126,7 @@ impl Roles {
                     }
                     // An untyped column of numbers is text where it is asked for as text.
                     let untyped = files.first().is_some_and(|f| !f.format.is_typed());
-                    if !matches!(column.kind, ColumnKind::Text | ColumnKind::Empty) && !untyped {
+                    if !matches!(column.kind, ColumnKind::Text | ColumnKind::Empty) && !untyped && !is_list(column) {
                         return Err(not_text(column, files));
                     }
                 }
@@ -130,15 +134,16 @@ impl Roles {
             }
             None => {
                 let others = columns.iter().filter(|c| label.is_none_or(|l| l.name != c.name));
-                if let Some(list) = others.clone().find(|c| c.kind == ColumnKind::Texts) {
+                if let Some(list) = others.clone().find(|c| c.kind == ColumnKind::Texts && !wants_lists) {
                     return Err(not_text(list, files));
                 }
-                others.filter(|c| c.kind == ColumnKind::Text).map(|c| c.name.clone()).collect()
+                others.filter(|c| c.kind == ColumnKind::Text || is_list(c)).map(|c| c.name.clone()).collect()
             }
         };
         if inputs.is_empty() {
             return Err(Error::data(format!("{} has no text column", files.describe())).with_hint(it_has(&columns)));
         }
+        let lists = list_is_last(&inputs, &columns, wants_lists, files)?;
         let ignored: Vec<String> = columns
             .iter()
             .filter(|c| !inputs.contains(&c.name) && label.is_none_or(|l| l.name != c.name))
@@ -156,6 +161,7 @@ impl Roles {
         let label = settle_label(spec, label, &columns, files, &mut notes)?;
         Ok(Self {
             prompts: inputs.iter().map(|c| spec.prompts.get(c).filter(|p| !p.is_empty()).cloned()).collect(),
+            lists,
             inputs,
             label,
             ignored,
@@ -182,6 +188,15 @@ impl Roles {
                     return Err(Problem::cell(Reason::EmptyText, name, "empty text"));
                 }
                 Value::Text(text) => texts.push(text),
+                Value::Texts(list) if self.lists && i + 1 == self.inputs.len() => {
+                    if list.is_empty() {
+                        return Err(Problem::cell(Reason::EmptyText, name, "an empty list"));
+                    }
+                    if let Some(at) = list.iter().position(|text| text.trim().is_empty()) {
+                        return Err(Problem::cell(Reason::EmptyText, name, format!("empty text at place {at}")));
+                    }
+                    texts.extend(list);
+                }
                 Value::Null => return Err(Problem::cell(Reason::Null, name, "null instead of text")),
                 other => {
                     return Err(Problem::cell(Reason::WrongType, name, format!("{} instead of text", other.kind())));
@@ -192,6 +207,13 @@ impl Roles {
             None => Label::None,
             Some((name, mode)) => read_label(name, *mode, take(&mut cells, name)?, typed)?,
         };
+        if let (true, Some((name, _)), Label::List(list)) = (self.lists, &self.label, &label) {
+            let texts = texts.len() + 1 - self.inputs.len();
+            if list.len() != texts {
+                let text = format!("{} labels for {texts} texts", list.len());
+                return Err(Problem::cell(Reason::BadLabel, name, text));
+            }
+        }
         Ok(Usable { texts, label })
     }
 }
@@ -199,7 +221,7 @@ impl Roles {
 /// A row that can be used.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Usable {
-    /// One an input column.
+    /// One an input column; of a last column of lists all that the row has.
     pub texts: Vec<String>,
     pub label: Label,
 }
@@ -325,6 +347,25 @@ fn settle_label(
         LabelKind::Any => LabelMode::Any,
     };
     Ok(Some((column.name.clone(), mode)))
+}
+
+/// Whether the last input column holds lists, where lists are wanted: then it has to, and no other may.
+fn list_is_last(inputs: &[String], columns: &[ColumnInfo], wanted: bool, files: &Files) -> Result<bool> {
+    if !wanted {
+        return Ok(false);
+    }
+    let list = |name: &String| columns.iter().any(|c| c.name == *name && c.kind == ColumnKind::Texts);
+    let [singles @ .., last] = inputs else { return Ok(false) };
+    let hint = "a row is a query, a list of its texts and a list of their scores: \
+                `{\"query\": \"…\", \"docs\": [\"…\", \"…\"], \"labels\": [1, 0]}`; order them with `columns`";
+    if !list(last) {
+        let error = format!("column `{last}` of {} holds no lists of texts, and the loss needs them", files.describe());
+        return Err(Error::data(error).with_hint(hint));
+    }
+    match singles.iter().find(|name| list(name)) {
+        Some(other) => Err(Error::data(format!("`{other}` and `{last}` both hold lists of texts")).with_hint(hint)),
+        None => Ok(true),
+    }
 }
 
 fn find<'a>(columns: &'a [ColumnInfo], name: &str, files: &Files) -> Result<&'a ColumnInfo> {

@@ -9,12 +9,14 @@ use super::traits::Tokens;
 ///
 /// # Shapes
 /// `ids`: `[tokens]`; `offsets`: `[sequences + 1]`, the i-th sequence is `ids[offsets[i]..offsets[i + 1]]`;
-/// `prompt_lengths`: `[sequences]`, leading tokens that belong to a prompt (the special token before it included).
+/// `prompt_lengths`: `[sequences]`, leading tokens that belong to a prompt (the special token before it included);
+/// `types`: `[tokens]`, which text of a pair a token belongs to, as the tokenizer numbers them; empty for zeros.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PackedBatch {
     pub ids: Arc<Vec<u32>>,
     pub offsets: Arc<Vec<u32>>,
     pub prompt_lengths: Arc<Vec<u32>>,
+    pub types: Arc<Vec<u32>>,
 }
 
 impl PackedBatch {
@@ -26,7 +28,19 @@ impl PackedBatch {
             offsets.push(ids.len() as u32);
             prompt_lengths.push(prompt_length);
         }
-        Self { ids: Arc::new(ids), offsets: Arc::new(offsets), prompt_lengths: Arc::new(prompt_lengths) }
+        Self {
+            ids: Arc::new(ids),
+            offsets: Arc::new(offsets),
+            prompt_lengths: Arc::new(prompt_lengths),
+            types: Arc::default(),
+        }
+    }
+
+    /// The same tokens with their types, `[tokens]`.
+    #[must_use]
+    pub fn with_types(mut self, types: Vec<u32>) -> Self {
+        self.types = Arc::new(types);
+        self
     }
 
     /// Packs what a tokenizer returned.
@@ -56,10 +70,16 @@ impl PackedBatch {
     #[must_use]
     pub fn part(&self, sequences: std::ops::Range<usize>) -> Self {
         let end = sequences.end.min(self.len());
-        Self::pack((sequences.start..end).map(|i| {
+        let start = sequences.start.min(end);
+        let part = Self::pack((start..end).map(|i| {
             let (from, to) = (self.offsets[i] as usize, self.offsets[i + 1] as usize);
             (&self.ids[from..to], self.prompt_lengths[i])
-        }))
+        }));
+        if self.types.is_empty() {
+            return part;
+        }
+        let (from, to) = (self.offsets[start] as usize, self.offsets[end] as usize);
+        part.with_types(self.types[from..to].to_vec())
     }
 
     /// The longest sequence's length.
@@ -78,6 +98,8 @@ pub struct Batch {
     pub columns: usize,
     /// How many rows.
     pub rows: usize,
+    /// `[rows]`: how many sequences each row has in the last column, where that holds lists; empty otherwise.
+    pub lists: Vec<usize>,
     /// `[columns][rows]`: a hash of each text, equal exactly when the texts are equal.
     pub text_ids: Vec<Vec<u64>>,
     /// One label a row, where the data has them.
@@ -86,6 +108,18 @@ pub struct Batch {
     pub row_ids: Vec<u64>,
     /// Which of several data sets the rows come from.
     pub dataset: usize,
+}
+
+impl Batch {
+    /// The sequences of each column of embeddings: of a list column all together.
+    #[must_use]
+    pub fn spans(&self) -> Vec<std::ops::Range<usize>> {
+        let mut spans: Vec<_> = (0..self.columns).map(|c| c * self.rows..(c + 1) * self.rows).collect();
+        if let Some(last) = spans.last_mut().filter(|_| !self.lists.is_empty()) {
+            last.end = self.packed.len();
+        }
+        spans
+    }
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The kind of model a recipe trains, by sentence-transformers' class name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ModelType {
     /// A bi-encoder: one dense vector a text.
+    #[default]
     SentenceTransformer,
     /// A reranker: one score a pair of texts.
     CrossEncoder,

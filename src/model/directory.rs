@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::module::{self, Module, write_json};
 use crate::error::{Error, Result};
-use crate::flow::ModelType;
+use crate::flow::{ActivationFn, ModelType};
 use crate::util::{files, suggest};
 
 /// One line of modules.json.
@@ -40,25 +40,50 @@ pub struct Description {
     pub similarity_fn_name: Option<String>,
     /// Values that `encode` keeps of each embedding; `None` for all.
     pub truncate_dim: Option<usize>,
+    /// What the model is.
+    pub kind: ModelType,
+    /// What `predict` applies to logits; `None` for what the number of labels suggests.
+    pub activation_fn: Option<ActivationFn>,
+    /// The Python path of an activation that is not known here.
+    pub unknown_activation: Option<String>,
 }
 
 impl Description {
     /// Reads the file; a directory without it has no prompts and the default similarity.
     ///
     /// # Errors
-    /// When it is not JSON, or says the model is of a type that cannot be loaded as a bi-encoder.
+    /// When a file is not JSON, or says the model is of a type that is not known.
     pub fn load(directory: &Path) -> Result<Self> {
-        let file = directory.join("config_sentence_transformers.json");
-        if !file.exists() {
-            return Ok(Self::default());
-        }
-        let config: Value = serde_json::from_str(&files::read_text(&file)?)
-            .map_err(|e| Error::model(format!("`{}` is not JSON: {e}", file.display())))?;
-        let kind = config.get("model_type").and_then(Value::as_str).unwrap_or("SentenceTransformer");
-        if kind != ModelType::SentenceTransformer.name() {
-            return Err(Error::model(format!("`{}` is a {kind}", directory.display()))
-                .with_hint("only SentenceTransformer models can be loaded here"));
-        }
+        let read = |name: &str| -> Result<Value> {
+            let file = directory.join(name);
+            if !file.exists() {
+                return Ok(Value::Null);
+            }
+            serde_json::from_str(&files::read_text(&file)?)
+                .map_err(|e| Error::model(format!("`{}` is not JSON: {e}", file.display())))
+        };
+        let config = read("config_sentence_transformers.json")?;
+        // before 6.0 rerankers were plain transformers models
+        let network = if directory.join("modules.json").exists() && !config.is_null() {
+            Value::Null
+        } else {
+            read("config.json")?
+        };
+        let classifies = network["architectures"][0].as_str().is_some_and(|a| a.ends_with("ForSequenceClassification"));
+        let kind = match config.get("model_type").and_then(Value::as_str) {
+            None if classifies => ModelType::CrossEncoder,
+            None => ModelType::SentenceTransformer,
+            Some(name) => serde_json::from_value(name.into()).map_err(|_| {
+                Error::model(format!("`{}` is a {name}, which is no type of model known here", directory.display()))
+            })?,
+        };
+        let activation = [
+            &config["activation_fn"],
+            &network["sentence_transformers"]["activation_fn"],
+            &network["sbert_ce_default_activation_function"],
+        ];
+        let activation = activation.into_iter().find_map(Value::as_str);
+        let activation_fn = activation.and_then(ActivationFn::of_path);
         let prompts = config.get("prompts").and_then(Value::as_object);
         Ok(Self {
             prompts: prompts
@@ -70,13 +95,25 @@ impl Description {
             default_prompt_name: config.get("default_prompt_name").and_then(Value::as_str).map(str::to_owned),
             similarity_fn_name: config.get("similarity_fn_name").and_then(Value::as_str).map(str::to_owned),
             truncate_dim: config.get("truncate_dim").and_then(Value::as_u64).map(|n| n as usize),
+            kind,
+            activation_fn,
+            unknown_activation: activation.filter(|_| activation_fn.is_none()).map(str::to_owned),
         })
     }
 
     fn to_json(&self) -> Value {
+        if self.kind == ModelType::CrossEncoder {
+            return json!({
+                "__version__": {"sentence_transformers": "6.0.0", "tallow": env!("CARGO_PKG_VERSION")},
+                "model_type": self.kind.name(),
+                "prompts": self.prompts,
+                "default_prompt_name": self.default_prompt_name,
+                "activation_fn": self.activation_fn.map(ActivationFn::path),
+            });
+        }
         let mut config = json!({
             "__version__": {"sentence_transformers": "5.0.0", "tallow": env!("CARGO_PKG_VERSION")},
-            "model_type": ModelType::SentenceTransformer.name(),
+            "model_type": self.kind.name(),
             "prompts": self.prompts,
             "default_prompt_name": self.default_prompt_name,
             "similarity_fn_name": self.similarity_fn_name.as_deref().unwrap_or("cosine"),

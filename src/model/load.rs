@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use candle_core::Device;
 
-use super::directory::{self, Description};
+use super::directory::{self, Description, Entry};
 use super::module::normalize::Normalize;
 use super::module::pooling::Pooling;
 use super::module::static_embedding::StaticEmbedding;
 use super::module::transformer::Transformer;
 use super::module::{self, Module, Source, chain_width};
-use super::options::{ModelOptions, StaticOptions};
+use super::options::{ModelOptions, StaticOptions, TransformerTask};
+use super::pairs::Pairs;
 use super::sentence_transformer::SentenceTransformer;
 use super::tokenizer::TextTokenizer;
 use crate::error::{Error, Result};
-use crate::flow::PackedBatch;
+use crate::flow::{ModelType, PackedBatch};
 use crate::ops::{Context, PoolingMode};
 use crate::util::files;
 use crate::util::seed::Rng;
@@ -39,10 +40,12 @@ impl SentenceTransformer {
                 .with_hint("give the path of a model directory, or the id of a model on the Hub"));
         }
         let mut description = Description::load(directory)?;
+        let options = &settle(directory, &mut description, options)?;
         let device = options.device.as_ref().unwrap_or(&Device::Cpu);
         let mut modules: Vec<Box<dyn Module>> = Vec::new();
         match directory::read_modules(directory)? {
             Some(entries) => {
+                let entries = chosen(&entries, options.task, directory)?;
                 for (i, entry) in entries.iter().enumerate() {
                     let (folder, prefix) = (directory.join(&entry.path), format!("{i}."));
                     let source = Source { directory: &folder, prefix: &prefix, device, options };
@@ -95,7 +98,11 @@ impl SentenceTransformer {
                 .with_hint("modules.json must begin with a Transformer, StaticEmbedding, WordEmbeddings, BoW or Router")
         })?);
         let (layers, hidden) = modules.iter().find_map(|m| m.encoder_shape()).unwrap_or((0, dimension));
-        let model = Self::of(modules, tokenizer, description, dimension, layers, hidden);
+        let pairs = match description.kind {
+            ModelType::CrossEncoder => Some(Pairs::new(&tokenizer)?),
+            _ => None,
+        };
+        let model = Self::of(modules, tokenizer, description, dimension, layers, hidden, pairs);
         if let Some(dim) = model.description().truncate_dim
             && (dim == 0 || dim > dimension)
         {
@@ -114,6 +121,49 @@ impl SentenceTransformer {
     }
 }
 
+/// What the model is to be, and with it what its Transformer makes.
+fn settle(directory: &Path, description: &mut Description, options: &ModelOptions) -> Result<ModelOptions> {
+    let (found, wanted) = (description.kind, options.model_type.unwrap_or(description.kind));
+    let task = match wanted {
+        ModelType::CrossEncoder => TransformerTask::SequenceClassification,
+        ModelType::SentenceTransformer if found == wanted => TransformerTask::FeatureExtraction,
+        ModelType::SentenceTransformer => {
+            return Err(Error::model(format!("`{}` is a {found}", directory.display())).with_hint(format!(
+                "a {wanted} starts from another {wanted}, or from a network without a head; to go on with this model \
+                 set `model_type = \"{found}\"`"
+            )));
+        }
+        ModelType::SparseEncoder | ModelType::MultiVectorEncoder => {
+            return Err(Error::model(format!("`{}`: a {wanted} cannot be loaded yet", directory.display()))
+                .with_hint("SentenceTransformer and CrossEncoder models can"));
+        }
+    };
+    if options.activation_fn.is_some() {
+        description.activation_fn = options.activation_fn;
+    } else if let Some(path) = description.unknown_activation.take().filter(|_| found == wanted) {
+        return Err(Error::model(format!("`{}`: the activation `{path}` is not known", directory.display()))
+            .with_hint("set `model.activation_fn` to Identity, Sigmoid, Tanh or ReLU"));
+    }
+    if found != wanted {
+        // prompts and truncation belong to embeddings
+        *description = Description { activation_fn: options.activation_fn, ..Description::default() };
+    }
+    description.kind = wanted;
+    Ok(ModelOptions { task, ..options.clone() })
+}
+
+/// The modules that are loaded: all, but of a model that becomes a reranker only its network.
+fn chosen<'a>(entries: &'a [Entry], task: TransformerTask, directory: &Path) -> Result<&'a [Entry]> {
+    if task == TransformerTask::FeatureExtraction {
+        return Ok(entries);
+    }
+    match entries {
+        [first, ..] if first.class() == "Transformer" => Ok(&entries[..1]),
+        _ => Err(Error::model(format!("`{}` does not begin with a Transformer", directory.display()))
+            .with_hint("a CrossEncoder needs a network that reads two texts at once, such as BERT")),
+    }
+}
+
 /// The modules of a directory without modules.json: one that transformers or model2vec saved.
 fn without_modules(source: &Source<'_>) -> Result<Vec<Box<dyn Module>>> {
     let file = source.directory.join("config.json");
@@ -129,6 +179,9 @@ fn without_modules(source: &Source<'_>) -> Result<Vec<Box<dyn Module>>> {
         }
     }
     let transformer = Transformer::load(source)?;
+    if source.options.task == TransformerTask::SequenceClassification {
+        return Ok(vec![Box::new(transformer)]);
+    }
     let dimension = transformer.output_dimension(0);
     Ok(vec![Box::new(transformer), Box::new(Pooling::new(vec![PoolingMode::Mean], dimension))])
 }
@@ -142,6 +195,13 @@ fn change_modules(modules: &mut Vec<Box<dyn Module>>, options: &ModelOptions, so
         };
         let width = modules[..at].iter().fold(0, |width, m| m.output_dimension(width));
         modules[at] = Box::new(Pooling::new(options.pooling_mode.clone(), width));
+    }
+    if options.task == TransformerTask::SequenceClassification {
+        if options.normalize == Some(true) {
+            return Err(Error::usage("`model.normalize` is for embeddings, and a CrossEncoder has none")
+                .with_hint("leave it out"));
+        }
+        return Ok(());
     }
     match options.normalize {
         Some(true) if modules.last().is_some_and(|m| m.name() != "Normalize") => {

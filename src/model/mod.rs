@@ -1,17 +1,22 @@
 //! How does a text become a vector? Modules in a row, their weights, and the directory they live in.
 
 pub mod backbone;
+mod cross_encoder;
 mod directory;
+mod head;
 mod load;
 pub mod module;
 mod options;
+mod pairs;
 mod sentence_transformer;
 mod tasks;
 mod tokenizer;
 pub mod weights;
 
+pub use cross_encoder::Ranked;
 pub use directory::Description;
-pub use options::{ModelOptions, StaticOptions};
+pub use options::{ModelOptions, StaticOptions, TransformerTask};
+pub use pairs::Pairs;
 pub use sentence_transformer::SentenceTransformer;
 pub use tasks::RoutedPreprocess;
 pub use tokenizer::TextTokenizer;

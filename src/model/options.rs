@@ -2,11 +2,32 @@
 
 use std::collections::BTreeMap;
 
+use crate::flow::{ActivationFn, ModelType};
 use crate::ops::PoolingMode;
+
+/// What a Transformer module is to make.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TransformerTask {
+    /// Hidden states.
+    #[default]
+    FeatureExtraction,
+    /// Logits of a text or a pair.
+    SequenceClassification,
+}
 
 /// Where a model computes, and changes to a loaded one. `None` and empty leave things as the model has them.
 #[derive(Debug, Clone, Default)]
 pub struct ModelOptions {
+    /// The type of model it is to be; `None` for what its directory says.
+    pub model_type: Option<ModelType>,
+    /// What its Transformer makes; loading settles it.
+    pub task: TransformerTask,
+    /// Logits of a pair; `None` for as many as the checkpoint has, or 1.
+    pub num_labels: Option<usize>,
+    /// What `predict` applies to logits.
+    pub activation_fn: Option<ActivationFn>,
+    /// For layers that the checkpoint does not have.
+    pub seed: u64,
     /// Tokens kept of a text.
     pub max_seq_length: Option<usize>,
     /// Replaces the pooling; several modes are concatenated.

@@ -8,10 +8,11 @@ use candle_core::Tensor;
 
 use super::directory::{self, Description};
 use super::module::{Features, Module};
+use super::pairs::Pairs;
 use super::tasks::RoutedPreprocess;
 use super::tokenizer::TextTokenizer;
 use crate::error::{Error, Result};
-use crate::flow::{Batch, Embeddings, Encode, EncodeOptions, PackedBatch, Preprocess};
+use crate::flow::{Batch, Embeddings, Encode, EncodeOptions, ModelType, PackedBatch, Predict, Preprocess};
 use crate::ops::{Context, Param, Precision};
 use crate::util::files;
 use crate::util::progress::Progress;
@@ -24,6 +25,8 @@ pub struct SentenceTransformer {
     dimension: usize,
     layers: usize,
     hidden: usize,
+    /// How it frames pairs, of a model that reads two texts at once.
+    pairs: Option<Pairs>,
     /// What each column of a training batch is to the model; empty for all alike.
     column_tasks: Vec<Option<String>>,
 }
@@ -41,8 +44,27 @@ impl SentenceTransformer {
         dimension: usize,
         layers: usize,
         hidden: usize,
+        pairs: Option<Pairs>,
     ) -> Self {
-        Self { modules, tokenizer, description, dimension, layers, hidden, column_tasks: Vec::new() }
+        Self { modules, tokenizer, description, dimension, layers, hidden, pairs, column_tasks: Vec::new() }
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> ModelType {
+        self.description.kind
+    }
+
+    /// How it frames pairs; `None` for a model that reads single texts.
+    #[must_use]
+    pub fn pairs(&self) -> Option<&Pairs> {
+        self.pairs.as_ref()
+    }
+
+    /// The layers that its checkpoint had no weights for: they are random.
+    #[must_use]
+    pub fn new_layers(&self) -> Vec<String> {
+        self.modules.iter().flat_map(|m| m.new_layers()).collect()
     }
 
     pub(super) fn description(&self) -> &Description {
@@ -148,6 +170,9 @@ impl SentenceTransformer {
     /// # Errors
     /// When the model has no way for such texts.
     pub fn tokenizer_for(&self, task: Option<&str>) -> Result<&Arc<TextTokenizer>> {
+        if let Some(pairs) = &self.pairs {
+            return Ok(pairs.tokenizer());
+        }
         match self.modules.first() {
             Some(first) => Ok(first.tokenizer(task)?.unwrap_or(&self.tokenizer)),
             None => Ok(&self.tokenizer),
@@ -342,6 +367,13 @@ impl SentenceTransformer {
 
 impl Encode for SentenceTransformer {
     fn encode(&self, texts: &[&str], options: &EncodeOptions) -> Result<Embeddings> {
+        if self.pairs.is_some() {
+            return Err(Error::usage(format!(
+                "the model is a {}, which scores pairs and has no embeddings",
+                self.kind()
+            ))
+            .with_hint("use `tallow predict`, and the evaluators whose names begin with `CrossEncoder`"));
+        }
         let progress = options.progress.map_or_else(Progress::hidden, |what| Progress::new(what, texts.len() as u64));
         let prompt = options.prompt.as_deref().or_else(|| self.default_prompt());
         let mut data = vec![0.0; texts.len() * self.dimension];
@@ -366,6 +398,10 @@ impl Encode for SentenceTransformer {
 
     fn named_prompt(&self, name: &str) -> Option<String> {
         self.description.prompts.get(name).cloned()
+    }
+
+    fn predictor(&self) -> Option<&dyn Predict> {
+        self.pairs.is_some().then_some(self as &dyn Predict)
     }
 
     fn similarity_fn_name(&self) -> &str {

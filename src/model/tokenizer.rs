@@ -9,11 +9,14 @@ use crate::error::{Error, Result};
 use crate::flow::{Preprocess, Tokens};
 use crate::util::files;
 
+mod pairs;
 mod words;
 
+pub use pairs::PairTemplate;
 pub use words::Words;
 
 /// What cuts texts into tokens.
+#[derive(Clone)]
 enum Kind {
     /// A `tokenizer.json`.
     Fast(Box<Tokenizer>),
@@ -22,6 +25,7 @@ enum Kind {
 }
 
 /// A tokenizer and how the model uses it.
+#[derive(Clone)]
 pub struct TextTokenizer {
     inner: Kind,
     source: PathBuf,

@@ -115,6 +115,17 @@ impl Weights {
         Ok(Param::new(format!("{prefix}{name}"), &tensor.to_device(&self.device)?)?)
     }
 
+    /// What a network left of `file`, for parameters on `device`.
+    #[must_use]
+    pub fn left_over(tensors: Vec<(String, Tensor)>, file: &Path, device: &Device) -> Self {
+        Self { file: file.display().to_string(), tensors: tensors.into_iter().collect(), device: device.clone() }
+    }
+
+    /// Drops a tensor.
+    pub fn remove(&mut self, name: &str) {
+        self.tensors.remove(name);
+    }
+
     /// The shape of a tensor.
     #[must_use]
     pub fn shape(&self, name: &str) -> Option<Vec<usize>> {

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::schema::{OnBadRow, PoolingMode, SimilarityFunction};
 use crate::data::MultiDatasetBatchSampler;
 use crate::error::{Error, Result};
-use crate::flow::ModelType;
+use crate::flow::{ActivationFn, ModelType};
 use crate::optim::interval::{Every, Interval};
 use crate::optim::schedule::SchedulerType;
 use crate::util::files;
@@ -107,7 +107,7 @@ pub struct ModelPlan {
     /// Scores a pair gets (CrossEncoder).
     pub num_labels: Option<usize>,
     /// What the score goes through (CrossEncoder).
-    pub activation_fn: Option<String>,
+    pub activation_fn: Option<ActivationFn>,
 }
 
 /// One data set.

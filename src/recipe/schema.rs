@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 pub use super::shape::{EvaluatorConfig, LossConfig, OneOrMany};
 pub use crate::data::OnBadRow;
-use crate::flow::ModelType;
+use crate::flow::{ActivationFn, ModelType};
 pub use crate::ops::PoolingMode;
 use crate::optim::schedule::SchedulerType;
 pub use crate::scoring::Similarity as SimilarityFunction;
@@ -22,7 +22,8 @@ pub use crate::scoring::Similarity as SimilarityFunction;
 pub struct Recipe {
     /// What the run, its log and its folder are called. Default: the recipe's file name without its ending.
     pub run_name: Option<String>,
-    /// The kind of model. Default: `SentenceTransformer`, the only one that can be trained so far.
+    /// The kind of model: `SentenceTransformer` or `CrossEncoder`; others cannot be trained so far. Default:
+    /// `SentenceTransformer`.
     pub model_type: Option<ModelType>,
     /// Of all random numbers. Default: 42, as Hugging Face has it.
     pub seed: Option<u64>,
@@ -76,10 +77,12 @@ pub struct ModelConfig {
     pub dropout: Option<f64>,
     /// How the saved model compares embeddings. Default: as the base model has it, else `cosine`.
     pub similarity_fn_name: Option<SimilarityFunction>,
-    /// Scores a pair gets (CrossEncoder only). Default: as the base model has it.
+    /// Scores a pair gets, 1 for a reranker, else the number of classes (CrossEncoder only). Default: as the base model
+    /// has it, else 1.
     pub num_labels: Option<usize>,
-    /// What the score goes through, as `Sigmoid` or `Identity` (CrossEncoder only). Default: as the base model has it.
-    pub activation_fn: Option<String>,
+    /// What `predict` applies to the logits, `Sigmoid` or `Identity` (CrossEncoder only). Default: `Identity` under losses
+    /// that train logits; under BinaryCrossEntropyLoss what the base model has, else `Sigmoid` for one label.
+    pub activation_fn: Option<ActivationFn>,
 }
 
 /// A static embedding made from scratch.

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::plan::{DatasetPlan, LossPlan, ModelSource, Plan};
+use crate::flow::ActivationFn;
 use crate::optim::interval::Interval;
 
 /// Lines of key and value.
@@ -87,7 +88,7 @@ impl Plan {
         table.optional("dropout", model.dropout.map(|p| format!("{p:?}")));
         table.optional("similarity_fn_name", model.similarity_fn_name.as_ref().map(plain));
         table.optional("num_labels", model.num_labels);
-        table.optional("activation_fn", model.activation_fn.as_ref());
+        table.optional("activation_fn", model.activation_fn.map(ActivationFn::name));
         for (name, prompt) in model.prompts.iter().flatten() {
             table.row("prompt", "", format!("{name}: {prompt:?}"));
         }

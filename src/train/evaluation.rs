@@ -106,18 +106,20 @@ impl Evaluation {
         let (mut sum, mut weight) = (0.0, 0usize);
         for rows in set.batches.from(0) {
             let batch = set.set.store.batch(rows)?;
+            let batch = model.arrange(batch, set.set.loss.pairing(), Rng::new(0))?;
             let layers = set.set.loss.layers(model.layers(), Rng::new(0));
             let all = model.embed_layers(&batch, 0..batch.packed.len(), &layers, &Context::inference())?;
-            let column = |x: &Tensor, i: usize| x.narrow(0, i * batch.rows, batch.rows);
-            let columns =
-                |x: &Tensor| (0..batch.columns).map(|i| column(x, i)).collect::<candle_core::Result<Vec<_>>>();
+            let spans = batch.spans();
+            let columns = |x: &Tensor| {
+                spans.iter().map(|s| x.narrow(0, s.start, s.len())).collect::<candle_core::Result<Vec<_>>>()
+            };
             let mut columns = all.iter().map(columns).collect::<candle_core::Result<Vec<_>>>()?;
             let outputs = Outputs {
                 embeddings: columns.pop().unwrap_or_default(),
                 text_ids: batch.text_ids.clone(),
                 guide: set.set.guide.as_ref().map(|guide| guide.embed(&batch)).transpose()?.unwrap_or_default(),
                 layers: layers.into_iter().zip(columns).collect(),
-                lists: Vec::new(),
+                lists: batch.lists.clone(),
                 rng: Rng::new(0),
             };
             let value = set.set.loss.compute(&outputs, batch.labels.as_ref())?;

@@ -15,7 +15,7 @@ use crate::data::sampler::{BatchSampler, Mixed, MultiDatasetBatchSampler, Sample
 use crate::data::{EpochPlan, Store};
 use crate::error::{Error, Result};
 use crate::eval::trainer_key;
-use crate::flow::{Batch, Encode, ModelType};
+use crate::flow::{Batch, Encode};
 use crate::model::{ModelOptions, SentenceTransformer, StaticOptions};
 use crate::ops::{self, Param, Precision};
 use crate::optim::steps::{Cadence, Steps};
@@ -66,6 +66,10 @@ fn locate(location: &Location, key: &str) -> Result<PathBuf> {
 /// The options of a plan's model.
 fn options(plan: &Plan, device: &Device) -> ModelOptions {
     ModelOptions {
+        model_type: Some(plan.model_type),
+        num_labels: plan.model.num_labels,
+        activation_fn: plan.model.activation_fn,
+        seed: plan.seed,
         device: Some(device.clone()),
         max_seq_length: plan.model.max_seq_length,
         pooling_mode: plan.model.pooling_mode.clone(),
@@ -75,6 +79,7 @@ fn options(plan: &Plan, device: &Device) -> ModelOptions {
         truncate_dim: plan.model.truncate_dim,
         default_prompt_name: plan.model.default_prompt_name.clone(),
         similarity_fn_name: plan.model.similarity_fn_name.map(|s| s.name().to_owned()),
+        ..ModelOptions::default()
     }
 }
 
@@ -83,10 +88,6 @@ fn options(plan: &Plan, device: &Device) -> ModelOptions {
 /// # Errors
 /// When it is not there, broken, or of a type that cannot be trained.
 pub fn load_model(plan: &Plan, checkpoint: Option<&Path>, device: &Device) -> Result<SentenceTransformer> {
-    if plan.model_type != ModelType::SentenceTransformer {
-        return Err(Error::usage(format!("`model_type` is {}", plan.model_type))
-            .with_hint("only SentenceTransformer models can be trained so far"));
-    }
     if let Some(directory) = checkpoint {
         return SentenceTransformer::load_with(directory, &options(plan, device));
     }
@@ -147,7 +148,7 @@ impl Prepared {
         let metric = choose_metric(plan, &evaluation, &similarity)?;
         let sampler = Arc::new(sampler(plan, &sets)?);
         warnings.extend(lonely_rows(plan, &sets, &sampler));
-        let largest = largest_batch(&sets, &sampler)?;
+        let largest = largest_batch(&model, &sets, &sampler)?;
         let steps = count_steps(plan, &sampler)?;
         let cadence = Cadence::new(
             steps,
@@ -217,6 +218,17 @@ impl Prepared {
     pub fn batch(&self, dataset: usize, rows: &[u32]) -> Result<Batch> {
         let set = self.sets.get(dataset).ok_or_else(|| Error::Internal(format!("there is no data set {dataset}")))?;
         Ok(Batch { dataset, ..set.store.batch(rows)? })
+    }
+
+    /// The sequences of a batch as the model reads them; `rng` is that of the step's batch.
+    ///
+    /// # Errors
+    /// As [`SentenceTransformer::arrange`].
+    pub fn arrange(&self, batch: Batch, rng: Rng) -> Result<Batch> {
+        /// Keeps the drawing of negatives apart from dropouts.
+        const STREAM: u64 = 0x9A12;
+        let pairing = self.setting(batch.dataset)?.loss.pairing();
+        self.model.arrange(batch, pairing, rng.fork(STREAM))
     }
 
     /// Everything that is trained: the model's parameters, then those of the losses.
@@ -376,21 +388,15 @@ fn lonely_rows(plan: &Plan, sets: &[DataSet], sampler: &Mixed) -> Vec<String> {
 }
 
 /// The largest of the first batches.
-fn largest_batch(sets: &[DataSet], sampler: &Mixed) -> Result<Largest> {
+fn largest_batch(model: &SentenceTransformer, sets: &[DataSet], sampler: &Mixed) -> Result<Largest> {
     let plan = sampler.epoch(0);
     let mut largest = Largest::default();
-    for (set, batch) in plan.from(0).take(BATCHES_LOOKED_AT) {
-        let Some(DataSet { store, .. }) = sets.get(set) else { continue };
-        let columns = store.columns().len();
-        let mut tokens = 0;
-        for row in batch {
-            tokens += store.row_tokens(*row)?;
-            for column in 0..columns {
-                largest.longest = largest.longest.max(store.sequence(*row, column)?.0.len());
-            }
-        }
-        largest.tokens = largest.tokens.max(tokens);
-        largest.sequences = largest.sequences.max(batch.len() * columns);
+    for (set, rows) in plan.from(0).take(BATCHES_LOOKED_AT) {
+        let Some(DataSet { store, loss, .. }) = sets.get(set) else { continue };
+        let batch = model.arrange(store.batch(rows)?, loss.pairing(), Rng::new(0))?.packed;
+        largest.longest = largest.longest.max(batch.longest());
+        largest.tokens = largest.tokens.max(batch.tokens());
+        largest.sequences = largest.sequences.max(batch.len());
     }
     Ok(largest)
 }

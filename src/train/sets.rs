@@ -133,7 +133,7 @@ impl<'a> Opener<'a> {
         if let Some((_, loss)) = self.losses.iter().find(|(known, _)| known == plan) {
             return Ok(Arc::clone(loss));
         }
-        let mut loss = loss::build(&plan.name, &plan.table())?;
+        let mut loss = loss::build_for(self.model.kind(), &plan.name, &plan.table())?;
         let number = self.losses.len();
         loss.prepare(&Setup {
             name: if number == 0 { "loss".to_owned() } else { format!("loss.{number}") },

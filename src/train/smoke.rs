@@ -13,7 +13,7 @@ use super::timings::Timings;
 use super::{Coverage, guard};
 use crate::error::{Error, Result};
 use crate::eval::trainer_key;
-use crate::flow::{Embeddings, Encode, EncodeOptions};
+use crate::flow::{ActivationFn, Embeddings, Encode, EncodeOptions, Predict};
 use crate::model::SentenceTransformer;
 use crate::ops::Param;
 use crate::optim::{AdamW, AdamWConfig, clip_coefficient, gradient_norm};
@@ -125,9 +125,9 @@ fn take_steps(plan: &Plan, prepared: &Prepared, params: &[std::sync::Arc<Param>]
         let mut sum = 0.0;
         for part in 0..parts {
             let Some((set, rows)) = batches.batch(step * parts + part) else { break };
-            let batch = prepared.batch(set, rows)?;
-            optimizer.catch_up(&prepared.model.rows(&batch))?;
             let rng = Rng::new(plan.seed).fork(step as u64).fork(part as u64);
+            let batch = prepared.arrange(prepared.batch(set, rows)?, rng)?;
+            optimizer.catch_up(&prepared.model.rows(&batch))?;
             sum += forward_backward(prepared.setting(set)?, &batch, rng, &mut timings)?;
             used.push(batch);
         }
@@ -172,18 +172,23 @@ fn probe_evaluation(prepared: &Prepared) -> Result<(usize, f64)> {
     if sample.is_empty() {
         return Ok((texts, 0.0));
     }
-    let sample: Vec<&str> = sample.iter().map(String::as_str).collect();
     let start = Instant::now();
     let options = EncodeOptions { task: counter.task.into_inner(), ..EncodeOptions::default() };
-    prepared.model.encode(&sample, &options)?;
+    if prepared.model.predictor().is_some() {
+        let pairs: Vec<(&str, &str)> = sample.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        prepared.model.predict(&pairs, None, &options)?;
+    } else {
+        let sample: Vec<&str> = sample.iter().map(|(text, _)| text.as_str()).collect();
+        prepared.model.encode(&sample, &options)?;
+    }
     Ok((texts, start.elapsed().as_secs_f64() / sample.len() as f64))
 }
 
-/// Gives every text the same made-up vector and keeps a few texts, spread over all.
+/// Gives every text or pair the same made-up vector and keeps a few, spread over all.
 struct Counter<'a> {
     model: &'a SentenceTransformer,
     texts: Cell<usize>,
-    sample: RefCell<Vec<String>>,
+    sample: RefCell<Vec<(String, String)>>,
     /// What the latest texts were to the model.
     task: RefCell<Option<String>>,
 }
@@ -196,14 +201,37 @@ impl Encode for Counter<'_> {
         let stride = (texts.len() / (PROBE / 3)).max(1);
         for text in texts.iter().step_by(stride) {
             if sample.len() < PROBE {
-                sample.push((*text).to_owned());
+                sample.push(((*text).to_owned(), String::new()));
             }
         }
         let dim = options.truncate_dim.unwrap_or(self.model.dimension());
         Ok(Embeddings::new(dim, vec![1.0; texts.len() * dim]))
     }
 
+    fn predictor(&self) -> Option<&dyn Predict> {
+        self.model.predictor().map(|_| self as &dyn Predict)
+    }
+
     fn similarity_fn_name(&self) -> &str {
         self.model.similarity_fn_name()
+    }
+}
+
+impl Predict for Counter<'_> {
+    fn predict(&self, pairs: &[(&str, &str)], _: Option<ActivationFn>, _: &EncodeOptions) -> Result<Embeddings> {
+        self.texts.set(self.texts.get() + pairs.len());
+        let mut sample = self.sample.borrow_mut();
+        for (first, second) in pairs.iter().step_by((pairs.len() / (PROBE / 3)).max(1)) {
+            if sample.len() < PROBE {
+                sample.push(((*first).to_owned(), (*second).to_owned()));
+            }
+        }
+        let labels = self.num_labels();
+        // different scores, so that no evaluator finds them all alike
+        Ok(Embeddings::new(labels, (0..pairs.len() * labels).map(|i| i as f32).collect()))
+    }
+
+    fn num_labels(&self) -> usize {
+        self.model.num_labels()
     }
 }

@@ -205,7 +205,7 @@ impl Trainer<'_> {
             let next = self.timings.time("data", || source.take())?;
             (self.state.epoch, self.state.batch) = (next.cursor.epoch, next.cursor.batch);
             self.batches_per_epoch = next.batches_per_epoch;
-            let (batch, last) = (next.batch, next.last);
+            let (batch, last) = (self.prepared.arrange(next.batch, rng.fork(micro))?, next.last);
             self.timings.time("optimizer", || self.optimizer.catch_up(&self.prepared.model.rows(&batch)))?;
             loss_sum +=
                 forward_backward(self.prepared.setting(batch.dataset)?, &batch, rng.fork(micro), &mut self.timings)?;

@@ -63,6 +63,16 @@ pub(super) fn load_encoder(path: &Path, reporter: &mut dyn Reporter) -> Result<S
     load(path, Some(device))
 }
 
+/// As [`load_encoder`], of a model that scores pairs.
+pub(super) fn load_reranker(path: &Path, reporter: &mut dyn Reporter) -> Result<SentenceTransformer> {
+    let model = load_encoder(path, reporter)?;
+    if model.predictor().is_none() {
+        return Err(Error::model(format!("`{}` is a {}, which does not score pairs", path.display(), model.kind()))
+            .with_hint("give the folder of a CrossEncoder; a recipe with `model_type = \"CrossEncoder\"` trains one"));
+    }
+    Ok(model)
+}
+
 /// The embeddings of all texts that are not empty, without a role, and which texts they are of.
 pub(super) fn encode_filled(
     path: &Path,

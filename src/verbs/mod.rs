@@ -10,6 +10,8 @@ pub mod demo;
 pub mod encode;
 pub mod evaluate;
 pub mod paraphrase_mining;
+pub mod predict;
+pub mod rank;
 pub mod run;
 pub mod search;
 pub mod smoke_test;

@@ -91,6 +91,9 @@ struct Sink<'a> {
     texts: Writer<u64>,
     raw: Option<Writer<u64>>,
     places: Writer<u64>,
+    /// Where each row's sequences begin, where rows have different numbers of them.
+    starts: Option<Writer<u64>>,
+    sequences: u64,
     rows: u64,
     written: u64,
     columns: Vec<(ColumnReport, Histogram)>,
@@ -117,6 +120,8 @@ impl<'a> Sink<'a> {
             texts: Writer::create(dir.join(names::TEXTS))?,
             raw: if prompted { Some(Writer::create(dir.join(names::RAW))?) } else { None },
             places: Writer::create(dir.join(names::PLACES))?,
+            starts: if roles.lists { Some(Writer::create(dir.join(names::STARTS))?) } else { None },
+            sequences: 0,
             rows: 0,
             written: 0,
             columns: roles.inputs.iter().zip(&roles.prompts).map(column).collect(),
@@ -130,20 +135,29 @@ impl<'a> Sink<'a> {
                 Error::data("more than 4,294,967,295 rows in one data set").with_hint("split it, or set `limit`")
             );
         }
-        let mut columns: Vec<Vec<Tokens>> = Vec::with_capacity(self.columns.len());
+        let width = self.columns.len();
+        // of a last column of lists all texts of a row
+        let texts_of = |row: &Usable, c: usize| if c + 1 == width { c..row.texts.len() } else { c..c + 1 };
+        let mut columns: Vec<std::vec::IntoIter<Tokens>> = Vec::with_capacity(width);
         for (c, prompt) in self.roles.prompts.iter().enumerate() {
-            let texts: Vec<&str> = block.iter().filter_map(|(_, row)| row.texts.get(c)).map(String::as_str).collect();
+            let texts = block.iter().flat_map(|(_, row)| row.texts.get(texts_of(row, c)).unwrap_or(&[]));
+            let texts: Vec<&str> = texts.map(String::as_str).collect();
             let column = self.roles.inputs.get(c).map_or("", String::as_str);
             let tokens = preprocess.tokenize_column(column, &texts, prompt.as_deref())?;
-            if tokens.len() != block.len() {
-                let (got, wanted) = (tokens.len(), block.len());
+            if tokens.len() != texts.len() {
+                let (got, wanted) = (tokens.len(), texts.len());
                 return Err(Error::Internal(format!("the tokenizer returned {got} sequences for {wanted} texts")));
             }
-            columns.push(tokens);
+            columns.push(tokens.into_iter());
         }
-        for (r, (place, row)) in block.iter().enumerate() {
-            for (c, text) in row.texts.iter().enumerate() {
-                let tokens = &columns[c][r];
+        for (place, row) in block {
+            if let Some(starts) = &mut self.starts {
+                starts.push(&[self.sequences])?;
+            }
+            for (i, text) in row.texts.iter().enumerate() {
+                let c = i.min(width - 1);
+                let Some(tokens) = columns[c].next() else { continue };
+                self.sequences += 1;
                 let (report, lengths) = &mut self.columns[c];
                 let length = tokens.ids.len() as u64;
                 report.truncated += u64::from(u64::from(tokens.full_length) > length);
@@ -181,6 +195,11 @@ impl<'a> Sink<'a> {
         self.prompts.finish()?;
         self.texts.finish()?;
         self.places.finish()?;
+        let lists = self.starts.is_some();
+        if let Some(mut starts) = self.starts {
+            starts.push(&[self.sequences])?;
+            starts.finish()?;
+        }
         let has_raw = self.raw.is_some();
         if let Some(raw) = self.raw {
             raw.finish()?;
@@ -188,16 +207,32 @@ impl<'a> Sink<'a> {
         let mut report = DataReport { rows_used: self.rows, total_tokens: self.written, ..DataReport::default() };
         let labels = self.labels.finish(dir, roles, &mut report)?;
         let width = self.columns.len();
-        let sequences = self.rows * width as u64;
-        let ids = Mapped::<u64>::open(&dir.join(if has_raw { names::RAW } else { names::TEXTS }), sequences)?;
+        let ids = Mapped::<u64>::open(&dir.join(if has_raw { names::RAW } else { names::TEXTS }), self.sequences)?;
+        let starts = match lists {
+            true => Some(Mapped::<u64>::open(&dir.join(names::STARTS), self.rows + 1)?),
+            false => None,
+        };
+        let start = |row: usize| match &starts {
+            Some(starts) => starts.slice().get(row).map_or(0, |at| *at as usize),
+            None => row * width,
+        };
+        let rows = 0..self.rows as usize;
         for (c, (mut column, lengths)) in self.columns.into_iter().enumerate() {
             column.lengths = lengths.lengths();
-            column.repeated = repeated(ids.slice().chunks_exact(width).map(|row| row[c]), self.rows);
+            let texts = |row: usize| {
+                if c + 1 == width { start(row) + c..start(row + 1) } else { start(row) + c..start(row) + c + 1 }
+            };
+            let of_column = rows.clone().flat_map(texts).filter_map(|at| ids.slice().get(at).copied());
+            let count = if c + 1 == width { self.sequences - self.rows * (width as u64 - 1) } else { self.rows };
+            column.repeated = repeated(of_column, count);
             report.columns.push(column);
         }
-        let whole = |row: &[u64]| row.iter().fold(0, |h: u64, id| mix(h.rotate_left(1) ^ *id));
-        report.repeated_rows = repeated(ids.slice().chunks_exact(width).map(whole), self.rows);
-        drop(ids);
+        let whole = |row: usize| {
+            let row = ids.slice().get(start(row)..start(row + 1)).unwrap_or(&[]);
+            row.iter().fold(0, |h: u64, id| mix(h.rotate_left(1) ^ *id))
+        };
+        report.repeated_rows = repeated(rows.map(whole), self.rows);
+        drop((ids, starts));
         let mut seals = Vec::new();
         for name in names::ALL {
             if dir.join(name).exists() {
@@ -212,6 +247,7 @@ impl<'a> Sink<'a> {
             columns: roles.inputs.clone(),
             tokens: self.written,
             has_raw,
+            sequences: lists.then_some(self.sequences),
             labels,
             files: seals,
         };
@@ -239,6 +275,8 @@ fn repeated(values: impl Iterator<Item = u64> + Clone, count: u64) -> u64 {
 /// Labels on their way to the file, all as f64; what they are is settled when all have been seen.
 struct LabelSink {
     mode: Option<LabelMode>,
+    /// As many labels as a row has texts in its list.
+    lists: bool,
     out: Option<Writer<f64>>,
     column: String,
     width: Option<usize>,
@@ -257,6 +295,7 @@ impl LabelSink {
     fn create(dir: &Path, roles: &Roles) -> Result<Self> {
         Ok(Self {
             mode: roles.label.as_ref().map(|l| l.1),
+            lists: roles.lists,
             out: match &roles.label {
                 Some(_) => Some(Writer::create(dir.join(names::LABELS))?),
                 None => None,
@@ -274,8 +313,11 @@ impl LabelSink {
         })
     }
 
-    /// All rows' labels have to be of one width, the first row's.
+    /// All rows' labels have to be of one width, the first row's, unless they belong to lists of texts.
     fn check(&mut self, row: Usable) -> Result<Usable, Problem> {
+        if self.lists {
+            return Ok(row);
+        }
         let width = match &row.label {
             Label::None => return Ok(row),
             Label::Number(..) | Label::Name(_) => 0,
@@ -335,6 +377,7 @@ impl LabelSink {
         out.finish()?;
         let width = self.width.unwrap_or(0);
         let form = match mode {
+            _ if self.lists => LabelForm::Lists,
             _ if width > 0 => LabelForm::Matrix,
             LabelMode::Class | LabelMode::ClassName => LabelForm::Int,
             LabelMode::Any if self.all_integers => LabelForm::Int,

@@ -35,8 +35,10 @@ mod names {
     pub const TEXTS: &str = "texts.u64";
     pub const RAW: &str = "raw.u64";
     pub const PLACES: &str = "places.u64";
+    /// Where a row's sequences begin, for rows of different numbers of them.
+    pub const STARTS: &str = "starts.u64";
     pub const LABELS: &str = "labels.f64";
-    pub const ALL: &[&str] = &[TOKENS, OFFSETS, PROMPTS, TEXTS, RAW, PLACES, LABELS];
+    pub const ALL: &[&str] = &[TOKENS, OFFSETS, PROMPTS, TEXTS, RAW, PLACES, STARTS, LABELS];
     pub const META: &str = "meta.json";
     pub const REPORT: &str = "report.json";
 }
@@ -47,6 +49,8 @@ enum LabelForm {
     Float,
     Int,
     Matrix,
+    /// A number for each text of a list.
+    Lists,
 }
 
 impl LabelForm {
@@ -55,6 +59,7 @@ impl LabelForm {
             Self::Float => "float",
             Self::Int => "int",
             Self::Matrix => "matrix",
+            Self::Lists => "lists",
         }
     }
 }
@@ -68,6 +73,9 @@ struct Meta {
     columns: Vec<String>,
     tokens: u64,
     has_raw: bool,
+    /// How many texts all rows have together, where the last column holds lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sequences: Option<u64>,
     /// What the labels are and how many a row has.
     labels: Option<(LabelForm, usize)>,
     files: Vec<(String, Seal)>,
@@ -87,6 +95,8 @@ pub struct Store {
     texts: Mapped<u64>,
     raw: Option<Mapped<u64>>,
     places: Mapped<u64>,
+    /// `[rows + 1]`: where a row's sequences begin, where rows have different numbers of them.
+    starts: Option<Mapped<u64>>,
     labels: Option<Mapped<f64>>,
 }
 
@@ -166,7 +176,7 @@ impl Store {
             }
         }
         let at = |name: &str| -> PathBuf { entry.join(name) };
-        let sequences = meta.rows * meta.columns.len() as u64;
+        let sequences = meta.sequences.unwrap_or(meta.rows * meta.columns.len() as u64);
         let store = Self {
             tokens: Mapped::open(&at(names::TOKENS), meta.tokens)?,
             offsets: Mapped::open(&at(names::OFFSETS), sequences + 1)?,
@@ -174,7 +184,15 @@ impl Store {
             texts: Mapped::open(&at(names::TEXTS), sequences)?,
             raw: if meta.has_raw { Some(Mapped::open(&at(names::RAW), sequences)?) } else { None },
             places: Mapped::open(&at(names::PLACES), meta.rows * 2)?,
+            starts: match meta.sequences {
+                Some(_) => Some(Mapped::open(&at(names::STARTS), meta.rows + 1)?),
+                None => None,
+            },
             labels: match meta.labels {
+                Some((LabelForm::Lists, _)) => {
+                    let single = meta.rows * (meta.columns.len() as u64 - 1);
+                    Some(Mapped::open(&at(names::LABELS), sequences.saturating_sub(single))?)
+                }
                 Some((_, width)) => Some(Mapped::open(&at(names::LABELS), meta.rows * width as u64)?),
                 None => None,
             },
@@ -185,7 +203,8 @@ impl Store {
             dataset: 0,
         };
         let offsets = store.offsets.slice();
-        if offsets.first() != Some(&0) || offsets.last() != Some(&store.meta.tokens) {
+        let starts_fit = store.starts.as_ref().is_none_or(|s| s.slice().last() == Some(&sequences));
+        if offsets.first() != Some(&0) || offsets.last() != Some(&store.meta.tokens) || !starts_fit {
             return Err(damaged("the offsets do not fit the tokens".to_owned()));
         }
         Ok(store)
@@ -240,44 +259,65 @@ impl Store {
             return Err(Error::Internal(format!("row {row} of a data set of {} rows", self.meta.rows)));
         }
         let first = row as usize * width;
-        Ok(first..first + width)
+        let Some(starts) = &self.starts else { return Ok(first..first + width) };
+        match starts.slice().get(row as usize..row as usize + 2) {
+            Some(&[from, to]) if from + width as u64 <= to => Ok(from as usize..to as usize),
+            _ => Err(self.damaged(row, 0)),
+        }
+    }
+
+    fn damaged(&self, row: u32, column: usize) -> Error {
+        Error::data(format!(
+            "the tokenised data of {} is damaged at row {row}, column {column}",
+            self.sources.describe()
+        ))
+        .with_hint(format!("remove the folder `{}` from the cache", self.fingerprint))
+    }
+
+    /// Whether the last column holds lists of texts.
+    #[must_use]
+    pub fn has_lists(&self) -> bool {
+        self.starts.is_some()
+    }
+
+    /// How many texts a row has: one a column, unless the last holds a list.
+    ///
+    /// # Errors
+    /// When there is no such row.
+    pub fn row_sequences(&self, row: u32) -> Result<usize> {
+        Ok(self.span(row)?.len())
     }
 
     fn cut<'a, T: mapped::Plain>(&self, mapped: &'a Mapped<T>, row: u32) -> &'a [T] {
         self.span(row).ok().and_then(|span| mapped.slice().get(span)).unwrap_or(&[])
     }
 
-    /// `[columns]`: a hash of each of a row's texts with its prompt; empty for a row that does not exist.
+    /// `[texts]`: a hash of each of a row's texts with its prompt; empty for a row that does not exist.
     #[must_use]
     pub fn text_ids(&self, row: u32) -> &[u64] {
         self.cut(&self.texts, row)
     }
 
-    /// `[columns]`: a hash of each of a row's texts as the data has it, without prompts: what samplers compare.
+    /// `[texts]`: a hash of each of a row's texts as the data has it, without prompts: what samplers compare.
     #[must_use]
     pub fn raw_text_ids(&self, row: u32) -> &[u64] {
         self.cut(self.raw.as_ref().unwrap_or(&self.texts), row)
     }
 
-    /// The tokens of one text, where they lie, and how many of them are its prompt's.
+    /// The tokens of one of a row's texts, where they lie, and how many of them are its prompt's. The texts are those of
+    /// the columns in their order, of a last column of lists all.
     ///
     /// # Errors
     /// When there is no such row or column, or the entry was damaged on disk.
     pub fn sequence(&self, row: u32, column: usize) -> Result<(&[u32], u32)> {
         let span = self.span(row)?;
         let at = span.start + column;
-        let found = (column < self.meta.columns.len()).then_some(()).and_then(|()| {
+        let found = (column < span.len()).then_some(()).and_then(|()| {
             let (offsets, prompts) = (self.offsets.slice(), self.prompts.slice());
             let (from, to) = (*offsets.get(at)?, *offsets.get(at + 1)?);
             Some((self.tokens.slice().get(from as usize..to as usize)?, *prompts.get(at)?))
         });
-        found.ok_or_else(|| {
-            Error::data(format!(
-                "the tokenised data of {} is damaged at row {row}, column {column}",
-                self.sources.describe()
-            ))
-            .with_hint(format!("remove the folder `{}` from the cache", self.fingerprint))
-        })
+        found.ok_or_else(|| self.damaged(row, column))
     }
 
     /// How many tokens each row has over all columns: what a batch of it costs.
@@ -291,7 +331,8 @@ impl Store {
         Ok(if let (Some(from), Some(to)) = ends { to.saturating_sub(*from) as usize } else { 0 })
     }
 
-    /// The batch of these rows: all sequences of column 0, then those of column 1, ...
+    /// The batch of these rows: all sequences of column 0, then those of column 1, ...; of a column of lists those of
+    /// the first row, then those of the second, ...
     ///
     /// # Errors
     /// When a row does not exist, the batch has more than 2^32 tokens, or the entry was damaged on disk.
@@ -300,13 +341,23 @@ impl Store {
         let mut sequences = Vec::with_capacity(rows.len() * columns);
         let mut text_ids = Vec::with_capacity(columns);
         let mut tokens = 0;
+        let mut lists = Vec::new();
         for column in 0..columns {
+            let is_list = self.has_lists() && column + 1 == columns;
+            let mut ids = Vec::with_capacity(rows.len());
             for row in rows {
-                let sequence = self.sequence(*row, column)?;
-                tokens += sequence.0.len();
-                sequences.push(sequence);
+                let end = if is_list { self.row_sequences(*row)? } else { column + 1 };
+                if is_list {
+                    lists.push(end - column);
+                }
+                for place in column..end {
+                    let sequence = self.sequence(*row, place)?;
+                    tokens += sequence.0.len();
+                    sequences.push(sequence);
+                }
+                ids.extend_from_slice(self.text_ids(*row).get(column..end).unwrap_or(&[]));
             }
-            text_ids.push(rows.iter().filter_map(|row| self.text_ids(*row).get(column).copied()).collect());
+            text_ids.push(ids);
         }
         if u32::try_from(tokens).is_err() {
             return Err(Error::data(format!("a batch of {} rows has {tokens} tokens", rows.len()))
@@ -316,6 +367,7 @@ impl Store {
             packed: PackedBatch::pack(sequences),
             columns,
             rows: rows.len(),
+            lists,
             text_ids,
             labels: self.labels(rows),
             row_ids: rows.iter().map(|r| u64::from(*r)).collect(),
@@ -328,12 +380,25 @@ impl Store {
     pub fn labels(&self, rows: &[u32]) -> Option<Labels> {
         let (form, width) = self.meta.labels?;
         let all = self.labels.as_ref()?.slice();
+        if form == LabelForm::Lists {
+            let single = self.meta.columns.len() - 1;
+            let of = |row: &u32| {
+                let span = self.span(*row).ok()?;
+                let before = *row as usize * single;
+                all.get(span.start - before..span.end - before - single)
+            };
+            let rows: Vec<&[f64]> = rows.iter().map(|row| of(row).unwrap_or(&[])).collect();
+            return Some(Labels::Lists {
+                lengths: rows.iter().map(|row| row.len()).collect(),
+                data: rows.into_iter().flatten().map(|x| *x as f32).collect(),
+            });
+        }
         let of = |row: &u32| all.get(*row as usize * width..(*row as usize + 1) * width).unwrap_or(&[]).iter();
         let values = rows.iter().flat_map(of);
         Some(match form {
             LabelForm::Float => Labels::Float(values.map(|x| *x as f32).collect()),
             LabelForm::Int => Labels::Int(values.map(|x| *x as i64).collect()),
-            LabelForm::Matrix => Labels::Matrix { width, data: values.map(|x| *x as f32).collect() },
+            LabelForm::Matrix | LabelForm::Lists => Labels::Matrix { width, data: values.map(|x| *x as f32).collect() },
         })
     }
 
@@ -359,7 +424,7 @@ impl Store {
 
 /// A hash of all that decides what goes into an entry.
 fn fingerprint(spec: &DatasetSpec, sources: &Files, roles: &Roles, preprocess: &dyn Preprocess) -> Result<String> {
-    let settings = serde_json::json!({
+    let mut settings = serde_json::json!({
         "version": VERSION,
         "inputs": roles.inputs,
         "prompts": roles.prompts,
@@ -370,8 +435,11 @@ fn fingerprint(spec: &DatasetSpec, sources: &Files, roles: &Roles, preprocess: &
         "notes": roles.notes,
         "formats": sources.iter().map(|f| format!("{:?}", f.format)).collect::<Vec<_>>(),
         "preprocess": preprocess.fingerprint(),
-    })
-    .to_string();
+    });
+    if roles.lists {
+        settings["lists"] = true.into();
+    }
+    let settings = settings.to_string();
     let mut hash = Xxh3::new();
     hash.update(settings.as_bytes());
     let mut buffer = vec![0; 1 << 20];

@@ -204,7 +204,12 @@ impl Bert {
         for w in batch.offsets.windows(2) {
             positions.extend(0..w[1] - w[0]);
         }
-        let types = Arc::new(vec![0u32; batch.tokens()]);
+        let types = match batch.types.is_empty() {
+            true => Arc::new(vec![0u32; batch.tokens()]),
+            // networks with one type of token give it to both texts
+            false if self.config.type_vocab_size == 1 => Arc::new(vec![0u32; batch.tokens()]),
+            false => Arc::clone(&batch.types),
+        };
         let sum = ops::embedding_sum(
             context,
             &[(&self.word, Arc::clone(&batch.ids)), (&self.position, Arc::new(positions)), (&self.token_type, types)],
@@ -287,12 +292,12 @@ impl Backbone for Bert {
         vec![
             (Arc::clone(&self.word), batch.ids.to_vec()),
             (Arc::clone(&self.position), (0..batch.longest() as u32).collect()),
-            (Arc::clone(&self.token_type), vec![0]),
+            (Arc::clone(&self.token_type), if batch.types.contains(&1) { vec![0, 1] } else { vec![0] }),
         ]
     }
 
-    fn unused(&self) -> &[(String, Tensor)] {
-        &self.unused
+    fn take_unused(&mut self) -> Vec<(String, Tensor)> {
+        std::mem::take(&mut self.unused)
     }
 
     fn hidden_size(&self) -> usize {

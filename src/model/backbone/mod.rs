@@ -55,8 +55,8 @@ pub trait Backbone: Send + Sync {
     /// The rows of its tables that a pass over `batch` reads.
     fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)>;
 
-    /// Tensors of the checkpoint that the network does not use (a pooler); saved again, in f32.
-    fn unused(&self) -> &[(String, Tensor)];
+    /// Tensors of the checkpoint that the network does not use (a pooler, a classifier), in f32; none the second time.
+    fn take_unused(&mut self) -> Vec<(String, Tensor)>;
 
     /// Width of the hidden states.
     fn hidden_size(&self) -> usize;

@@ -135,6 +135,11 @@ pub trait Module: Send + Sync {
         input
     }
 
+    /// The layers that had no weights in the checkpoint and got random ones.
+    fn new_layers(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What turns texts into its tokens, of modules that read texts.
     ///
     /// # Errors

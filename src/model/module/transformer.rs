@@ -10,14 +10,21 @@ use super::{Features, Module, Source, tensors, write_json};
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
 use crate::model::backbone::{self, Backbone};
+use crate::model::head::{HeadOptions, SequenceClassification};
+use crate::model::options::TransformerTask;
 use crate::model::tokenizer::TextTokenizer;
-use crate::model::weights;
+use crate::model::weights::{self, Weights};
 use crate::ops::{Context, Param};
 use crate::util::files;
+use crate::util::seed::Rng;
 
 /// A network and its config.json.
 pub struct Transformer {
     backbone: Box<dyn Backbone>,
+    /// What makes logits of the hidden states, of a model that classifies.
+    head: Option<SequenceClassification>,
+    /// Tensors of the checkpoint that nothing uses; saved again, in f32.
+    unused: Vec<(String, Tensor)>,
     config: Value,
     max_seq_length: Option<usize>,
     lower_case: bool,
@@ -44,6 +51,24 @@ impl Transformer {
         if let Some(dropout) = source.options.dropout {
             backbone.set_dropout(dropout);
         }
+        let unused = backbone.take_unused();
+        let (head, unused) = match source.options.task {
+            TransformerTask::FeatureExtraction => (None, unused),
+            TransformerTask::SequenceClassification => {
+                /// Keeps the head's weights apart from other things drawn from the same seed.
+                const STREAM: u64 = 0x4EAD;
+                let options = HeadOptions {
+                    num_labels: source.options.num_labels,
+                    dropout: source.options.dropout,
+                    rng: Rng::new(source.options.seed).fork(STREAM),
+                };
+                let mut left = Weights::left_over(unused, &directory.join("model.safetensors"), source.device);
+                let width = backbone.hidden_size();
+                let head =
+                    SequenceClassification::load(&config, width, &mut left, source.prefix, options, source.device)?;
+                (Some(head), Vec::new())
+            }
+        };
         let read = |name: &str| -> Result<Value> {
             let file = directory.join(name);
             if !file.exists() {
@@ -74,6 +99,8 @@ impl Transformer {
         tokenizer.set_lower_case(lower_case);
         Ok(Self {
             backbone,
+            head,
+            unused,
             all_layers: config.get("output_hidden_states").and_then(Value::as_bool).unwrap_or(false),
             config,
             max_seq_length,
@@ -114,6 +141,9 @@ impl Module for Transformer {
         } else {
             features.token_embeddings = Some(self.backbone.forward(batch, context)?);
         }
+        if let (Some(head), Some(tokens)) = (&self.head, &features.token_embeddings) {
+            features.sentence_embedding = Some(head.forward(tokens, &features.batch, context)?);
+        }
         Ok(features)
     }
 
@@ -122,7 +152,11 @@ impl Module for Transformer {
     }
 
     fn params(&self) -> Vec<(String, Arc<Param>)> {
-        self.backbone.params()
+        let network = self.backbone.params();
+        let Some(head) = &self.head else { return network };
+        let prefix = head.network_prefix();
+        let network = network.into_iter().map(|(name, param)| (format!("{prefix}{name}"), param));
+        network.chain(head.params()).collect()
     }
 
     fn rows(&self, batch: &PackedBatch, _: Option<&str>) -> Vec<(Arc<Param>, Vec<u32>)> {
@@ -134,7 +168,11 @@ impl Module for Transformer {
     }
 
     fn output_dimension(&self, _: usize) -> usize {
-        self.backbone.hidden_size()
+        self.head.as_ref().map_or(self.backbone.hidden_size(), SequenceClassification::num_labels)
+    }
+
+    fn new_layers(&self) -> Vec<String> {
+        self.head.iter().flat_map(|head| head.new_layers()).map(|name| (*name).to_owned()).collect()
     }
 
     fn tokenizer(&self, _: Option<&str>) -> Result<Option<&Arc<TextTokenizer>>> {
@@ -157,17 +195,32 @@ impl Module for Transformer {
                 config[key] = "float32".into();
             }
         }
+        let mut sentence = json!({"max_seq_length": self.max_seq_length, "do_lower_case": self.lower_case});
+        if let Some(head) = &self.head {
+            head.describe(&mut config);
+            sentence = json!({
+                "transformer_task": "sequence-classification",
+                "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
+                "module_output_name": "scores",
+            });
+        }
         write_json(&directory.join("config.json"), &config)?;
-        write_json(
-            &directory.join("sentence_bert_config.json"),
-            &json!({"max_seq_length": self.max_seq_length, "do_lower_case": self.lower_case}),
-        )?;
+        write_json(&directory.join("sentence_bert_config.json"), &sentence)?;
         for (name, bytes) in &self.tokenizer_files {
-            files::write_atomic(&directory.join(name), bytes)?;
+            match (*name, &self.head, self.max_seq_length) {
+                // the only place for a reranker's limit
+                ("tokenizer_config.json", Some(_), Some(limit)) => {
+                    let mut config: Value = serde_json::from_slice(bytes)
+                        .map_err(|e| Error::model(format!("`tokenizer_config.json` is not JSON: {e}")))?;
+                    config["model_max_length"] = limit.into();
+                    write_json(&directory.join(name), &config)?;
+                }
+                _ => files::write_atomic(&directory.join(name), bytes)?,
+            }
         }
         self.tokenizer.save(directory)?;
         let mut all = tensors(&self.params())?;
-        all.extend(self.backbone.unused().iter().cloned());
+        all.extend(self.unused.iter().cloned());
         weights::save(&directory.join("model.safetensors"), &all)
     }
 }

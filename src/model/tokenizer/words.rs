@@ -14,13 +14,14 @@ use crate::util::files;
 pub const CONFIG: &str = "whitespacetokenizer_config.json";
 
 /// A vocabulary of whole words; words that are not in it are left out.
+#[derive(Clone)]
 pub struct Words {
     saved: Saved,
     ids: HashMap<String, u32>,
     stop: HashSet<String>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Saved {
     vocab: Vec<String>,
     stop_words: Vec<String>,

@@ -15,6 +15,8 @@ const MOST_THREADS: usize = 1024;
 
 impl Resolver<'_> {
     pub(super) fn args(&mut self, args: &ArgsConfig, evaluators: &[EvaluatorPlan], eval: &[DatasetPlan]) -> ArgsPlan {
+        let measurable = !evaluators.is_empty() || !eval.is_empty();
+        let args = &super::cross_encoder::args(self, args, measurable);
         let num_train_epochs = self.number("num_train_epochs", args.num_train_epochs, 3.0, Bound::Epochs);
         let max_steps = self.max_steps(args);
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -29,7 +31,7 @@ impl Resolver<'_> {
             ));
         }
         let metric_for_best_model = self.metric(args, evaluators, eval);
-        let (eval_every, save_every) = self.cadence(args, !evaluators.is_empty() || !eval.is_empty());
+        let (eval_every, save_every) = self.cadence(args, measurable);
         let greater = metric_for_best_model.as_ref().is_none_or(|metric| !metric.ends_with("loss"));
         ArgsPlan {
             num_train_epochs,

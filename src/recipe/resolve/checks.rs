@@ -29,11 +29,18 @@ pub(super) fn run(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
 
 /// What is not built, named with its place before a model or data are read.
 fn unavailable_model(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
-    if plan.model_type != ModelType::SentenceTransformer {
+    if !matches!(plan.model_type, ModelType::SentenceTransformer | ModelType::CrossEncoder) {
         r.problem(
             "model_type",
             format!("is {}", plan.model_type),
-            "only SentenceTransformer models can be trained so far",
+            "SentenceTransformer and CrossEncoder models can be trained so far",
+        );
+    }
+    if plan.model_type == ModelType::CrossEncoder && recipe.model.static_embedding.is_some() {
+        r.problem(
+            "model.static_embedding",
+            "has no meaning for a CrossEncoder, which reads two texts at once",
+            "start from `model.base`: a network such as MiniLM, or a reranker",
         );
     }
     if recipe.model.config.is_some() {
@@ -70,7 +77,7 @@ fn batches(r: &mut Resolver<'_>, plan: &Plan) {
     let mut noted = false;
     for (i, dataset) in plan.train_dataset.iter().enumerate() {
         let loss = dataset.loss.name.as_str();
-        let card = r.registry.loss_card(loss);
+        let card = r.registry.loss_card(r.model_type, loss);
         let in_batch = card.is_some_and(|card| card.in_batch_negatives);
         // hard negatives give a row something to be compared with
         let lonely = (in_batch && dataset.columns.len() < 3) || card.is_some_and(|card| card.compares_rows);
@@ -126,7 +133,7 @@ fn classes(r: &mut Resolver<'_>, plan: &Plan) {
     let trained = plan.train_dataset.len();
     for (i, dataset) in plan.train_dataset.iter().chain(&plan.eval_dataset).enumerate() {
         let loss = dataset.loss.name.as_str();
-        let Some(card) = r.registry.loss_card(loss) else {
+        let Some(card) = r.registry.loss_card(r.model_type, loss) else {
             continue;
         };
         if grouped && !matches!(card.labels, LabelKind::Int | LabelKind::Any) {

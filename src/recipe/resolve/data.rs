@@ -154,8 +154,8 @@ impl Resolver<'_> {
                     "name the loss inside it here and add a table `[{key}.matryoshka]` with `dims = [384, 256, 128]`"
                 ),
             );
-        } else if self.known(&name_key, "loss", &plan.name, &registry.losses()) {
-            plan.settings = self.settings(key, &config.settings, registry.loss_settings(&plan));
+        } else if self.known(&name_key, "loss", &plan.name, &registry.losses(self.model_type)) {
+            plan.settings = self.settings(key, &config.settings, registry.loss_settings(self.model_type, &plan));
             self.guide(&format!("{key}.guide"), &mut plan.settings);
         }
         plan
@@ -235,7 +235,7 @@ impl Resolver<'_> {
             if plan.limit == Some(0) {
                 self.problem(format!("{key}.limit"), "must be 1 or more, found 0", "leave it out for all rows");
             }
-            if self.known(&format!("{key}.type"), "evaluator", &plan.kind, &registry.evaluators()) {
+            if self.known(&format!("{key}.type"), "evaluator", &plan.kind, &registry.evaluators(self.model_type)) {
                 plan.settings = self.settings(&key, &config.settings, registry.evaluator_settings(&plan));
             }
             // The one setting that is a path.

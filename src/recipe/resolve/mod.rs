@@ -2,6 +2,7 @@
 
 mod args;
 mod checks;
+mod cross_encoder;
 mod data;
 mod model;
 
@@ -19,17 +20,17 @@ use crate::util::suggest;
 
 /// What the recipe has to know of losses, evaluators and samplers.
 pub trait Registry {
-    /// The names of the losses.
-    fn losses(&self) -> Vec<&str>;
+    /// The names of the losses of models of a type.
+    fn losses(&self, model_type: ModelType) -> Vec<&str>;
 
-    /// The names of the evaluators.
-    fn evaluators(&self) -> Vec<&str>;
+    /// The names of the evaluators of models of a type.
+    fn evaluators(&self, model_type: ModelType) -> Vec<&str>;
 
     /// The names of the batch samplers.
     fn samplers(&self) -> Vec<&str>;
 
     /// What the catalogue says of the loss called `name`.
-    fn loss_card(&self, _name: &str) -> Option<&'static Card> {
+    fn loss_card(&self, _model_type: ModelType, _name: &str) -> Option<&'static Card> {
         None
     }
 
@@ -37,7 +38,7 @@ pub trait Registry {
     ///
     /// # Errors
     /// When a setting is unknown or wrong.
-    fn loss_settings(&self, loss: &LossPlan) -> Result<Map<String, Value>> {
+    fn loss_settings(&self, _model_type: ModelType, loss: &LossPlan) -> Result<Map<String, Value>> {
         Ok(loss.settings.clone())
     }
 
@@ -52,6 +53,7 @@ pub trait Registry {
 
 /// What resolving gathers along the way.
 struct Resolver<'a> {
+    model_type: ModelType,
     registry: &'a dyn Registry,
     bases: Bases,
     problems: &'a mut Vec<Problem>,
@@ -119,7 +121,8 @@ pub(super) fn resolve(
         path.to_str()
             .ok_or_else(|| Error::usage(format!("`{}`: the path of a recipe must be valid UTF-8", path.display())))?,
     );
-    let mut r = Resolver { registry, bases, problems, notes: Vec::new(), defaulted: Vec::new() };
+    let model_type = recipe.model_type.unwrap_or_default();
+    let mut r = Resolver { model_type, registry, bases, problems, notes: Vec::new(), defaulted: Vec::new() };
     let stem = path.file_stem().map_or_else(|| "run".to_owned(), |s| s.to_string_lossy().into_owned());
     let run_name = r.or("run_name", recipe.run_name.clone(), stem);
     if !is_name(&run_name) {
@@ -130,7 +133,7 @@ pub(super) fn resolve(
         );
     }
     let output_dir = r.or("output_dir", recipe.output_dir.clone(), "runs".to_owned());
-    let model_type = r.or("model_type", recipe.model_type, ModelType::SentenceTransformer);
+    r.or("model_type", recipe.model_type, model_type);
     let seed = r.or("seed", recipe.seed, 42);
     let model = r.model(&recipe.model, model_type);
     let (train_dataset, eval_dataset) = r.datasets(recipe);
@@ -153,6 +156,7 @@ pub(super) fn resolve(
         eval_dataset,
         evaluator,
     };
+    cross_encoder::settle(&mut r, &mut plan);
     checks::run(&mut r, recipe, &plan);
     plan.defaulted = r.defaulted;
     Ok((plan, r.notes))

@@ -22,7 +22,7 @@ impl Resolver<'_> {
             dropout: model.dropout,
             similarity_fn_name: model.similarity_fn_name,
             num_labels: model.num_labels,
-            activation_fn: model.activation_fn.clone(),
+            activation_fn: model.activation_fn,
         }
     }
 
@@ -122,7 +122,22 @@ impl Resolver<'_> {
         if model.pooling_mode.as_ref().is_some_and(|modes| modes.0.is_empty()) {
             self.problem("model.pooling_mode", "is an empty list", "name one, as `pooling_mode = \"mean\"`");
         }
-        if model_type != ModelType::CrossEncoder {
+        if model_type == ModelType::CrossEncoder {
+            for (key, given) in [
+                ("pooling_mode", model.pooling_mode.is_some()),
+                ("normalize", model.normalize.is_some()),
+                ("truncate_dim", model.truncate_dim.is_some()),
+                ("similarity_fn_name", model.similarity_fn_name.is_some()),
+            ] {
+                if given {
+                    let why = "has no meaning for a CrossEncoder, which has no embeddings";
+                    self.problem(format!("model.{key}"), why, "leave it out");
+                }
+            }
+            if model.num_labels == Some(0) {
+                self.problem("model.num_labels", "must be 1 or more, found 0", "1 for a reranker, else the classes");
+            }
+        } else {
             for (key, given) in
                 [("num_labels", model.num_labels.is_some()), ("activation_fn", model.activation_fn.is_some())]
             {

@@ -61,10 +61,12 @@ fn gradient(
     /// Keeps the loss's numbers apart from the dropouts'.
     const LOSS_STREAM: u64 = 0x1055;
     let (leaves, value) = timings.time("forward", || -> Result<_> {
+        let spans = batch.spans();
         let columns = |embeddings: &Tensor| -> Result<Vec<Var>> {
             let embeddings = embeddings.detach();
-            let column = |i: usize| Var::from_tensor(&embeddings.narrow(0, i * batch.rows, batch.rows)?);
-            Ok((0..batch.columns).map(column).collect::<candle_core::Result<_>>()?)
+            let column =
+                |span: &std::ops::Range<usize>| Var::from_tensor(&embeddings.narrow(0, span.start, span.len())?);
+            Ok(spans.iter().map(column).collect::<candle_core::Result<_>>()?)
         };
         let leaves: Vec<Vec<Var>> = all.iter().map(columns).collect::<Result<_>>()?;
         let tensors = |columns: &Vec<Var>| columns.iter().map(|column| column.as_tensor().clone()).collect();
@@ -73,7 +75,7 @@ fn gradient(
             text_ids: batch.text_ids.clone(),
             guide: setting.guide.map(|guide| guide.embed(batch)).transpose()?.unwrap_or_default(),
             layers: layers.iter().copied().zip(leaves.iter().map(tensors)).collect(),
-            lists: Vec::new(),
+            lists: batch.lists.clone(),
             rng: rng.fork(LOSS_STREAM),
         };
         let value = setting.loss.compute(&outputs, batch.labels.as_ref())?;

@@ -3,6 +3,7 @@
 use std::fs;
 
 use tallow::Error;
+use tallow::flow::ModelType;
 use tallow::optim::interval::{Every, Interval};
 use tallow::optim::steps::Steps;
 use tallow::recipe::plan::{Location, ModelSource};
@@ -169,10 +170,10 @@ fn the_summary_marks_defaults() {
 fn a_registry_fills_in_settings_and_refuses_them() {
     struct Strict;
     impl Registry for Strict {
-        fn losses(&self) -> Vec<&str> {
+        fn losses(&self, _: ModelType) -> Vec<&str> {
             vec!["CoSENTLoss"]
         }
-        fn evaluators(&self) -> Vec<&str> {
+        fn evaluators(&self, _: ModelType) -> Vec<&str> {
             vec!["EmbeddingSimilarityEvaluator"]
         }
         fn samplers(&self) -> Vec<&str> {
@@ -180,6 +181,7 @@ fn a_registry_fills_in_settings_and_refuses_them() {
         }
         fn loss_settings(
             &self,
+            _: ModelType,
             loss: &recipe::plan::LossPlan,
         ) -> Result<serde_json::Map<String, serde_json::Value>, Error> {
             if loss.settings.contains_key("scal") {
