@@ -11,6 +11,7 @@
 mod catalogue;
 mod cli;
 mod composed;
+mod cross_encoder;
 mod curves;
 mod data;
 mod evaluators;

@@ -1,0 +1,226 @@
+//! Rerankers: scores, rankings and twenty steps of training as the reference's, and what is refused.
+
+use serde_json::{Value, json};
+use tallow::flow::{ActivationFn, Encode, EncodeOptions, ModelType, Predict};
+use tallow::model::{ModelOptions, SentenceTransformer};
+use tallow::train::Options;
+
+use crate::support::{assert_close, golden, numbers, project};
+use crate::train::{plan, run};
+
+fn load(fixture: &str) -> SentenceTransformer {
+    SentenceTransformer::load(&project("tests/fixtures").join(fixture)).unwrap()
+}
+
+fn texts(value: &Value) -> Vec<(String, String)> {
+    let text = |pair: &Value, i: usize| pair[i].as_str().unwrap().to_owned();
+    value.as_array().unwrap().iter().map(|pair| (text(pair, 0), text(pair, 1))).collect()
+}
+
+fn predict(model: &SentenceTransformer, pairs: &[(String, String)], case: &Value) -> Vec<f64> {
+    let pairs: Vec<(&str, &str)> = pairs.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    let options = EncodeOptions { prompt: case["prompt"].as_str().map(str::to_owned), ..EncodeOptions::default() };
+    let activation = case["activation_fn"].as_str().and_then(ActivationFn::of_path);
+    model.predict(&pairs, activation, &options).unwrap().data().iter().map(|x| f64::from(*x)).collect()
+}
+
+#[test]
+fn scores_are_the_references() {
+    let golden = golden("cross_encoder");
+    let pairs = texts(&golden["pairs"]);
+    let cases = golden["predictions"].as_array().unwrap();
+    assert_eq!(cases.len(), 12);
+    let saved = tempfile::tempdir().unwrap();
+    for fixture in ["tiny-cross-encoder", "tiny-classifier"] {
+        let model = load(fixture);
+        assert_eq!(model.kind(), ModelType::CrossEncoder);
+        let folder = saved.path().join(fixture);
+        model.save(&folder).unwrap();
+        let again = SentenceTransformer::load(&folder).unwrap();
+        for case in cases.iter().filter(|case| case["fixture"] == fixture) {
+            for model in [&model, &again] {
+                let what = format!("{fixture}, prompt {}, activation {}", case["prompt"], case["activation_fn"]);
+                assert_close(&what, &predict(model, &pairs, case), &numbers(&case["scores"]), 2e-6);
+            }
+        }
+    }
+}
+
+#[test]
+fn documents_are_ranked_as_the_reference_ranks_them() {
+    let golden = golden("cross_encoder");
+    let ranking = &golden["ranking"];
+    let documents: Vec<&str> = ranking["documents"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
+    let model = load("tiny-cross-encoder");
+    let ranked = model.rank(ranking["query"].as_str().unwrap(), &documents, &EncodeOptions::default()).unwrap();
+    let hits = ranking["hits"].as_array().unwrap();
+    assert_eq!(ranked.len(), hits.len());
+    for (got, want) in ranked.iter().zip(hits) {
+        assert_eq!(json!(got.corpus_id), want[0]);
+        assert!((f64::from(got.score) - want[1].as_f64().unwrap()).abs() < 2e-6);
+    }
+    let error = load("tiny-classifier").rank("a", &["b"], &EncodeOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("3 scores"), "{error}");
+}
+
+#[test]
+fn losses_follow_the_reference() {
+    let golden = golden("cross_encoder");
+    let cases = golden["cases"].as_array().unwrap();
+    assert!(cases.len() >= 8, "only {} cases", cases.len());
+    let folder = |name: &str| project(name).display().to_string();
+    for case in cases {
+        let name = case["name"].as_str().unwrap();
+        let recipe = case["recipe"].as_str().unwrap();
+        let recipe = recipe.replace("$GOLDEN", &folder("tests/golden")).replace("$FIXTURES", &folder("tests/fixtures"));
+        let text = format!(
+            r#"
+            model_type = "CrossEncoder"
+            {recipe}
+            [args]
+            num_train_epochs = 1
+            per_device_train_batch_size = 8
+            learning_rate = 2e-4
+            weight_decay = 0.01
+            shuffle = false
+            logging_steps = 1
+            save_strategy = "no"
+            "#
+        );
+        // with the loss of all parts together, steps may be taken in parts
+        for cache in [&[][..], &["args.gradient_cache_tokens=120"]] {
+            let dir = tempfile::tempdir().unwrap();
+            let (outcome, logs) = run(&plan(&text, cache), dir.path(), Options::default());
+            let outcome = outcome.unwrap_or_else(|e| panic!("{name}: {e}"));
+            for (key, got) in [
+                ("losses", logs.iter().map(|l| l.loss).collect::<Vec<_>>()),
+                ("grad_norms", logs.iter().map(|l| l.grad_norm).collect()),
+            ] {
+                let want: Vec<f64> = case[key].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+                assert_eq!(got.len(), want.len(), "{name}");
+                let worst = got.iter().zip(&want).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f64::max);
+                println!("{name}: {key} differ by {worst:.0e}");
+                assert!(worst < if key == "losses" { 1e-4 } else { 2e-3 }, "{name}: {key} {got:?}, wanted {want:?}");
+            }
+            let model = SentenceTransformer::load(&outcome.model_dir).unwrap();
+            let identity = json!({"activation_fn": "Identity"});
+            let got = predict(&model, &texts(&case["probes"]), &identity);
+            assert_close(name, &got, &numbers(&case["logits_after"]), 1e-3);
+        }
+    }
+}
+
+/// A recipe whose lines can be changed.
+fn recipe(loss: &str, more: &str) -> String {
+    format!(
+        r#"
+        model_type = "CrossEncoder"
+        [model]
+        base = "tests/fixtures/tiny-bert"
+        {more}
+        [train_dataset]
+        path = "tests/golden/curves_labelled.jsonl"
+        columns = ["anchor", "negative"]
+        label = "same"
+        [loss]
+        name = "{loss}"
+        [args]
+        max_steps = 2
+        save_strategy = "no"
+        "#
+    )
+}
+
+fn refused(text: &str) -> String {
+    let loaded = tallow::recipe::parse(&project("test.toml"), text, &[]).unwrap_or_else(|e| panic!("{e}"));
+    match loaded.resolve(&tallow::recipe::Builtin) {
+        Err(error) => error.to_string(),
+        Ok((plan, _)) => {
+            let dir = tempfile::tempdir().unwrap();
+            run(&plan, dir.path(), Options::default()).0.unwrap_err().to_string()
+        }
+    }
+}
+
+#[test]
+fn a_bi_encoder_becomes_a_reranker_with_a_new_classifier() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(&recipe("BinaryCrossEntropyLoss", ""), &[]);
+    let options = ModelOptions { model_type: Some(ModelType::CrossEncoder), seed: 5, ..ModelOptions::default() };
+    let base = project("tests/fixtures/tiny-bert");
+    let model = SentenceTransformer::load_with(&base, &options).unwrap();
+    assert_eq!(model.new_layers().last().map(String::as_str), Some("classifier"));
+    let other = ModelOptions { seed: 6, ..options.clone() };
+    let other = SentenceTransformer::load_with(&base, &other).unwrap();
+    let score = |model: &SentenceTransformer| {
+        model.predict(&[("a red bicycle", "the harbour")], None, &EncodeOptions::default()).unwrap().data()[0]
+    };
+    assert_eq!(score(&model), score(&SentenceTransformer::load_with(&base, &options).unwrap()));
+    assert_ne!(score(&model), score(&other), "another seed, another classifier");
+
+    let (outcome, _) = run(&plan, dir.path(), Options::default());
+    let trained = SentenceTransformer::load(&outcome.unwrap().model_dir).unwrap();
+    assert_eq!((trained.kind(), trained.num_labels()), (ModelType::CrossEncoder, 1));
+    assert_eq!(trained.activation_fn(), ActivationFn::Sigmoid);
+    assert!(trained.new_layers().is_empty());
+    let error = trained.encode(&["a"], &EncodeOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("CrossEncoder"), "{error}");
+    let error = SentenceTransformer::load_with(
+        &dir.path().join("model"),
+        &ModelOptions { model_type: Some(ModelType::SentenceTransformer), ..ModelOptions::default() },
+    );
+    assert!(error.err().unwrap().to_string().contains("is a CrossEncoder"));
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    let bce = "BinaryCrossEntropyLoss";
+    for (text, message) in [
+        (recipe("MSELoss", "activation_fn = \"Sigmoid\""), "must be Identity with MSELoss, found Sigmoid"),
+        (recipe(bce, "pooling_mode = \"cls\""), "has no embeddings"),
+        (recipe(bce, "num_labels = 0"), "must be 1 or more"),
+        (recipe(bce, "num_labels = 3"), "BinaryCrossEntropyLoss"),
+        (recipe("CoSENTLoss", ""), "there is no loss `CoSENTLoss`"),
+        (recipe("LambdaLoss", ""), "holds no lists of texts"),
+        (recipe(bce, "max_seq_length = 4"), "a pair needs at least 5 tokens"),
+        (recipe(bce, "").replace("columns = [\"anchor\", \"negative\"]", "columns = [\"anchor\"]"), "1 input columns"),
+        (recipe(bce, "") + IMPATIENT, "must be 3 or more for a CrossEncoder"),
+    ] {
+        let told = refused(&text);
+        assert!(told.contains(message), "{message}: {told}");
+    }
+}
+
+/// Lines under `[args]`, and an evaluator.
+const IMPATIENT: &str = r#"
+        early_stopping_patience = 2
+        eval_steps = 1
+        [[evaluator]]
+        type = "CrossEncoderCorrelationEvaluator"
+        path = "tests/golden/curves_scored.jsonl"
+        "#;
+
+#[test]
+fn lists_are_checked_row_by_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("lists.jsonl");
+    let text = |rows: &str| {
+        std::fs::write(&file, rows).unwrap();
+        recipe("LambdaLoss", "")
+            .replace("tests/golden/curves_labelled.jsonl", &file.display().to_string())
+            .replace("columns = [\"anchor\", \"negative\"]", "columns = [\"query\", \"docs\"]")
+            .replace("label = \"same\"", "label = \"labels\"")
+    };
+    let good = r#"{"query": "a", "docs": ["b", "c"], "labels": [1, 0]}"#;
+    for (row, message) in [
+        (r#"{"query": "a", "docs": ["b", "c"], "labels": [1]}"#, "1 labels for 2 texts"),
+        (r#"{"query": "a", "docs": [], "labels": []}"#, "an empty list"),
+        (r#"{"query": "a", "docs": ["b", " "], "labels": [1, 0]}"#, "empty text at place 1"),
+    ] {
+        let told = refused(&text(&format!("{good}\n{row}\n")));
+        assert!(told.contains(message) && told.contains("line 2"), "{message}: {told}");
+    }
+    let twice = r#"{"query": ["a"], "docs": ["b", "c"], "labels": [1, 0]}"#;
+    let told = refused(&text(&format!("{twice}\n")));
+    assert!(told.contains("both hold lists"), "{told}");
+}
