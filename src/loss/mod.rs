@@ -9,6 +9,7 @@ pub mod batch_all_triplet;
 pub mod batch_hard_soft_margin_triplet;
 pub mod batch_hard_triplet;
 pub mod batch_semi_hard_triplet;
+pub mod cached_gist_embed;
 pub mod cached_multiple_negatives_ranking;
 pub mod cached_multiple_negatives_symmetric_ranking;
 pub mod contrastive;
@@ -85,6 +86,7 @@ crate::registry! {
         triplet::TripletLoss,
         softmax::SoftmaxLoss,
         gist_embed::GISTEmbedLoss,
+        cached_gist_embed::CachedGISTEmbedLoss,
         multiple_negatives_symmetric_ranking::MultipleNegativesSymmetricRankingLoss,
         cached_multiple_negatives_ranking::CachedMultipleNegativesRankingLoss,
         cached_multiple_negatives_symmetric_ranking::CachedMultipleNegativesSymmetricRankingLoss,

@@ -9,6 +9,7 @@ from sentence_transformers import SentenceTransformer
 
 from sentence_transformers.sentence_transformer.losses import (
     AdaptiveLayerLoss,
+    CachedGISTEmbedLoss,
     CoSENTLoss,
     EmbedDistillLoss,
     GISTEmbedLoss,
@@ -139,6 +140,47 @@ def gist():
             record("GISTEmbedLoss", config, make, columns(count, batch), guide=guide)
 
 
+def cached_gist():
+    """Its computation on given embeddings, cut into parts as the passes over the model would."""
+    for count, batch, change in (
+        (2, 5, {}),
+        (3, 6, {"temperature": 0.1, "margin": 0.1, "mini_batch_size": 4}),
+        (4, 5, {"temperature": 0.2, "margin_strategy": "relative", "margin": 0.3, "mini_batch_size": 2}),
+        (5, 4, {"temperature": 0.1, "contrast_anchors": False}),
+        (3, 1, {"temperature": 0.1, "contrast_positives": False, "margin": -0.2}),
+    ):
+        config = {
+            "temperature": 0.01,
+            "mini_batch_size": 32,
+            "mini_batch_num_tokens": None,
+            "show_progress_bar": False,
+            "margin_strategy": "absolute",
+            "margin": 0.0,
+            "contrast_anchors": True,
+            "contrast_positives": True,
+            "gather_across_devices": False,
+            **change,
+        }
+        guide = columns(count, batch, dim=6)
+
+        class Parts(CachedGISTEmbedLoss):
+            def forward(self, features, labels):
+                parts = lambda embeddings: list(embeddings.split(self.mini_batch_size))
+                return self.calculate_loss([parts(e) for e in self.model.columns], [parts(e) for e in guide])
+
+        def make(model):
+            instance = Parts.__new__(Parts)
+            torch.nn.Module.__init__(instance)
+            instance.model = model
+            for name, value in config.items():
+                setattr(instance, name, value)
+            instance.similarity_fct = torch.nn.CosineSimilarity(dim=-1)
+            instance.cross_entropy_loss = torch.nn.CrossEntropyLoss()
+            return instance
+
+        record("CachedGISTEmbedLoss", config, make, columns(count, batch), guide=guide)
+
+
 def distill():
     torch.manual_seed(6)
     for metric in ("cosine", "l2", "mse"):
@@ -223,5 +265,6 @@ softmax()
 gist()
 distill()
 adaptive()
+cached_gist()
 write("losses_own.json", {"about": versions(), "cases": cases})
 print(len(cases), "cases")
