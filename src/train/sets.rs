@@ -196,6 +196,7 @@ fn open_store(
         on_bad_row: plan.on_bad_row,
         prompts: plan.prompts.clone(),
         needs: card.labels,
+        unlabelled_from: card.unlabelled_from,
     };
     let progress = Progress::new("tokenising", 0);
     let preprocess = model.preprocess(routes).map_err(|e| e.within("`args.router_mapping`"))?;

@@ -297,6 +297,21 @@ pub fn a_resumed_run_has_the_same_bits() {
     resumes_exactly(SMALL, &PARTS, &PARTS[..1]);
 }
 
+#[test]
+fn missing_labels_are_told_when_the_data_is_opened() {
+    for (loss, columns) in [
+        ("name = \"SoftmaxLoss\"\nnum_labels = 3", r#"["anchor", "positive"]"#),
+        ("name = \"AnglELoss\"", r#"["anchor", "positive"]"#),
+        ("name = \"MarginMSELoss\"", r#"["anchor", "positive", "anchor"]"#),
+        ("name = \"AdaptiveLayerLoss\"\nloss = { name = \"AnglELoss\" }", r#"["anchor", "positive"]"#),
+    ] {
+        let text = SMALL.replace("name = \"MultipleNegativesRankingLoss\"", loss);
+        let text = text.replacen(r#"["anchor", "positive"]"#, columns, 1);
+        let error = train::smoke_test(&plan(&text, &[]), &mut |_: &Event<'_>| {}).unwrap_err();
+        assert!(error.to_string().contains("has no label column, and the loss needs one"), "{loss}: {error}");
+    }
+}
+
 /// Three data sets with three losses: one with parameters of its own, one with a guide that has its own tokenizer.
 const MIXED: &str = r#"
     seed = 5
