@@ -11,7 +11,7 @@ pub mod metrics;
 pub mod outputs;
 pub mod traits;
 
-pub use batch::{Batch, PackedBatch};
+pub use batch::{Arrangement, Batch, PackedBatch};
 pub use card::{Card, LabelKind};
 pub use embeddings::Embeddings;
 pub use kind::ModelType;

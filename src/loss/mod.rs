@@ -13,6 +13,8 @@ pub mod cached_gist_embed;
 pub mod cached_multiple_negatives_ranking;
 pub mod cached_multiple_negatives_symmetric_ranking;
 pub mod contrastive;
+pub mod contrastive_tension;
+pub mod contrastive_tension_in_batch_negatives;
 pub mod cosent;
 pub mod cosine_similarity;
 pub mod distill_kl_div;
@@ -38,7 +40,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::flow::Card;
 use crate::util::registry::{self, Named, Settings};
-pub use traits::{Loss, Setup};
+pub use traits::{Loss, Setup, View};
 use wrap::WRAPPERS;
 
 type Build = fn(&Map<String, Value>) -> Result<Box<dyn Loss>>;
@@ -102,6 +104,8 @@ crate::registry! {
         embed_distill::EmbedDistillLoss,
         margin_mse::MarginMSELoss,
         distill_kl_div::DistillKLDivLoss,
+        contrastive_tension::ContrastiveTensionLoss,
+        contrastive_tension_in_batch_negatives::ContrastiveTensionLossInBatchNegatives,
         global_orthogonal_regularization::GlobalOrthogonalRegularizationLoss,
     }
 }

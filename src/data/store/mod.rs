@@ -296,17 +296,27 @@ impl Store {
     /// # Errors
     /// When a row does not exist, the batch has more than 2^32 tokens, or the entry was damaged on disk.
     pub fn batch(&self, rows: &[u32]) -> Result<Batch> {
-        let columns = self.meta.columns.len();
-        let mut sequences = Vec::with_capacity(rows.len() * columns);
-        let mut text_ids = Vec::with_capacity(columns);
+        let columns: Vec<(usize, &[u32])> = (0..self.meta.columns.len()).map(|column| (column, rows)).collect();
+        self.batch_of(&columns)
+    }
+
+    /// As [`Store::batch`], with for each column of the batch the column of the data and its rows, equally many; labels
+    /// and numbers are those of the first one's rows.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn batch_of(&self, columns: &[(usize, &[u32])]) -> Result<Batch> {
+        let rows = columns.first().map_or(&[][..], |(_, rows)| rows);
+        let mut sequences = Vec::with_capacity(rows.len() * columns.len());
+        let mut text_ids = Vec::with_capacity(columns.len());
         let mut tokens = 0;
-        for column in 0..columns {
-            for row in rows {
-                let sequence = self.sequence(*row, column)?;
+        for (column, rows) in columns {
+            for row in *rows {
+                let sequence = self.sequence(*row, *column)?;
                 tokens += sequence.0.len();
                 sequences.push(sequence);
             }
-            text_ids.push(rows.iter().filter_map(|row| self.text_ids(*row).get(column).copied()).collect());
+            text_ids.push(rows.iter().filter_map(|row| self.text_ids(*row).get(*column).copied()).collect());
         }
         if u32::try_from(tokens).is_err() {
             return Err(Error::data(format!("a batch of {} rows has {tokens} tokens", rows.len()))
@@ -314,7 +324,7 @@ impl Store {
         }
         Ok(Batch {
             packed: PackedBatch::pack(sequences),
-            columns,
+            columns: columns.len(),
             rows: rows.len(),
             text_ids,
             labels: self.labels(rows),
