@@ -42,10 +42,12 @@ pub struct DatasetSpec {
     pub prompts: BTreeMap<String, String>,
     /// The labels the loss takes.
     pub needs: LabelKind,
+    /// From how many input columns on it does without labels.
+    pub unlabelled_from: usize,
 }
 
 impl DatasetSpec {
-    /// All of `paths`, roles by the rules, no limit, bad rows refused.
+    /// All of `paths`, roles by the rules, no limit, bad rows refused; labels of any kind may be missing.
     #[must_use]
     pub fn new(paths: Vec<String>, needs: LabelKind) -> Self {
         Self {
@@ -57,6 +59,7 @@ impl DatasetSpec {
             on_bad_row: OnBadRow::default(),
             prompts: BTreeMap::new(),
             needs,
+            unlabelled_from: if needs == LabelKind::Any { 0 } else { usize::MAX },
         }
     }
 }
@@ -158,7 +161,8 @@ impl Roles {
                     .with_hint(suggest::hint(name, inputs.iter().map(String::as_str))));
             }
         }
-        let label = settle_label(spec, label, &columns, files, &mut notes)?;
+        let optional = inputs.len() >= spec.unlabelled_from;
+        let label = settle_label(spec, label, optional, &columns, files, &mut notes)?;
         Ok(Self {
             prompts: inputs.iter().map(|c| spec.prompts.get(c).filter(|p| !p.is_empty()).cloned()).collect(),
             lists,
@@ -298,13 +302,15 @@ fn read_label(name: &str, mode: LabelMode, value: Value, typed: bool) -> Result<
 fn settle_label(
     spec: &DatasetSpec,
     label: Option<&ColumnInfo>,
+    optional: bool,
     columns: &[ColumnInfo],
     files: &Files,
     notes: &mut Vec<String>,
 ) -> Result<Option<(String, LabelMode)>> {
     let Some(column) = label else {
         return match spec.needs {
-            LabelKind::None | LabelKind::Any => Ok(None),
+            LabelKind::None => Ok(None),
+            _ if optional => Ok(None),
             _ => {
                 Err(Error::data(format!("{} has no label column, and the loss needs one", files.describe())).with_hint(
                     format!("name it with `label`, or call it one of {}; {}", ticked(&LABEL_COLUMNS), it_has(columns)),

@@ -2,6 +2,7 @@
 
 pub mod beir;
 pub mod columns;
+mod feed;
 pub mod paraphrases;
 pub mod probe;
 pub mod report;
@@ -13,6 +14,7 @@ pub mod store;
 pub mod texts;
 
 pub use columns::{DatasetSpec, OnBadRow};
+pub use feed::Feed;
 pub use report::DataReport;
 pub use sampler::{
     BatchSampler, EpochPlan, Mixed, MixedPlan, MultiDatasetBatchSampler, RowFacts, Sampler, SamplerSettings,

@@ -48,6 +48,16 @@ impl PackedBatch {
         Self::pack(tokens.iter().map(|t| (t.ids.as_slice(), t.prompt_length)))
     }
 
+    /// Whether two sequences have the same tokens.
+    #[must_use]
+    pub fn same(&self, a: usize, b: usize) -> bool {
+        let tokens = |i: usize| {
+            let (from, to) = (*self.offsets.get(i)?, *self.offsets.get(i + 1)?);
+            self.ids.get(from as usize..to as usize)
+        };
+        matches!((tokens(a), tokens(b)), (Some(a), Some(b)) if a == b)
+    }
+
     /// How many sequences.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -87,6 +97,17 @@ impl PackedBatch {
     pub fn longest(&self) -> usize {
         self.offsets.windows(2).map(|w| (w[1] - w[0]) as usize).max().unwrap_or(0)
     }
+}
+
+/// How a data set's rows are put into batches.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum Arrangement {
+    /// As they are.
+    #[default]
+    AsIs,
+    /// Single texts as pairs: of every `ratio` pairs the first is a text with itself, labelled 1, the others are two
+    /// texts, labelled 0.
+    Pairs { ratio: usize },
 }
 
 /// One training batch: every column's sequences in one packed stream, column after column.

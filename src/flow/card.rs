@@ -17,7 +17,7 @@ pub enum LabelKind {
     Matrix,
     /// A score for each text of a row's last column, which holds lists of texts.
     Lists,
-    /// Whatever the wrapped loss wants.
+    /// Any of these: the loss goes by what it gets.
     Any,
 }
 
@@ -36,6 +36,8 @@ pub struct Card {
     pub columns: (usize, usize),
     /// The labels it takes.
     pub labels: LabelKind,
+    /// From how many input columns on a row does without a label; `usize::MAX` for never (losses with labels).
+    pub unlabelled_from: usize,
     /// Takes the other rows of a batch as negatives, so that a text twice in it is a wrong one (losses).
     pub in_batch_negatives: bool,
     /// Compares the rows of a batch with each other, so that a batch of one row teaches nothing (losses).
@@ -59,6 +61,7 @@ impl Card {
             inputs: &[],
             columns: (1, usize::MAX),
             labels: LabelKind::Any,
+            unlabelled_from: usize::MAX,
             in_batch_negatives: false,
             compares_rows: false,
             compares_labels: false,

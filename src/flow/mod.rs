@@ -14,7 +14,7 @@ pub mod pairing;
 pub mod traits;
 
 pub use activation::ActivationFn;
-pub use batch::{Batch, PackedBatch};
+pub use batch::{Arrangement, Batch, PackedBatch};
 pub use card::{Card, LabelKind};
 pub use embeddings::Embeddings;
 pub use kind::ModelType;

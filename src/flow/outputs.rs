@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::batch::PackedBatch;
 use crate::util::seed::Rng;
 
 /// The embeddings of one batch, column by column.
@@ -9,6 +10,8 @@ use crate::util::seed::Rng;
 pub struct Outputs {
     /// `[columns]` tensors of `[rows, dim]`.
     pub embeddings: Vec<Tensor>,
+    /// The tokens of the input columns, `columns * rows` sequences as in the batch. May be empty.
+    pub tokens: PackedBatch,
     /// `[columns][rows]`: a hash of each text, equal exactly when the texts are equal. May be empty.
     pub text_ids: Vec<Vec<u64>>,
     /// `[columns]` tensors of `[rows, guide's dim]`: the same texts as the guide sees them, for losses that have one;
@@ -29,6 +32,7 @@ impl Outputs {
     pub fn new(embeddings: Vec<Tensor>) -> Self {
         Self {
             embeddings,
+            tokens: PackedBatch::default(),
             text_ids: Vec::new(),
             guide: Vec::new(),
             layers: Vec::new(),
@@ -42,6 +46,7 @@ impl Outputs {
     pub fn with_embeddings(&self, embeddings: Vec<Tensor>) -> Self {
         Self {
             embeddings,
+            tokens: self.tokens.clone(),
             text_ids: self.text_ids.clone(),
             guide: self.guide.clone(),
             layers: Vec::new(),

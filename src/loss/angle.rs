@@ -21,6 +21,7 @@ pub const CARD: Card = Card {
     columns: (2, usize::MAX),
     // Pairs need a score, triplets do without.
     labels: LabelKind::Any,
+    unlabelled_from: 3,
     compares_rows: true,
     gotchas: &[
         "Pairs need a score a row; triplets and longer rows count as 1 for the positive and 0 for each negative, or as \

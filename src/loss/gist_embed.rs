@@ -59,7 +59,8 @@ pub enum MarginStrategy {
 /// `temperature = 0.01` and no margin, the paper's; both contrasts are on, as there.
 ///
 /// # Related
-/// `MultipleNegativesRankingLoss` without a guide; `args.gradient_cache_tokens` makes its cached form of it.
+/// `MultipleNegativesRankingLoss` without a guide; `CachedGISTEmbedLoss` takes large batches in parts, and rows with
+/// several negatives.
 ///
 /// # Source
 /// [Solatorio 2024](https://arxiv.org/abs/2402.16829); `losses/gist_embed.py` of sentence-transformers. The guide reads
@@ -86,6 +87,8 @@ pub struct GISTEmbedLoss {
     pub contrast_anchors: bool,
     /// Whether positives are pushed apart as well.
     pub contrast_positives: bool,
+    /// The reference's setting for training on several devices; only `false` is possible here.
+    pub gather_across_devices: bool,
 }
 
 impl Default for GISTEmbedLoss {
@@ -97,6 +100,7 @@ impl Default for GISTEmbedLoss {
             margin: 0.0,
             contrast_anchors: true,
             contrast_positives: true,
+            gather_across_devices: false,
         }
     }
 }
@@ -104,6 +108,7 @@ impl Default for GISTEmbedLoss {
 impl Settings for GISTEmbedLoss {
     fn validate(&self) -> Result<()> {
         inputs::positive("temperature", self.temperature)?;
+        inputs::one_device(self.gather_across_devices)?;
         if !self.margin.is_finite() {
             return Err(Error::usage(format!("`margin` must be a finite number, got {}", self.margin)));
         }
@@ -124,29 +129,12 @@ impl GISTEmbedLoss {
     }
 }
 
-/// `[n, m]`: the cosine of every row with every row.
-fn cosines(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let unit = |x: &Tensor| cosine::normalize(x, cosine::COSINE_SIMILARITY_EPS);
-    Ok(ops::dot_products(&unit(a)?, &unit(b)?)?)
-}
-
-impl Loss for GISTEmbedLoss {
-    fn card(&self) -> &'static Card {
-        &CARD
-    }
-
-    fn config(&self) -> serde_json::Value {
-        self.to_json()
-    }
-
-    fn guide(&self) -> Option<&str> {
-        Some(&self.guide)
-    }
-
-    fn compute(&self, outputs: &Outputs, _labels: Option<&Labels>) -> Result<Tensor> {
-        let columns = inputs::columns(&CARD, outputs)?;
+impl GISTEmbedLoss {
+    /// The loss as `card`, which says how many columns of negatives there may be.
+    pub(super) fn value(&self, card: &Card, outputs: &Outputs) -> Result<Tensor> {
+        let columns = inputs::columns(card, outputs)?;
         if outputs.guide.len() != columns.len() {
-            return Err(Error::Internal(format!("`{}` computes without its guide", CARD.name)));
+            return Err(Error::Internal(format!("`{}` computes without its guide", card.name)));
         }
         let guide: Vec<Tensor> =
             outputs.guide.iter().map(|g| g.to_dtype(columns[0].dtype())).collect::<Result<_, _>>()?;
@@ -172,12 +160,36 @@ impl Loss for GISTEmbedLoss {
         if self.contrast_positives {
             add(1, 1)?;
         }
-        if columns.len() > 2 {
-            add(0, 2)?;
+        for negative in 2..columns.len() {
+            add(0, negative)?;
         }
         let scores = Tensor::cat(&scores, 1)?.affine(1.0 / self.temperature, 0.0)?;
         let targets: Vec<u32> = (0..rows as u32).collect();
         Ok(ops::cross_entropy(&scores, &targets)?)
+    }
+}
+
+/// `[n, m]`: the cosine of every row with every row.
+fn cosines(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let unit = |x: &Tensor| cosine::normalize(x, cosine::COSINE_SIMILARITY_EPS);
+    Ok(ops::dot_products(&unit(a)?, &unit(b)?)?)
+}
+
+impl Loss for GISTEmbedLoss {
+    fn card(&self) -> &'static Card {
+        &CARD
+    }
+
+    fn config(&self) -> serde_json::Value {
+        self.to_json()
+    }
+
+    fn guide(&self) -> Option<&str> {
+        Some(&self.guide)
+    }
+
+    fn compute(&self, outputs: &Outputs, _labels: Option<&Labels>) -> Result<Tensor> {
+        self.value(&CARD, outputs)
     }
 }
 

@@ -9,9 +9,12 @@ pub mod batch_all_triplet;
 pub mod batch_hard_soft_margin_triplet;
 pub mod batch_hard_triplet;
 pub mod batch_semi_hard_triplet;
+pub mod cached_gist_embed;
 pub mod cached_multiple_negatives_ranking;
 pub mod cached_multiple_negatives_symmetric_ranking;
 pub mod contrastive;
+pub mod contrastive_tension;
+pub mod contrastive_tension_in_batch_negatives;
 pub mod cosent;
 pub mod cosine_similarity;
 pub mod cross_encoder;
@@ -38,7 +41,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::flow::{Card, ModelType};
 use crate::util::registry::{self, Named, Settings};
-pub use traits::{Loss, Setup};
+pub use traits::{Loss, Setup, View};
 use wrap::WRAPPERS;
 
 type Build = fn(&Map<String, Value>) -> Result<Box<dyn Loss>>;
@@ -86,6 +89,7 @@ crate::registry! {
         triplet::TripletLoss,
         softmax::SoftmaxLoss,
         gist_embed::GISTEmbedLoss,
+        cached_gist_embed::CachedGISTEmbedLoss,
         multiple_negatives_symmetric_ranking::MultipleNegativesSymmetricRankingLoss,
         cached_multiple_negatives_ranking::CachedMultipleNegativesRankingLoss,
         cached_multiple_negatives_symmetric_ranking::CachedMultipleNegativesSymmetricRankingLoss,
@@ -101,6 +105,8 @@ crate::registry! {
         embed_distill::EmbedDistillLoss,
         margin_mse::MarginMSELoss,
         distill_kl_div::DistillKLDivLoss,
+        contrastive_tension::ContrastiveTensionLoss,
+        contrastive_tension_in_batch_negatives::ContrastiveTensionLossInBatchNegatives,
         global_orthogonal_regularization::GlobalOrthogonalRegularizationLoss,
     }
 }

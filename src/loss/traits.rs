@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::Result;
-use crate::flow::{Card, Labels, MicroBatch, Outputs, Pairing};
+use crate::flow::{Arrangement, Card, Labels, MicroBatch, Outputs, Pairing};
 use crate::ops::Param;
 use crate::util::seed::Rng;
 
@@ -24,6 +24,15 @@ pub struct Setup {
     pub device: Device,
     /// For parameters of the loss's own.
     pub rng: Rng,
+}
+
+/// Which of two models embeds which input column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View {
+    /// The second model, which begins as a copy of the one that is saved and is trained beside it.
+    pub twin: bool,
+    /// The input column.
+    pub column: usize,
 }
 
 /// A loss: a differentiable function of embeddings and labels, nothing else.
@@ -68,6 +77,18 @@ pub trait Loss: Send + Sync {
     /// The model whose embeddings of the same texts it wants as [`Outputs::guide`]: a directory, or an id on the Hub.
     fn guide(&self) -> Option<&str> {
         None
+    }
+
+    /// What it computes on, where that is not the model's embedding of every column: an embedding for each of these.
+    /// A second model is trained where one of them asks for it.
+    fn views(&self) -> Option<&[View]> {
+        None
+    }
+
+    /// How the rows of a data set with so many input columns are to be put into batches.
+    fn arrangement(&self, columns: usize) -> Arrangement {
+        let _ = columns;
+        Arrangement::AsIs
     }
 
     /// After how many of `total` layers it wants embeddings, too, as [`Outputs::layers`], in this step; `rng` is the

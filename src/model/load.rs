@@ -47,13 +47,14 @@ impl SentenceTransformer {
             Some(entries) => {
                 let entries = chosen(&entries, options.task, directory)?;
                 for (i, entry) in entries.iter().enumerate() {
-                    let (folder, prefix) = (directory.join(&entry.path), format!("{i}."));
+                    let (folder, prefix) = (directory.join(&entry.path), format!("{}{i}.", options.name_prefix));
                     let source = Source { directory: &folder, prefix: &prefix, device, options };
                     modules.push(module::load(&entry.kind, &source)?);
                 }
             }
             None => {
-                let source = Source { directory, prefix: "0.", device, options };
+                let prefix = format!("{}0.", options.name_prefix);
+                let source = Source { directory, prefix: &prefix, device, options };
                 modules = without_modules(&source)?;
             }
         }
@@ -72,7 +73,8 @@ impl SentenceTransformer {
             tokenizer.set_max_seq_length(options.max_seq_length);
         }
         let device = options.device.as_ref().unwrap_or(&Device::Cpu);
-        let table = StaticEmbedding::random(tokenizer, from.embedding_dim, "0.", rng, device)?;
+        let table =
+            StaticEmbedding::random(tokenizer, from.embedding_dim, &format!("{}0.", options.name_prefix), rng, device)?;
         let mut modules: Vec<Box<dyn Module>> = vec![Box::new(table)];
         change_modules(&mut modules, options, &from.tokenizer)?;
         let mut description = Description::default();

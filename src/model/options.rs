@@ -44,6 +44,8 @@ pub struct ModelOptions {
     pub truncate_dim: Option<usize>,
     /// `cosine`, `dot`, `euclidean` or `manhattan`.
     pub similarity_fn_name: Option<String>,
+    /// Stands before the names of its parameters, to tell them from another model's.
+    pub name_prefix: String,
     /// Where it computes; `None` for the CPU.
     pub device: Option<candle_core::Device>,
 }

@@ -223,7 +223,21 @@ impl SentenceTransformer {
     /// # Errors
     /// As [`SentenceTransformer::forward_task`].
     pub fn embed_part(&self, batch: &Batch, part: std::ops::Range<usize>, context: &Context) -> Result<Tensor> {
-        if self.column_tasks.is_empty() {
+        self.embed_part_as(batch, part, &self.column_tasks, context)
+    }
+
+    /// As [`SentenceTransformer::embed_part`], with what each column's texts are to the model; empty for all alike.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn embed_part_as(
+        &self,
+        batch: &Batch,
+        part: std::ops::Range<usize>,
+        tasks: &[Option<String>],
+        context: &Context,
+    ) -> Result<Tensor> {
+        if tasks.is_empty() {
             let whole = part == (0..batch.packed.len());
             return if whole {
                 self.forward(&batch.packed, context)
@@ -237,7 +251,8 @@ impl SentenceTransformer {
             let end = part.end.min((column + 1) * batch.rows);
             if start < end {
                 let piece = batch.packed.part(start..end);
-                pieces.push(self.forward_task(&piece, self.column_task(column), context)?);
+                let task = tasks.get(column).and_then(Option::as_deref);
+                pieces.push(self.forward_task(&piece, task, context)?);
             }
         }
         Ok(Tensor::cat(&pieces, 0)?)

@@ -47,6 +47,8 @@ pub struct AdamW {
 struct Slot {
     param: Arc<Param>,
     weight_decay: f64,
+    /// Whether clipping scales its gradient.
+    clipped: bool,
     step: u64,
     /// First and second moment, empty until the first gradient.
     m: Vec<f32>,
@@ -129,6 +131,7 @@ impl AdamW {
             .map(|param| Slot {
                 weight_decay: if decays(param.name()) { config.weight_decay } else { 0.0 },
                 param: Arc::clone(param),
+                clipped: true,
                 step: 0,
                 m: Vec::new(),
                 v: Vec::new(),
@@ -138,6 +141,17 @@ impl AdamW {
             .collect();
         let by_param = slots.iter().enumerate().map(|(i, s)| (address(&s.param), i)).collect();
         Self { config, slots, by_param }
+    }
+
+    /// Leaves the gradients of these parameters as they are when others are clipped.
+    #[must_use]
+    pub fn without_clipping(mut self, params: &[Arc<Param>]) -> Self {
+        for param in params {
+            if let Some(i) = self.by_param.get(&address(param)) {
+                self.slots[*i].clipped = false;
+            }
+        }
+        self
     }
 
     /// Brings the rows of tables that a forward pass is about to read up to date.
@@ -170,8 +184,17 @@ impl AdamW {
     /// # Errors
     /// When a parameter is not f32.
     pub fn step(&mut self, learning_rate: f64, gradient_scale: f64) -> Result<()> {
+        self.step_clipped(learning_rate, gradient_scale, 1.0)
+    }
+
+    /// As [`AdamW::step`], with gradients multiplied by `clip`, too, unless they are to be left as they are.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn step_clipped(&mut self, learning_rate: f64, gradient_scale: f64, clip: f64) -> Result<()> {
         for slot in &mut self.slots {
-            slot.step(&self.config, learning_rate, gradient_scale)?;
+            let clip = if slot.clipped { clip } else { 1.0 };
+            slot.step(&self.config, learning_rate, clip * gradient_scale)?;
         }
         Ok(())
     }

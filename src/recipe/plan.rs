@@ -145,6 +145,18 @@ pub struct LossPlan {
 }
 
 impl LossPlan {
+    /// The loss inside all wrappers that are written by their names: its name and settings.
+    #[must_use]
+    pub fn innermost(&self) -> (&str, &Map<String, Value>) {
+        let (mut name, mut settings) = (self.name.as_str(), &self.settings);
+        while let Some(Value::Object(inner)) = settings.get("loss")
+            && let Some(Value::String(inner_name)) = inner.get("name")
+        {
+            (name, settings) = (inner_name, inner);
+        }
+        (name, settings)
+    }
+
     /// Its settings with the wrapper's table among them, as the loss's builder takes them.
     #[must_use]
     pub fn table(&self) -> Map<String, Value> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
-use crate::data::{Mixed, Store};
+use crate::data::{Feed, Mixed};
 use crate::error::{Error, Result};
 use crate::flow::Batch;
 
@@ -54,15 +54,15 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Starts to make batches of `stores`, by the epochs of `sampler` over them, from `cursor` on.
+    /// Starts to make batches of `feeds`, by the epochs of `sampler` over them, from `cursor` on.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(stores: Vec<Arc<Store>>, sampler: Arc<Mixed>, cursor: Cursor, wanted: Wanted) -> Result<Self> {
+    pub fn start(feeds: Vec<Feed>, sampler: Arc<Mixed>, cursor: Cursor, wanted: Wanted) -> Result<Self> {
         let (sender, receiver) = sync_channel(WAITING);
         let thread = Builder::new()
             .name("batches".to_owned())
-            .spawn(move || make(&stores, &sampler, cursor, wanted, &sender))
+            .spawn(move || make(&feeds, &sampler, cursor, wanted, &sender))
             .map_err(|e| {
                 Error::train(format!("cannot start the thread that makes batches: {e}"))
                     .with_hint("the system's limit of threads or memory is reached: end other programs and try again")
@@ -101,13 +101,13 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// The rows of a data set as a batch.
-fn batch(stores: &[Arc<Store>], set: usize, rows: &[u32]) -> Result<Batch> {
-    let store = stores.get(set).ok_or_else(|| Error::Internal(format!("there is no data set {set}")))?;
-    Ok(Batch { dataset: set, ..store.batch(rows)? })
+fn batch(feeds: &[Feed], set: usize, rows: &[u32], epoch: u64) -> Result<Batch> {
+    let feed = feeds.get(set).ok_or_else(|| Error::Internal(format!("there is no data set {set}")))?;
+    Ok(Batch { dataset: set, ..feed.batch(rows, epoch)? })
 }
 
 /// Makes batches until all are made, one cannot be made, or nobody takes them any more.
-fn make(stores: &[Arc<Store>], sampler: &Mixed, mut cursor: Cursor, wanted: Wanted, sender: &SyncSender<Result<Next>>) {
+fn make(feeds: &[Feed], sampler: &Mixed, mut cursor: Cursor, wanted: Wanted, sender: &SyncSender<Result<Next>>) {
     let (mut steps, mut in_step, mut empty) = (0, 0, 0);
     while steps < wanted.steps {
         let plan = sampler.epoch(cursor.epoch);
@@ -119,6 +119,7 @@ fn make(stores: &[Arc<Store>], sampler: &Mixed, mut cursor: Cursor, wanted: Want
             return;
         }
         let from = usize::try_from(cursor.batch).unwrap_or(usize::MAX);
+        let epoch = cursor.epoch;
         for (number, (set, rows)) in (cursor.batch..).zip(plan.from(from)) {
             let last = number + 1 >= plan.len() as u64;
             cursor = if last {
@@ -127,7 +128,7 @@ fn make(stores: &[Arc<Store>], sampler: &Mixed, mut cursor: Cursor, wanted: Want
                 Cursor { epoch: cursor.epoch, batch: number + 1 }
             };
             let next =
-                batch(stores, set, rows).map(|batch| Next { batch, last, cursor, batches_per_epoch: plan.len() });
+                batch(feeds, set, rows, epoch).map(|batch| Next { batch, last, cursor, batches_per_epoch: plan.len() });
             let failed = next.is_err();
             if sender.send(next).is_err() || failed {
                 return;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::best::Tracker;
 use super::prepare::Prepared;
-use super::sets::loss_params;
+use super::sets::own_params;
 use crate::error::{Error, Result};
 use crate::flow::Metrics;
 use crate::model::weights::{self, Weights};
@@ -14,7 +14,7 @@ use crate::optim::AdamW;
 use crate::util::files;
 
 const OPTIMIZER: &str = "optimizer.safetensors";
-/// Parameters of the losses, where they have any.
+/// What is trained beside the model: the losses' parameters and second models, where there are any.
 const LOSSES: &str = "losses.safetensors";
 const STATE: &str = "trainer_state.json";
 const PREFIX: &str = "checkpoint-";
@@ -173,7 +173,7 @@ pub fn save(
         files::create_dir(&temporary)?;
         prepared.model.save_into(&temporary)?;
         let losses: Vec<_> =
-            loss_params(&prepared.sets).iter().map(|p| (p.name().to_owned(), p.value().clone())).collect();
+            own_params(&prepared.sets).iter().map(|p| (p.name().to_owned(), p.value().clone())).collect();
         if !losses.is_empty() {
             weights::save(&temporary.join(LOSSES), &losses)?;
         }
@@ -239,7 +239,7 @@ pub fn restore(checkpoint: &Path, state: &State, prepared: &Prepared, optimizer:
             state.total_steps, prepared.steps.total
         ));
     }
-    let losses = loss_params(&prepared.sets);
+    let losses = own_params(&prepared.sets);
     if !losses.is_empty() {
         let mut saved = Weights::load_file(&checkpoint.join(LOSSES), &prepared.device)?;
         for param in losses {

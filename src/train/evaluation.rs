@@ -6,12 +6,13 @@ use candle_core::Tensor;
 
 use super::evaluation_data;
 use super::sets::DataSet;
+use super::step::{Setting, views};
 use crate::data::EpochPlan;
 use crate::error::Result;
 use crate::eval::{self, Csv, Evaluator};
 use crate::flow::{Encode, Metrics, Outputs};
 use crate::model::SentenceTransformer;
-use crate::ops::{self, Context};
+use crate::ops::{self, Context, Precision};
 use crate::recipe::plan::EvaluatorPlan;
 use crate::util::seed::Rng;
 
@@ -105,17 +106,27 @@ impl Evaluation {
     fn loss(model: &SentenceTransformer, set: &EvalSet) -> Result<f64> {
         let (mut sum, mut weight) = (0.0, 0usize);
         for rows in set.batches.from(0) {
-            let batch = set.set.store.batch(rows)?;
+            let batch = set.set.feed.batch(rows, 0)?;
             let batch = model.arrange(batch, set.set.loss.pairing(), Rng::new(0))?;
+            let setting = Setting {
+                model,
+                twin: set.set.twin.as_deref(),
+                loss: set.set.loss.as_ref(),
+                guide: set.set.guide.as_ref(),
+                precision: Precision::Full,
+                cache_tokens: None,
+            };
             let layers = set.set.loss.layers(model.layers(), Rng::new(0));
-            let all = model.embed_layers(&batch, 0..batch.packed.len(), &layers, &Context::inference())?;
-            let spans = batch.spans();
+            let spans = views::spans(setting, &batch);
+            let sequences = spans.last().map_or(0, |span| span.end);
+            let all = views::embed(setting, &batch, 0..sequences, &layers, &Context::inference())?;
             let columns = |x: &Tensor| {
                 spans.iter().map(|s| x.narrow(0, s.start, s.len())).collect::<candle_core::Result<Vec<_>>>()
             };
             let mut columns = all.iter().map(columns).collect::<candle_core::Result<Vec<_>>>()?;
             let outputs = Outputs {
                 embeddings: columns.pop().unwrap_or_default(),
+                tokens: batch.packed.clone(),
                 text_ids: batch.text_ids.clone(),
                 guide: set.set.guide.as_ref().map(|guide| guide.embed(&batch)).transpose()?.unwrap_or_default(),
                 layers: layers.into_iter().zip(columns).collect(),

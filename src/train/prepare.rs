@@ -9,7 +9,7 @@ use super::evaluation::{EvalSet, Evaluation, build_evaluator};
 use super::events::{Event, Listener};
 use super::memory::{Estimate, Largest};
 use super::routes;
-use super::sets::{DataSet, Opener, loss_params};
+use super::sets::{DataSet, Opener, own_params};
 use super::step::Setting;
 use crate::data::sampler::{BatchSampler, Mixed, MultiDatasetBatchSampler, Sampler, SamplerSettings};
 use crate::data::{EpochPlan, Store};
@@ -71,6 +71,7 @@ fn options(plan: &Plan, device: &Device) -> ModelOptions {
         activation_fn: plan.model.activation_fn,
         seed: plan.seed,
         device: Some(device.clone()),
+        name_prefix: String::new(),
         max_seq_length: plan.model.max_seq_length,
         pooling_mode: plan.model.pooling_mode.clone(),
         normalize: plan.model.normalize,
@@ -88,10 +89,20 @@ fn options(plan: &Plan, device: &Device) -> ModelOptions {
 /// # Errors
 /// When it is not there, broken, or of a type that cannot be trained.
 pub fn load_model(plan: &Plan, checkpoint: Option<&Path>, device: &Device) -> Result<SentenceTransformer> {
+    load_model_as(plan, checkpoint, device, "")
+}
+
+/// As [`load_model`], with something before the names of its parameters.
+fn load_model_as(
+    plan: &Plan,
+    checkpoint: Option<&Path>,
+    device: &Device,
+    name_prefix: &str,
+) -> Result<SentenceTransformer> {
+    let options = ModelOptions { name_prefix: name_prefix.to_owned(), ..options(plan, device) };
     if let Some(directory) = checkpoint {
-        return SentenceTransformer::load_with(directory, &options(plan, device));
+        return SentenceTransformer::load_with(directory, &options);
     }
-    let options = options(plan, device);
     match &plan.model.source {
         ModelSource::Base(location) => SentenceTransformer::load_with(&locate(location, "model.base")?, &options),
         ModelSource::StaticEmbedding { embedding_dim, tokenizer } => {
@@ -131,7 +142,8 @@ impl Prepared {
                     .to_owned(),
             );
         }
-        let mut opener = Opener::new(plan, &model, &device);
+        let again = |prefix: &str| load_model_as(plan, checkpoint, &device, prefix);
+        let mut opener = Opener::new(plan, &model, &device, &again);
         let mut sets = Vec::with_capacity(plan.train_dataset.len());
         for (i, train) in plan.train_dataset.iter().enumerate() {
             let single = plan.train_dataset.len() == 1;
@@ -158,7 +170,7 @@ impl Prepared {
             plan.args.load_best_model_at_end,
         )?;
         let estimate = Estimate::new(
-            &[model.params(), loss_params(&sets)].concat(),
+            &[model.params(), own_params(&sets)].concat(),
             model.activation_floats(),
             model.dimension(),
             largest,
@@ -204,6 +216,7 @@ impl Prepared {
         let set = self.sets.get(dataset).ok_or_else(|| Error::Internal(format!("there is no data set {dataset}")))?;
         Ok(Setting {
             model: &self.model,
+            twin: set.twin.as_deref(),
             loss: set.loss.as_ref(),
             guide: set.guide.as_ref(),
             precision: self.precision,
@@ -211,13 +224,19 @@ impl Prepared {
         })
     }
 
-    /// These rows of a data set.
+    /// The rows of embedding tables that a step on `batch` reads.
+    pub fn rows(&self, batch: &Batch) -> Vec<(Arc<Param>, Vec<u32>)> {
+        let twin = self.sets.get(batch.dataset).and_then(|set| set.twin.as_ref());
+        self.model.rows(batch).into_iter().chain(twin.into_iter().flat_map(|twin| twin.rows(batch))).collect()
+    }
+
+    /// These rows of a data set, as the first epoch has them.
     ///
     /// # Errors
     /// When there are no such rows.
     pub fn batch(&self, dataset: usize, rows: &[u32]) -> Result<Batch> {
         let set = self.sets.get(dataset).ok_or_else(|| Error::Internal(format!("there is no data set {dataset}")))?;
-        Ok(Batch { dataset, ..set.store.batch(rows)? })
+        Ok(Batch { dataset, ..set.feed.batch(rows, 0)? })
     }
 
     /// The sequences of a batch as the model reads them; `rng` is that of the step's batch.
@@ -231,9 +250,9 @@ impl Prepared {
         self.model.arrange(batch, pairing, rng.fork(STREAM))
     }
 
-    /// Everything that is trained: the model's parameters, then those of the losses.
+    /// Everything that is trained: the model's parameters, then those of the losses and their second models.
     pub fn params(&self) -> Vec<Arc<Param>> {
-        [self.model.params(), loss_params(&self.sets)].concat()
+        [self.model.params(), own_params(&self.sets)].concat()
     }
 
     /// The parameters that these batches can reach: the model's, and those of the losses of their data sets.
@@ -241,7 +260,7 @@ impl Prepared {
         let mut params = self.model.params();
         for (i, set) in self.sets.iter().enumerate().filter(|(i, _)| batches.iter().any(|b| b.dataset == *i)) {
             let seen = self.sets[..i].iter().any(|other| Arc::ptr_eq(&other.loss, &set.loss));
-            params.extend(set.loss.params().into_iter().filter(|_| !seen));
+            params.extend(set.own_params().into_iter().filter(|_| !seen));
         }
         params
     }
@@ -265,7 +284,7 @@ fn sampler(plan: &Plan, sets: &[DataSet]) -> Result<Mixed> {
     let mut samplers: Vec<Arc<dyn Sampler>> = Vec::with_capacity(sets.len());
     for (seed, set) in (plan.seed..).zip(sets) {
         let settings = SamplerSettings {
-            batch_size: args.per_device_train_batch_size,
+            batch_size: set.feed.rows_taken(args.per_device_train_batch_size),
             max_tokens: args.max_tokens_per_batch,
             drop_last: args.dataloader_drop_last,
             shuffle: args.shuffle,
@@ -303,7 +322,7 @@ fn evaluation(
         routes::same(plan, tasks, &set.store, &key)?;
         describe(&set.store, listener);
         let settings = SamplerSettings {
-            batch_size: plan.args.per_device_eval_batch_size,
+            batch_size: set.feed.rows_taken(plan.args.per_device_eval_batch_size),
             max_tokens: plan.args.max_tokens_per_batch,
             drop_last: plan.args.dataloader_drop_last,
             shuffle: false,
@@ -392,11 +411,14 @@ fn largest_batch(model: &SentenceTransformer, sets: &[DataSet], sampler: &Mixed)
     let plan = sampler.epoch(0);
     let mut largest = Largest::default();
     for (set, rows) in plan.from(0).take(BATCHES_LOOKED_AT) {
-        let Some(DataSet { store, loss, .. }) = sets.get(set) else { continue };
-        let batch = model.arrange(store.batch(rows)?, loss.pairing(), Rng::new(0))?.packed;
+        let Some(DataSet { feed, loss, .. }) = sets.get(set) else { continue };
+        let batch = feed.batch(rows, 0)?;
+        // a text can be embedded more than once
+        let times = loss.views().map_or(batch.columns, <[_]>::len).div_ceil(batch.columns.max(1)).max(1);
+        let batch = model.arrange(batch, loss.pairing(), Rng::new(0))?.packed;
         largest.longest = largest.longest.max(batch.longest());
-        largest.tokens = largest.tokens.max(batch.tokens());
-        largest.sequences = largest.sequences.max(batch.len());
+        largest.tokens = largest.tokens.max(batch.tokens() * times);
+        largest.sequences = largest.sequences.max(batch.len() * times);
     }
     Ok(largest)
 }

@@ -1,4 +1,4 @@
-//! The data a run reads: each set with its loss, and the guide of a loss that has one.
+//! The data a run reads: each set with its loss, and the other models that a loss has: a guide, a twin.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,9 +7,9 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use super::routes;
-use crate::data::{DatasetSpec, Store};
+use crate::data::{DatasetSpec, Feed, Store};
 use crate::error::{Error, Result};
-use crate::flow::{Batch, Preprocess};
+use crate::flow::{Arrangement, Batch, Preprocess};
 use crate::loss::{self, Loss, Setup};
 use crate::model::{ModelOptions, SentenceTransformer};
 use crate::ops::{Context, Param};
@@ -21,9 +21,21 @@ use crate::util::seed::Rng;
 /// A data set and what is minimised on it.
 pub struct DataSet {
     pub store: Arc<Store>,
+    /// Makes batches of the store's rows.
+    pub feed: Feed,
     pub loss: Arc<dyn Loss>,
+    /// The second model of losses that train one.
+    pub twin: Option<Arc<SentenceTransformer>>,
     /// For losses that want a guide's embeddings.
     pub guide: Option<Guide>,
+}
+
+impl DataSet {
+    /// What the set trains beside the model: its loss's parameters, and those of the second model.
+    pub fn own_params(&self) -> Vec<Arc<Param>> {
+        let twin = self.twin.iter().flat_map(|twin| twin.params());
+        self.loss.params().into_iter().chain(twin).collect()
+    }
 }
 
 /// A model that is not trained and sees the texts of a data set.
@@ -56,7 +68,9 @@ pub struct Opener<'a> {
     plan: &'a Plan,
     model: &'a SentenceTransformer,
     device: &'a Device,
-    losses: Vec<(LossPlan, Arc<dyn Loss>)>,
+    /// Loads the model once more, with something before its parameters' names: the copies of losses that train two.
+    again: &'a dyn Fn(&str) -> Result<SentenceTransformer>,
+    losses: Vec<Known>,
     guides: Vec<(String, Arc<SentenceTransformer>)>,
     /// Of losses that learn: which data set they were first used on, and its labels' names.
     classes: Vec<(Arc<dyn Loss>, String, Vec<String>)>,
@@ -64,9 +78,22 @@ pub struct Opener<'a> {
     pub warnings: Vec<String>,
 }
 
+/// A loss that is in use.
+struct Known {
+    plan: LossPlan,
+    loss: Arc<dyn Loss>,
+    twin: Option<Arc<SentenceTransformer>>,
+}
+
 impl<'a> Opener<'a> {
-    pub fn new(plan: &'a Plan, model: &'a SentenceTransformer, device: &'a Device) -> Self {
-        Self { plan, model, device, losses: Vec::new(), guides: Vec::new(), classes: Vec::new(), warnings: Vec::new() }
+    pub fn new(
+        plan: &'a Plan,
+        model: &'a SentenceTransformer,
+        device: &'a Device,
+        again: &'a dyn Fn(&str) -> Result<SentenceTransformer>,
+    ) -> Self {
+        let (losses, guides, classes, warnings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { plan, model, device, again, losses, guides, classes, warnings }
     }
 
     /// A data set to train on, which stands in the recipe under `key`.
@@ -82,9 +109,9 @@ impl<'a> Opener<'a> {
     /// # Errors
     /// As [`Opener::train`], and when the loss would have to learn from data it is not trained on.
     pub fn evaluate(&mut self, set: &DatasetPlan, key: &str) -> Result<DataSet> {
-        let trained = self.losses.iter().any(|(plan, _)| *plan == set.loss);
+        let trained = self.losses.iter().any(|known| known.plan == set.loss);
         let opened = self.open(set, key)?;
-        if !trained && !opened.loss.params().is_empty() {
+        if !trained && !opened.own_params().is_empty() {
             return Err(Error::usage(format!(
                 "`{key}`: {} has parameters of its own, and no training data set trains them",
                 set.loss.name
@@ -95,7 +122,7 @@ impl<'a> Opener<'a> {
     }
 
     fn open(&mut self, set: &DatasetPlan, key: &str) -> Result<DataSet> {
-        let loss = self.loss(&set.loss)?;
+        let (loss, twin) = self.loss(&set.loss)?;
         let store = Arc::new(open_store(set, loss.as_ref(), self.model, routes::of(self.plan, self.model)?, key)?);
         if !loss.params().is_empty() {
             let names = store.report().label.as_ref().map(|label| label.names.clone()).unwrap_or_default();
@@ -124,19 +151,25 @@ impl<'a> Opener<'a> {
                 Some(Guide { model, store })
             }
         };
-        Ok(DataSet { store, loss, guide })
+        let arrangement = loss.arrangement(store.columns().len());
+        if arrangement != Arrangement::AsIs && !self.plan.args.router_mapping.is_empty() {
+            return Err(Error::usage(format!("`{key}`: {} makes two columns of one", set.loss.name))
+                .with_hint("with `args.router_mapping` both columns have to be in the data"));
+        }
+        Ok(DataSet { feed: Feed::new(Arc::clone(&store), arrangement), store, loss, twin, guide })
     }
 
-    fn loss(&mut self, plan: &LossPlan) -> Result<Arc<dyn Loss>> {
+    fn loss(&mut self, plan: &LossPlan) -> Result<(Arc<dyn Loss>, Option<Arc<SentenceTransformer>>)> {
         /// Keeps the losses' parameters apart from other things drawn from the same seed.
         const STREAM: u64 = 0x1055_0000;
-        if let Some((_, loss)) = self.losses.iter().find(|(known, _)| known == plan) {
-            return Ok(Arc::clone(loss));
+        if let Some(known) = self.losses.iter().find(|known| known.plan == *plan) {
+            return Ok((Arc::clone(&known.loss), known.twin.clone()));
         }
         let mut loss = loss::build_for(self.model.kind(), &plan.name, &plan.table())?;
         let number = self.losses.len();
+        let name = if number == 0 { "loss".to_owned() } else { format!("loss.{number}") };
         loss.prepare(&Setup {
-            name: if number == 0 { "loss".to_owned() } else { format!("loss.{number}") },
+            name: name.clone(),
             dim: self.model.dimension(),
             layers: self.model.layers(),
             dtype: DType::F32,
@@ -148,9 +181,15 @@ impl<'a> Opener<'a> {
                 self.warnings.push(warning);
             }
         }
+        let twin = match loss.views() {
+            Some(views) if views.iter().any(|view| view.twin) => {
+                Some(Arc::new((self.again)(&format!("{name}.twin."))?))
+            }
+            _ => None,
+        };
         let loss: Arc<dyn Loss> = Arc::from(loss);
-        self.losses.push((plan.clone(), Arc::clone(&loss)));
-        Ok(loss)
+        self.losses.push(Known { plan: plan.clone(), loss: Arc::clone(&loss), twin: twin.clone() });
+        Ok((loss, twin))
     }
 
     fn guide(&mut self, name: &str) -> Result<Arc<SentenceTransformer>> {
@@ -167,10 +206,10 @@ impl<'a> Opener<'a> {
     }
 }
 
-/// The parameters that the sets' losses have of their own, each once.
-pub fn loss_params(sets: &[DataSet]) -> Vec<Arc<Param>> {
+/// What the sets train beside the model, each once.
+pub fn own_params(sets: &[DataSet]) -> Vec<Arc<Param>> {
     let mut params: Vec<Arc<Param>> = Vec::new();
-    for param in sets.iter().flat_map(|set| set.loss.params()) {
+    for param in sets.iter().flat_map(DataSet::own_params) {
         if !params.iter().any(|known| Arc::ptr_eq(known, &param)) {
             params.push(param);
         }
@@ -196,6 +235,7 @@ fn open_store(
         on_bad_row: plan.on_bad_row,
         prompts: plan.prompts.clone(),
         needs: card.labels,
+        unlabelled_from: card.unlabelled_from,
     };
     let progress = Progress::new("tokenising", 0);
     let preprocess = model.preprocess(routes).map_err(|e| e.within("`args.router_mapping`"))?;

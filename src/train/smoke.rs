@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::events::{Event, Listener};
 use super::prepare::Prepared;
+use super::sets::own_params;
 use super::step::forward_backward;
 use super::timings::Timings;
 use super::{Coverage, guard};
@@ -113,7 +114,7 @@ struct Taken {
 }
 
 fn take_steps(plan: &Plan, prepared: &Prepared, params: &[std::sync::Arc<Param>]) -> Result<Taken> {
-    let mut optimizer = AdamW::new(params, AdamWConfig::default());
+    let mut optimizer = AdamW::new(params, AdamWConfig::default()).without_clipping(&own_params(&prepared.sets));
     let batches = prepared.sampler.epoch(0);
     let mut taken = Taken { losses: Vec::new(), norms: Vec::new(), coverage: Coverage::default(), seconds: 0.0 };
     let mut timings = Timings::default();
@@ -127,7 +128,7 @@ fn take_steps(plan: &Plan, prepared: &Prepared, params: &[std::sync::Arc<Param>]
             let Some((set, rows)) = batches.batch(step * parts + part) else { break };
             let rng = Rng::new(plan.seed).fork(step as u64).fork(part as u64);
             let batch = prepared.arrange(prepared.batch(set, rows)?, rng)?;
-            optimizer.catch_up(&prepared.model.rows(&batch))?;
+            optimizer.catch_up(&prepared.rows(&batch))?;
             sum += forward_backward(prepared.setting(set)?, &batch, rng, &mut timings)?;
             used.push(batch);
         }
@@ -139,9 +140,10 @@ fn take_steps(plan: &Plan, prepared: &Prepared, params: &[std::sync::Arc<Param>]
         if step == 0 {
             taken.coverage = guard::coverage(&prepared.reached(&used))?;
         }
-        let norm = gradient_norm(params)? / count;
-        guard::finite(step as u64 + 1, loss, norm, &used, &prepared.sets)?;
-        optimizer.step(plan.args.learning_rate, clip_coefficient(norm, plan.args.max_grad_norm) / count)?;
+        let norm = gradient_norm(&prepared.model.params())? / count;
+        guard::finite(step as u64 + 1, loss, gradient_norm(params)? / count, &used, &prepared.sets)?;
+        let clip = clip_coefficient(norm, plan.args.max_grad_norm);
+        optimizer.step_clipped(plan.args.learning_rate, 1.0 / count, clip)?;
         taken.losses.push(loss);
         taken.norms.push(norm);
         taken.seconds = start.elapsed().as_secs_f64();

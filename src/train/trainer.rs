@@ -8,6 +8,7 @@ use super::batches::{Batches, Cursor, Wanted};
 use super::checkpoint::{self, State};
 use super::events::{Event, Listener, TrainLog};
 use super::prepare::{Prepared, load_model};
+use super::sets::own_params;
 use super::step::forward_backward;
 use super::timings::Timings;
 use super::{Options, Outcome, guard};
@@ -46,7 +47,8 @@ pub fn run(plan: &Plan, run_dir: &Path, options: &Options, listener: &mut dyn Li
             epsilon: plan.args.adam_epsilon,
             weight_decay: plan.args.weight_decay,
         },
-    );
+    )
+    .without_clipping(&own_params(&prepared.sets));
     let batches_per_epoch = usize::try_from(prepared.steps.batches_per_epoch).unwrap_or(usize::MAX);
     let mut trainer = Trainer {
         plan,
@@ -173,9 +175,9 @@ impl Trainer<'_> {
             steps: self.state.total_steps.saturating_sub(self.state.step),
             batches_per_step: self.plan.args.gradient_accumulation_steps.max(1),
         };
-        let stores = self.prepared.sets.iter().map(|set| Arc::clone(&set.store)).collect();
+        let feeds = self.prepared.sets.iter().map(|set| set.feed.clone()).collect();
         let cursor = Cursor { epoch: self.state.epoch, batch: self.state.batch };
-        let mut batches = Batches::start(stores, Arc::clone(&self.prepared.sampler), cursor, wanted)?;
+        let mut batches = Batches::start(feeds, Arc::clone(&self.prepared.sampler), cursor, wanted)?;
         while self.state.step < self.state.total_steps && !self.stopped_early {
             if interrupt::requested() {
                 self.save(listener)?;
@@ -206,7 +208,7 @@ impl Trainer<'_> {
             (self.state.epoch, self.state.batch) = (next.cursor.epoch, next.cursor.batch);
             self.batches_per_epoch = next.batches_per_epoch;
             let (batch, last) = (self.prepared.arrange(next.batch, rng.fork(micro))?, next.last);
-            self.timings.time("optimizer", || self.optimizer.catch_up(&self.prepared.model.rows(&batch)))?;
+            self.timings.time("optimizer", || self.optimizer.catch_up(&self.prepared.rows(&batch)))?;
             loss_sum +=
                 forward_backward(self.prepared.setting(batch.dataset)?, &batch, rng.fork(micro), &mut self.timings)?;
             self.state.rows += batch.rows as u64;
@@ -231,9 +233,11 @@ impl Trainer<'_> {
         let rate =
             args.learning_rate * args.lr_scheduler_type.factor(step, self.state.total_steps, self.prepared.warmup);
         let start = Instant::now();
-        let norm = gradient_norm(&self.params)? / parts;
-        guard::finite(step + 1, loss, norm, &batches, &self.prepared.sets)?;
-        self.optimizer.step(rate, clip_coefficient(norm, args.max_grad_norm) / parts)?;
+        // as the Trainer, of the model alone: what its losses train beside it is not clipped
+        let norm = gradient_norm(&self.prepared.model.params())? / parts;
+        let all = gradient_norm(&self.params)? / parts;
+        guard::finite(step + 1, loss, all, &batches, &self.prepared.sets)?;
+        self.optimizer.step_clipped(rate, 1.0 / parts, clip_coefficient(norm, args.max_grad_norm))?;
         self.timings.add("optimizer", start.elapsed().as_secs_f64());
         self.state.step += 1;
         self.state.loss_sum += loss;

@@ -18,6 +18,7 @@ ROWS = 160
 BATCH = 8
 RATE = 2e-4
 LABELLED = "curves_labelled.jsonl"
+EQUAL = "curves_equal.jsonl"
 
 
 def labelled():
@@ -99,8 +100,15 @@ multi_dataset_batch_sampler = "{mixing}"
     return steps(f"sets_{mixing}", recipe, {"pairs": first, "scored": second}, make, mixing)
 
 
+def equal():
+    """Pairs of which every third is a text with itself."""
+    rows = pairs(ROWS)
+    return [{"anchor": r["anchor"], "positive": r["anchor" if i % 3 == 0 else "positive"]} for i, r in enumerate(rows)]
+
+
 def main():
     write_rows(LABELLED, labelled())
+    write_rows(EQUAL, equal())
     pair, triplet, scores = ["anchor", "positive"], ["anchor", "positive", "negative"], ["sentence1", "sentence2"]
     guide = SentenceTransformer(str(FIXTURES / "tiny-bert"), device="cpu")
     guide_line = 'guide = "$FIXTURES/tiny-bert"\n'
@@ -141,6 +149,13 @@ def main():
         one("margin_mse", LABELLED, triplet, lambda m: losses.MarginMSELoss(m), 'name = "MarginMSELoss"\n', label="margin"),
         one("distill_kl_div", LABELLED, triplet, lambda m: losses.DistillKLDivLoss(m, temperature=2.0),
             'name = "DistillKLDivLoss"\ntemperature = 2.0\n', label="scores"),
+        one("contrastive_tension", LABELLED, ["anchor", "negative"], lambda m: losses.ContrastiveTensionLoss(m),
+            'name = "ContrastiveTensionLoss"\n', label="same"),
+        one("contrastive_tension_without_labels", EQUAL, pair, lambda m: losses.ContrastiveTensionLoss(m),
+            'name = "ContrastiveTensionLoss"\n'),
+        one("contrastive_tension_in_batch_negatives", "curves_pairs.jsonl", ["anchor"],
+            lambda m: losses.ContrastiveTensionLossInBatchNegatives(m),
+            'name = "ContrastiveTensionLossInBatchNegatives"\n'),
         mixed("round_robin"),
     ]
     write("curves_more.json", {"about": versions(), "cases": cases})

@@ -9,6 +9,9 @@ from sentence_transformers import SentenceTransformer
 
 from sentence_transformers.sentence_transformer.losses import (
     AdaptiveLayerLoss,
+    CachedGISTEmbedLoss,
+    ContrastiveTensionLoss,
+    ContrastiveTensionLossInBatchNegatives,
     CoSENTLoss,
     EmbedDistillLoss,
     GISTEmbedLoss,
@@ -17,6 +20,7 @@ from sentence_transformers.sentence_transformer.losses import (
     MultipleNegativesRankingLoss,
     SoftmaxLoss,
 )
+from sentence_transformers.util import cos_sim, dot_score
 
 cases = []
 generator = torch.Generator().manual_seed(43)
@@ -69,7 +73,9 @@ def record(loss, config, make, embeddings, labels=None, guide=None):
         case["guide"] = [tensor(e) for e in guide]
     if params:
         case["params"] = [
-            {"name": name, "value": tensor(param.detach()), "grad": tensor(param.grad)} for name, param in params.items()
+            {"name": name, "value": tensor(torch.atleast_2d(param.detach()) if param.ndim == 0 else param.detach()),
+             "grad": tensor(param.grad)}
+            for name, param in params.items()
         ]
     cases.append(case)
 
@@ -137,6 +143,81 @@ def gist():
                 return instance
 
             record("GISTEmbedLoss", config, make, columns(count, batch), guide=guide)
+
+
+def cached_gist():
+    """Its computation on given embeddings, cut into parts as the passes over the model would."""
+    for count, batch, change in (
+        (2, 5, {}),
+        (3, 6, {"temperature": 0.1, "margin": 0.1, "mini_batch_size": 4}),
+        (4, 5, {"temperature": 0.2, "margin_strategy": "relative", "margin": 0.3, "mini_batch_size": 2}),
+        (5, 4, {"temperature": 0.1, "contrast_anchors": False}),
+        (3, 1, {"temperature": 0.1, "contrast_positives": False, "margin": -0.2}),
+    ):
+        config = {
+            "temperature": 0.01,
+            "mini_batch_size": 32,
+            "mini_batch_num_tokens": None,
+            "show_progress_bar": False,
+            "margin_strategy": "absolute",
+            "margin": 0.0,
+            "contrast_anchors": True,
+            "contrast_positives": True,
+            "gather_across_devices": False,
+            **change,
+        }
+        guide = columns(count, batch, dim=6)
+
+        class Parts(CachedGISTEmbedLoss):
+            def forward(self, features, labels):
+                parts = lambda embeddings: list(embeddings.split(self.mini_batch_size))
+                return self.calculate_loss([parts(e) for e in self.model.columns], [parts(e) for e in guide])
+
+        def make(model):
+            instance = Parts.__new__(Parts)
+            torch.nn.Module.__init__(instance)
+            instance.model = model
+            for name, value in config.items():
+                setattr(instance, name, value)
+            instance.similarity_fct = torch.nn.CosineSimilarity(dim=-1)
+            instance.cross_entropy_loss = torch.nn.CrossEntropyLoss()
+            return instance
+
+        record("CachedGISTEmbedLoss", config, make, columns(count, batch), guide=guide)
+
+
+class Shifted(torch.nn.Module):
+    """The model beside its twin: it answers with the embeddings that the case has for it."""
+
+    def __init__(self, stub):
+        super().__init__()
+        self.stub = stub
+
+    def forward(self, features):
+        return self.stub({"column": features["column"] + 1})
+
+
+def contrastive_tension():
+    for batch, values in ((4, [1, 0, 0, 0]), (1, [1]), (8, [1, 0, 0, 0, 1, 0, 0, 0]), (3, [0.0, 0.25, 1.0])):
+        def make(model):
+            instance = ContrastiveTensionLoss(Stub())
+            instance.model1 = instance.model2 = model
+            return instance
+
+        record("ContrastiveTensionLoss", {}, make, columns(2, batch), torch.tensor(values, dtype=torch.float32))
+    # far from zero the exponential must neither overflow nor vanish
+    record("ContrastiveTensionLoss", {}, make, [30 * e for e in columns(2, 4)], torch.tensor([1, 0, 1, 0]))
+    for batch, scale, name, function in (
+        (4, 20.0, "cos_sim", cos_sim), (1, 20.0, "cos_sim", cos_sim), (7, 5.0, "cos_sim", cos_sim),
+        (5, 1.0, "dot_score", dot_score),
+    ):
+        def make(model):
+            instance = ContrastiveTensionLossInBatchNegatives(Stub(), scale=scale, similarity_fct=function)
+            instance.model1, instance.model2 = model, Shifted(model)
+            return instance
+
+        config = {"scale": scale, "similarity_fct": name}
+        record("ContrastiveTensionLossInBatchNegatives", config, make, columns(2, batch))
 
 
 def distill():
@@ -223,5 +304,7 @@ softmax()
 gist()
 distill()
 adaptive()
+cached_gist()
+contrastive_tension()
 write("losses_own.json", {"about": versions(), "cases": cases})
 print(len(cases), "cases")

@@ -330,6 +330,12 @@ fn wrong_columns_are_told_with_what_there_is() {
     let (text, hint) = refused(&["query", "answer"], None, LabelKind::Float);
     assert_eq!(text, "`a.jsonl` has no label column, and the loss needs one");
     assert!(hint.contains("`label`, `labels`, `score`, `scores`") && hint.contains("`n` (numbers)"), "{hint}");
+    let mut either = with(&["query", "answer"], None, LabelKind::Any);
+    assert!(place.open(&either).is_ok(), "labels of any kind, or none");
+    either.unlabelled_from = 3;
+    assert_eq!(message(place.open(&either)).0, "`a.jsonl` has no label column, and the loss needs one");
+    either.unlabelled_from = 2;
+    assert!(place.open(&either).is_ok());
     assert!(
         refused(&["query"], Some("answer"), LabelKind::Float)
             .0

@@ -297,6 +297,21 @@ pub fn a_resumed_run_has_the_same_bits() {
     resumes_exactly(SMALL, &PARTS, &PARTS[..1]);
 }
 
+#[test]
+fn missing_labels_are_told_when_the_data_is_opened() {
+    for (loss, columns) in [
+        ("name = \"SoftmaxLoss\"\nnum_labels = 3", r#"["anchor", "positive"]"#),
+        ("name = \"AnglELoss\"", r#"["anchor", "positive"]"#),
+        ("name = \"MarginMSELoss\"", r#"["anchor", "positive", "anchor"]"#),
+        ("name = \"AdaptiveLayerLoss\"\nloss = { name = \"AnglELoss\" }", r#"["anchor", "positive"]"#),
+    ] {
+        let text = SMALL.replace("name = \"MultipleNegativesRankingLoss\"", loss);
+        let text = text.replacen(r#"["anchor", "positive"]"#, columns, 1);
+        let error = train::smoke_test(&plan(&text, &[]), &mut |_: &Event<'_>| {}).unwrap_err();
+        assert!(error.to_string().contains("has no label column, and the loss needs one"), "{loss}: {error}");
+    }
+}
+
 /// Three data sets with three losses: one with parameters of its own, one with a guide that has its own tokenizer.
 const MIXED: &str = r#"
     seed = 5
@@ -340,6 +355,70 @@ fn losses_with_parameters_and_guides_train_and_resume() {
         &["args.multi_dataset_batch_sampler=\"round_robin\""],
         &["args.multi_dataset_batch_sampler=\"round_robin\""],
     );
+}
+
+/// Single texts, two models; in-batch negatives with their learned scale beside it.
+const TWINS: &str = r#"
+    seed = 5
+    [model]
+    base = "tests/fixtures/tiny-bert"
+    [[train_dataset]]
+    path = "tests/golden/curves_pairs.jsonl"
+    name = "pairs"
+    columns = ["anchor"]
+    limit = 90
+    loss = { name = "ContrastiveTensionLoss", pos_neg_ratio = 4 }
+    [[train_dataset]]
+    path = "tests/golden/curves_pairs.jsonl"
+    name = "in-batch"
+    columns = ["positive"]
+    limit = 40
+    loss = { name = "ContrastiveTensionLossInBatchNegatives" }
+    [[eval_dataset]]
+    path = "tests/golden/curves_pairs.jsonl"
+    columns = ["anchor"]
+    name = "held out"
+    loss = { name = "ContrastiveTensionLoss", pos_neg_ratio = 4 }
+    [args]
+    num_train_epochs = 2
+    per_device_train_batch_size = 8
+    learning_rate = 1e-4
+    logging_steps = 1
+    eval_steps = 4
+    save_steps = 4
+"#;
+
+#[test]
+fn second_models_are_trained_and_resume() {
+    resumes_exactly(TWINS, &[], &[]);
+    resumes_exactly(TWINS, &["args.gradient_cache_tokens=60"], &["args.gradient_cache_tokens=60"]);
+    // ninety texts are six batches of eight pairs, which take 14 texts each, and one of what is left
+    let smoke = train::smoke_test(&plan(TWINS, &[]), &mut |_: &Event<'_>| {}).unwrap();
+    assert_eq!(smoke.total_steps, 2 * (7 + 5));
+    let losses = |sets: &[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        let sets: Vec<&str> = sets.iter().copied().chain(["model.dropout=0.0"]).collect();
+        let (outcome, logs) = run(&plan(TWINS, &sets), dir.path(), Options::default());
+        (outcome.unwrap(), logs.iter().map(|l| l.loss).collect::<Vec<_>>())
+    };
+    let ((_, plain), (_, cached)) = (losses(&[]), losses(&["args.gradient_cache_tokens=60"]));
+    for (step, (a, b)) in plain.iter().zip(&cached).enumerate() {
+        assert!((a - b).abs() < 2e-3 * a.abs().max(1.0), "step {step}: {a} at once, {b} in parts");
+    }
+    let (outcome, losses) = losses(&["args.num_train_epochs=12"]);
+    let measured = |metrics: &tallow::flow::Metrics| metrics.get("loss").unwrap();
+    let (before, after) = (measured(&outcome.baseline_metrics), measured(&outcome.final_metrics));
+    assert!(after < before, "{before} before, {after} after: {losses:?}");
+}
+
+#[test]
+fn a_loss_on_two_models_is_neither_wrapped_nor_measured_alone() {
+    let text = TWINS.replace("pos_neg_ratio = 4 }\n    [args]", "pos_neg_ratio = 3 }\n    [args]");
+    let error = train::smoke_test(&plan(&text, &[]), &mut |_: &Event<'_>| {}).unwrap_err();
+    assert!(error.to_string().contains("no training data set trains them"), "{error}");
+    let text = SMALL.replace("MultipleNegativesRankingLoss\"", "ContrastiveTensionLoss\"\nmatryoshka = { dims = [8] }");
+    let error = recipe::parse(&project("test.toml"), &text, &[]).unwrap().resolve(&Builtin).unwrap_err();
+    assert!(error.to_string().contains("cannot be wrapped by MatryoshkaLoss"), "{error}");
 }
 
 #[test]

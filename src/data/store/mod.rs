@@ -337,25 +337,35 @@ impl Store {
     /// # Errors
     /// When a row does not exist, the batch has more than 2^32 tokens, or the entry was damaged on disk.
     pub fn batch(&self, rows: &[u32]) -> Result<Batch> {
-        let columns = self.meta.columns.len();
-        let mut sequences = Vec::with_capacity(rows.len() * columns);
-        let mut text_ids = Vec::with_capacity(columns);
+        let columns: Vec<(usize, &[u32])> = (0..self.meta.columns.len()).map(|column| (column, rows)).collect();
+        self.batch_of(&columns)
+    }
+
+    /// As [`Store::batch`], with for each column of the batch the column of the data and its rows, equally many; labels
+    /// and numbers are those of the first one's rows.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn batch_of(&self, columns: &[(usize, &[u32])]) -> Result<Batch> {
+        let rows = columns.first().map_or(&[][..], |(_, rows)| rows);
+        let mut sequences = Vec::with_capacity(rows.len() * columns.len());
+        let mut text_ids = Vec::with_capacity(columns.len());
         let mut tokens = 0;
         let mut lists = Vec::new();
-        for column in 0..columns {
-            let is_list = self.has_lists() && column + 1 == columns;
+        for (column, rows) in columns {
+            let is_list = self.has_lists() && column + 1 == self.meta.columns.len();
             let mut ids = Vec::with_capacity(rows.len());
-            for row in rows {
+            for row in *rows {
                 let end = if is_list { self.row_sequences(*row)? } else { column + 1 };
                 if is_list {
                     lists.push(end - column);
                 }
-                for place in column..end {
+                for place in *column..end {
                     let sequence = self.sequence(*row, place)?;
                     tokens += sequence.0.len();
                     sequences.push(sequence);
                 }
-                ids.extend_from_slice(self.text_ids(*row).get(column..end).unwrap_or(&[]));
+                ids.extend_from_slice(self.text_ids(*row).get(*column..end).unwrap_or(&[]));
             }
             text_ids.push(ids);
         }
@@ -365,7 +375,7 @@ impl Store {
         }
         Ok(Batch {
             packed: PackedBatch::pack(sequences),
-            columns,
+            columns: columns.len(),
             rows: rows.len(),
             lists,
             text_ids,

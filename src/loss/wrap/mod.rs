@@ -9,7 +9,7 @@ pub mod matryoshka_2d;
 
 use serde_json::{Map, Value};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flow::Card;
 use crate::loss::Loss;
 use crate::util::registry::{self, Named, Settings};
@@ -56,6 +56,13 @@ impl Wrapper {
     /// # Errors
     /// [`Error::Usage`](crate::Error::Usage) for settings it does not have or cannot use.
     pub fn wrap(&self, inner: Box<dyn Loss>, settings: &Map<String, Value>) -> Result<Box<dyn Loss>> {
+        if inner.views().is_some() {
+            let (loss, wrapper) = (inner.card().name, self.card.name);
+            return Err(Error::usage(format!(
+                "`{loss}` cannot be wrapped by {wrapper}: it does not compute on embeddings alone"
+            ))
+            .with_hint(format!("leave {wrapper} out")));
+        }
         (self.build)(inner, settings)
     }
 }

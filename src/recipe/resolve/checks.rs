@@ -76,7 +76,7 @@ fn batches(r: &mut Resolver<'_>, plan: &Plan) {
     let alone = plan.args.per_device_train_batch_size == 1;
     let mut noted = false;
     for (i, dataset) in plan.train_dataset.iter().enumerate() {
-        let loss = dataset.loss.name.as_str();
+        let (loss, _) = dataset.loss.innermost();
         let card = r.registry.loss_card(r.model_type, loss);
         let in_batch = card.is_some_and(|card| card.in_batch_negatives);
         // hard negatives give a row something to be compared with
@@ -132,7 +132,7 @@ fn classes(r: &mut Resolver<'_>, plan: &Plan) {
     }
     let trained = plan.train_dataset.len();
     for (i, dataset) in plan.train_dataset.iter().chain(&plan.eval_dataset).enumerate() {
-        let loss = dataset.loss.name.as_str();
+        let (loss, _) = dataset.loss.innermost();
         let Some(card) = r.registry.loss_card(r.model_type, loss) else {
             continue;
         };

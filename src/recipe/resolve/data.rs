@@ -156,9 +156,24 @@ impl Resolver<'_> {
             );
         } else if self.known(&name_key, "loss", &plan.name, &registry.losses(self.model_type)) {
             plan.settings = self.settings(key, &config.settings, registry.loss_settings(self.model_type, &plan));
-            self.guide(&format!("{key}.guide"), &mut plan.settings);
+            self.required(key, &mut plan.settings);
         }
         plan
+    }
+
+    /// The settings that no loss can do without, in the loss under `key` and in those it wraps by their names.
+    fn required(&mut self, key: &str, settings: &mut Map<String, Value>) {
+        self.guide(&format!("{key}.guide"), settings);
+        if settings.get("num_labels").is_some_and(|count| *count == 0) {
+            self.problem(
+                format!("{key}.num_labels"),
+                "is required but missing",
+                "set it to the number of classes; labels are 0 to one less",
+            );
+        }
+        if let Some(Value::Object(inner)) = settings.get_mut("loss") {
+            self.required(&format!("{key}.loss"), inner);
+        }
     }
 
     /// A loss's guide is a model, so it is found as models are.

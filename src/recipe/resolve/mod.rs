@@ -91,8 +91,7 @@ impl Resolver<'_> {
         checked: Result<Map<String, Value>>,
     ) -> Map<String, Value> {
         match checked {
-            // what has no value has no place in a file
-            Ok(settings) => settings.into_iter().filter(|(_, v)| !v.is_null()).collect(),
+            Ok(settings) => without_nulls(settings),
             Err(error) => {
                 // the setting that is meant, where the message names one: its line says more than the table's
                 let message = error.to_string();
@@ -178,6 +177,15 @@ impl Resolver<'_> {
             hub_private_repo: self.or("hub.hub_private_repo", hub.hub_private_repo, false),
         }
     }
+}
+
+/// What has no value has no place in a file.
+fn without_nulls(settings: Map<String, Value>) -> Map<String, Value> {
+    let inner = |value| match value {
+        Value::Object(table) => Value::Object(without_nulls(table)),
+        other => other,
+    };
+    settings.into_iter().filter(|(_, v)| !v.is_null()).map(|(key, value)| (key, inner(value))).collect()
 }
 
 fn is_name(name: &str) -> bool {

@@ -50,7 +50,7 @@ fn wanted(steps: u64) -> Wanted {
 }
 
 fn start(store: &Arc<Store>, sampler: Arc<dyn Sampler>, cursor: Cursor, wanted: Wanted) -> Result<Batches> {
-    Batches::start(vec![Arc::clone(store)], Arc::new(Mixed::one(sampler)), cursor, wanted)
+    Batches::start(vec![Arc::clone(store).into()], Arc::new(Mixed::one(sampler)), cursor, wanted)
 }
 
 /// Counts the epochs that were asked for.
@@ -187,7 +187,9 @@ fn batches_know_their_data_set() {
     let stores = vec![store(small.path(), 4), store(large.path(), 12)];
     let samplers = stores.iter().map(|store| sampler(store, 4)).collect();
     let mixed = Mixed::new(samplers, crate::data::MultiDatasetBatchSampler::Proportional, true, 9);
-    let mut batches = Batches::start(stores, Arc::new(mixed), Cursor::default(), wanted(8)).unwrap();
+    let mut batches =
+        Batches::start(stores.into_iter().map(Into::into).collect(), Arc::new(mixed), Cursor::default(), wanted(8))
+            .unwrap();
     let mut rows = [0, 0];
     for k in 0..8 {
         let next = batches.take().unwrap();

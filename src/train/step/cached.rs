@@ -12,7 +12,7 @@
 use candle_core::{DType, Tensor};
 
 use super::micro::micro_batches;
-use super::{Setting, back, gradient, layers};
+use super::{Setting, back, gradient, layers, views};
 use crate::error::Result;
 use crate::flow::Batch;
 use crate::ops::Context;
@@ -21,7 +21,7 @@ use crate::util::seed::Rng;
 
 /// As [`super::forward_backward`], in micro-batches of about `tokens` tokens.
 pub(super) fn step(setting: Setting<'_>, batch: &Batch, tokens: usize, rng: Rng, timings: &mut Timings) -> Result<f64> {
-    let parts = micro_batches(&batch.packed.offsets, tokens);
+    let parts = micro_batches(&views::offsets(setting, batch), tokens);
     let layers = layers(setting, rng);
     let passes = Passes { setting, batch, layers: &layers, rng };
     let all = timings.time("forward", || -> Result<_> {
@@ -63,6 +63,6 @@ impl Passes<'_> {
         const PART_STREAM: u64 = 0x9A27_0000;
         let rng = self.rng.fork(PART_STREAM + i as u64);
         let context = Context::training(DType::F32, rng)?.with_precision(self.setting.precision);
-        self.setting.model.embed_layers(self.batch, part, self.layers, &context)
+        views::embed(self.setting, self.batch, part, self.layers, &context)
     }
 }

@@ -3,6 +3,7 @@
 mod cached;
 mod micro;
 mod plain;
+pub mod views;
 
 use candle_core::{Tensor, Var};
 
@@ -19,6 +20,8 @@ use crate::util::seed::Rng;
 #[derive(Clone, Copy)]
 pub struct Setting<'a> {
     pub model: &'a SentenceTransformer,
+    /// The second model of losses that train one.
+    pub twin: Option<&'a SentenceTransformer>,
     pub loss: &'a dyn Loss,
     /// For losses that want a guide's embeddings.
     pub guide: Option<&'a Guide>,
@@ -34,7 +37,9 @@ pub struct Setting<'a> {
 /// When the batch does not fit the model or the loss.
 pub fn forward_backward(setting: Setting<'_>, batch: &Batch, rng: Rng, timings: &mut Timings) -> Result<f64> {
     match setting.cache_tokens {
-        Some(tokens) if batch.packed.tokens() > tokens => cached::step(setting, batch, tokens, rng, timings),
+        Some(tokens) if views::offsets(setting, batch).last().is_some_and(|all| *all as usize > tokens) => {
+            cached::step(setting, batch, tokens, rng, timings)
+        }
         _ => plain::step(setting, batch, rng, timings),
     }
 }
@@ -61,7 +66,7 @@ fn gradient(
     /// Keeps the loss's numbers apart from the dropouts'.
     const LOSS_STREAM: u64 = 0x1055;
     let (leaves, value) = timings.time("forward", || -> Result<_> {
-        let spans = batch.spans();
+        let spans = views::spans(setting, batch);
         let columns = |embeddings: &Tensor| -> Result<Vec<Var>> {
             let embeddings = embeddings.detach();
             let column =
@@ -72,6 +77,7 @@ fn gradient(
         let tensors = |columns: &Vec<Var>| columns.iter().map(|column| column.as_tensor().clone()).collect();
         let outputs = Outputs {
             embeddings: leaves.last().map(tensors).unwrap_or_default(),
+            tokens: batch.packed.clone(),
             text_ids: batch.text_ids.clone(),
             guide: setting.guide.map(|guide| guide.embed(batch)).transpose()?.unwrap_or_default(),
             layers: layers.iter().copied().zip(leaves.iter().map(tensors)).collect(),
@@ -112,7 +118,11 @@ fn back(setting: Setting<'_>, embeddings: &[Tensor], gradients: &[Tensor]) -> Re
         });
     }
     match sum {
-        Some(sum) => Ok(ops::collect(&sum.backward()?, &setting.model.params())?),
+        Some(sum) => {
+            let gradients = sum.backward()?;
+            ops::collect(&gradients, &setting.model.params())?;
+            Ok(setting.twin.map_or(Ok(()), |twin| ops::collect(&gradients, &twin.params()))?)
+        }
         None => Ok(()),
     }
 }

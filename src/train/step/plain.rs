@@ -2,7 +2,7 @@
 
 use candle_core::DType;
 
-use super::{Setting, back, gradient, layers};
+use super::{Setting, back, gradient, layers, views};
 use crate::error::Result;
 use crate::flow::Batch;
 use crate::ops::Context;
@@ -14,7 +14,8 @@ pub(super) fn step(setting: Setting<'_>, batch: &Batch, rng: Rng, timings: &mut 
     let layers = layers(setting, rng);
     let all = timings.time("forward", || {
         let context = Context::training(DType::F32, rng)?.with_precision(setting.precision);
-        setting.model.embed_layers(batch, 0..batch.packed.len(), &layers, &context)
+        let all = views::spans(setting, batch).last().map_or(0, |span| span.end);
+        views::embed(setting, batch, 0..all, &layers, &context)
     })?;
     let (loss, gradients) = gradient(setting, batch, &layers, &all, rng, timings)?;
     if let Some(gradients) = gradients {

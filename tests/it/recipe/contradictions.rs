@@ -105,3 +105,31 @@ fn contradictions_are_refused_with_the_key_and_the_way_out() {
     let (message, _) = p.refusal(&wide, &[]);
     assert!(message.contains("`loss.matryoshka.dims`: 16 is wider"), "{message}");
 }
+
+#[test]
+fn what_a_wrapped_loss_needs_is_resolved_and_told_with_its_place() {
+    let p = Place::new();
+    let with = |loss: &str| RECIPE.replace("name = \"CoSENTLoss\"\nscale = 20.0", loss);
+    let wrapped = with("name = \"AdaptiveLayerLoss\"\nloss = { name = \"CachedGISTEmbedLoss\", guide = \"minilm\" }");
+    let (plan, notes) = p.resolve(&wrapped, &[]).unwrap();
+    let (name, settings) = plan.train_dataset[0].loss.innermost();
+    let guide = p.0.path().join("minilm").canonicalize().unwrap();
+    assert_eq!((name, settings["guide"].as_str()), ("CachedGISTEmbedLoss", guide.to_str()));
+    assert!(
+        notes.iter().any(|note| note.contains("CachedGISTEmbedLoss takes the other rows as negatives")),
+        "{notes:?}"
+    );
+    let file = p.0.path().join("plan.toml");
+    plan.save(&file).unwrap();
+    assert_eq!(tallow::recipe::Plan::load(&file).unwrap(), plan, "settings without a value have no place in a file");
+
+    let needs = |loss: &str| p.refusal(&with(loss), &[]).0;
+    let softmax = needs("name = \"SoftmaxLoss\"");
+    assert!(softmax.contains("`loss.num_labels`: is required but missing"), "{softmax}");
+    let inner = needs("name = \"AdaptiveLayerLoss\"\nloss = \"SoftmaxLoss\"");
+    assert!(inner.contains("`loss.loss.num_labels`: is required but missing"), "{inner}");
+    let guide = needs("name = \"Matryoshka2dLoss\"\nloss = \"GISTEmbedLoss\"\ndims = [8]");
+    assert!(guide.contains("`loss.loss.guide`: is required but missing"), "{guide}");
+    let gone = needs("name = \"AdaptiveLayerLoss\"\nloss = { name = \"GISTEmbedLoss\", guide = \"./gone\" }");
+    assert!(gone.contains("`loss.loss.guide`: there is no `./gone`"), "{gone}");
+}

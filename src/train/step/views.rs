@@ -1,0 +1,64 @@
+//! What does a loss see of a batch? The model's embedding of every column, unless it asks for other views.
+
+use std::ops::Range;
+
+use candle_core::Tensor;
+
+use super::Setting;
+use crate::error::{Error, Result};
+use crate::flow::Batch;
+use crate::ops::Context;
+
+/// The sequences of each column of embeddings the loss computes on.
+pub fn spans(setting: Setting<'_>, batch: &Batch) -> Vec<Range<usize>> {
+    match setting.loss.views() {
+        None => batch.spans(),
+        Some(views) => (0..views.len()).map(|view| view * batch.rows..(view + 1) * batch.rows).collect(),
+    }
+}
+
+/// The ends of all views' sequences in one stream of tokens, one view after the other: `[sequences + 1]`.
+pub(super) fn offsets(setting: Setting<'_>, batch: &Batch) -> Vec<u32> {
+    let Some(views) = setting.loss.views() else { return batch.packed.offsets.to_vec() };
+    let mut offsets = vec![0u32];
+    for view in views {
+        let ends = batch.packed.offsets.get(view.column * batch.rows..=(view.column + 1) * batch.rows).unwrap_or(&[]);
+        let (before, start) = (offsets.last().copied().unwrap_or(0), ends.first().copied().unwrap_or(0));
+        offsets.extend(ends.iter().skip(1).map(|end| before + (end - start)));
+    }
+    offsets
+}
+
+/// The embeddings of some of the views' sequences after so many layers each, then after all: `[layers + 1]` of `[part,
+/// dim]`.
+///
+/// # Errors
+/// When a sequence does not fit its model, or layers are asked of a loss with views of its own.
+pub fn embed(
+    setting: Setting<'_>,
+    batch: &Batch,
+    part: Range<usize>,
+    layers: &[usize],
+    context: &Context,
+) -> Result<Vec<Tensor>> {
+    let Some(views) = setting.loss.views() else {
+        return setting.model.embed_layers(batch, part, layers, context);
+    };
+    if !layers.is_empty() {
+        return Err(Error::Internal("layers are asked for with views".to_owned()));
+    }
+    let mut pieces = Vec::with_capacity(views.len());
+    for (i, view) in views.iter().enumerate() {
+        let start = part.start.max(i * batch.rows);
+        let end = part.end.min((i + 1) * batch.rows);
+        if start >= end {
+            continue;
+        }
+        let missing = || Error::Internal(format!("`{}` has no second model", setting.loss.card().name));
+        let model = if view.twin { setting.twin.ok_or_else(missing)? } else { setting.model };
+        let first = view.column * batch.rows;
+        let sequences = first + start - i * batch.rows..first + end - i * batch.rows;
+        pieces.push(model.embed_part_as(batch, sequences, setting.model.column_tasks(), context)?);
+    }
+    Ok(vec![Tensor::cat(&pieces, 0)?])
+}
