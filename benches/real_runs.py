@@ -90,17 +90,17 @@ def write(path, rows):
 
 
 def squad(folder, options):
-    return random.Random(7).sample(read(DATA / "pairs_squad/train.jsonl"), 1280), ["anchor", "positive"], None
+    return random.Random(7).sample(read(DATA / "pairs_squad/train.jsonl"), 768), ["anchor", "positive"], None
 
 
 def triplets(folder, options):
-    rows = random.Random(7).sample(read(DATA / "nli_snli_triplets/train.jsonl"), 1600)
+    rows = random.Random(7).sample(read(DATA / "nli_snli_triplets/train.jsonl"), 960)
     return rows, ["anchor", "positive", "negative"], None
 
 
 def nli(folder, options):
     classes = ["entailment", "neutral", "contradiction"]
-    rows = random.Random(7).sample(read(DATA / "nli_snli/dev.jsonl"), 2400)
+    rows = random.Random(7).sample(read(DATA / "nli_snli/dev.jsonl"), 1280)
     return [{**row, "label": classes.index(row["label"])} for row in rows], ["premise", "hypothesis"], "label"
 
 
@@ -131,7 +131,7 @@ def parallel(folder, options):
 
     rows = random.Random(7).sample(read(DATA / "parallel_stsb/en-de.jsonl"), 2500)
     write(folder / "translations.jsonl", [{"source": r["english"], "target": r["non_english"]} for r in rows[2000:]])
-    rows = rows[:2000]
+    rows = rows[:1280]
     write(folder / "english.jsonl", rows)
     command = ["encode", str(MODEL), "--input", str(folder / "english.jsonl"), "--column", "english"]
     run([options.tallow, *command, "--output", str(folder / "english.npy")])

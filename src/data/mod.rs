@@ -12,7 +12,7 @@ pub mod source;
 pub mod store;
 pub mod texts;
 
-pub use columns::{DatasetSpec, OnBadRow};
+pub use columns::{CommonPrompts, DatasetSpec, OnBadRow};
 pub use report::DataReport;
 pub use sampler::{
     BatchSampler, EpochPlan, Mixed, MixedPlan, MultiDatasetBatchSampler, RowFacts, Sampler, SamplerSettings,
