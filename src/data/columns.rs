@@ -40,6 +40,8 @@ pub struct DatasetSpec {
     pub on_bad_row: OnBadRow,
     /// Prompts by column.
     pub prompts: BTreeMap<String, String>,
+    /// Prompts for columns that have none of their own.
+    pub common_prompts: CommonPrompts,
     /// The labels the loss takes.
     pub needs: LabelKind,
     /// From how many input columns on it does without labels.
@@ -58,9 +60,25 @@ impl DatasetSpec {
             limit: None,
             on_bad_row: OnBadRow::default(),
             prompts: BTreeMap::new(),
+            common_prompts: CommonPrompts::default(),
             needs,
             unlabelled_from: if needs == LabelKind::Any { 0 } else { usize::MAX },
         }
+    }
+}
+
+/// Prompts that were given for more than one data set.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CommonPrompts {
+    /// For every column that is not named.
+    pub all: Option<String>,
+    /// By column; a name that a data set does not have belongs to another one.
+    pub columns: BTreeMap<String, String>,
+}
+
+impl CommonPrompts {
+    fn of(&self, column: &str) -> Option<&String> {
+        self.columns.get(column).or(self.all.as_ref())
     }
 }
 
@@ -164,7 +182,10 @@ impl Roles {
         let optional = inputs.len() >= spec.unlabelled_from;
         let label = settle_label(spec, label, optional, &columns, files, &mut notes)?;
         Ok(Self {
-            prompts: inputs.iter().map(|c| spec.prompts.get(c).filter(|p| !p.is_empty()).cloned()).collect(),
+            prompts: inputs
+                .iter()
+                .map(|c| spec.prompts.get(c).or_else(|| spec.common_prompts.of(c)).filter(|p| !p.is_empty()).cloned())
+                .collect(),
             lists,
             inputs,
             label,

@@ -13,7 +13,7 @@ pub mod source;
 pub mod store;
 pub mod texts;
 
-pub use columns::{DatasetSpec, OnBadRow};
+pub use columns::{CommonPrompts, DatasetSpec, OnBadRow};
 pub use feed::Feed;
 pub use report::DataReport;
 pub use sampler::{

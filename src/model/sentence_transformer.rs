@@ -101,6 +101,14 @@ impl SentenceTransformer {
         self.description.default_prompt_name.as_deref()
     }
 
+    /// Takes these prompts over those of the same names, and the default where there is none; saved with the model.
+    pub fn adopt_prompts(&mut self, prompts: BTreeMap<String, String>, default: Option<&str>) {
+        self.description.prompts.extend(prompts);
+        if self.description.default_prompt_name.is_none() {
+            self.description.default_prompt_name = default.map(str::to_owned);
+        }
+    }
+
     /// Tokens kept of a text; `None` for no limit.
     #[must_use]
     pub fn max_seq_length(&self) -> Option<usize> {

@@ -113,7 +113,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("resume_from_checkpoint", "continue a run with `tallow run RECIPE --resume`"),
     ("hub_token", "a token does not belong into a file: set the environment variable `HF_TOKEN`"),
     ("use_auth_token", "a token does not belong into a file: set the environment variable `HF_TOKEN`"),
-    ("prompts", "prompts stand in `[train_dataset.prompts]` for training and `[model.prompts]` for use"),
+    ("prompts", "prompts for training stand in `[args.prompts]`, those for use in `[model.prompts]`"),
     ("learning_rate_mapping", "one learning rate for all parameters is what there is so far: leave it out"),
     ("lora", "adapters are not built yet: leave it out"),
     ("splade", "sparse encoders are not built yet: leave it out"),

@@ -10,6 +10,7 @@ mod locate;
 mod overrides;
 mod paths;
 pub mod plan;
+pub mod prompts;
 mod resolve;
 pub mod schema;
 mod shape;

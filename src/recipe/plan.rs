@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::prompts::Prompts;
 use super::schema::{OnBadRow, PoolingMode, SimilarityFunction};
 use crate::data::MultiDatasetBatchSampler;
 use crate::error::{Error, Result};
@@ -265,6 +266,9 @@ pub struct ArgsPlan {
     /// Column to route; may be empty.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub router_mapping: BTreeMap<String, String>,
+    /// What is put in front of texts in training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<Prompts>,
     /// Besides the run's own files; may be empty.
     pub report_to: Vec<String>,
     pub num_threads: usize,

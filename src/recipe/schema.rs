@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::prompts::Prompts;
 pub use super::shape::{EvaluatorConfig, LossConfig, OneOrMany};
 pub use crate::data::OnBadRow;
 use crate::flow::{ActivationFn, ModelType};
@@ -120,7 +121,8 @@ pub struct DatasetConfig {
     pub name: Option<String>,
     /// What to do with a row that can't be used. Default: `refuse`.
     pub on_bad_row: Option<OnBadRow>,
-    /// Put in front of every text of a column while training: column name to prompt. Default: none.
+    /// Put in front of every text of a column while training: column name to prompt; before those of `args.prompts`.
+    /// Default: none.
     pub prompts: Option<BTreeMap<String, String>>,
 }
 
@@ -227,6 +229,11 @@ pub struct ArgsConfig {
     /// Accepted, and nothing changes: every run has the same bits for the same seed and `num_threads`. When `true` and
     /// `num_threads` is left out, a note says which number the plan fixes. Default: false.
     pub full_determinism: Option<bool>,
+    /// Put in front of texts while training: one prompt for all (`"query: "`), or by column (`{question = "query: ",
+    /// answer = "passage: "}`), or by data set, or by data set and column. Where it is clear which texts are queries
+    /// and which documents, the saved model and the evaluators have them, too, unless `[model.prompts]` says
+    /// otherwise. Default: none; `""` says so where the base model has prompts of its own.
+    pub prompts: Option<Prompts>,
     /// For a model with a Router: which route the texts of a column take, as `{question = "query", answer =
     /// "document"}`. Default: the Router's default route for all.
     pub router_mapping: Option<BTreeMap<String, String>>,

@@ -148,6 +148,9 @@ impl Plan {
             let routes: Vec<String> = args.router_mapping.iter().map(|(c, r)| format!("{c} to {r}")).collect();
             row("router_mapping", routes.join(", "));
         }
+        if let Some(prompts) = &args.prompts {
+            row("prompts", prompts.describe());
+        }
         row("num_threads", args.num_threads.to_string());
         if !args.report_to.is_empty() {
             row("report_to", args.report_to.join(", "));

@@ -11,6 +11,7 @@ pub mod events;
 mod guard;
 mod memory;
 mod prepare;
+mod prompts;
 mod routes;
 mod sets;
 mod smoke;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::routes;
+use super::{prompts, routes};
 use crate::data::{DatasetSpec, Feed, Store};
 use crate::error::{Error, Result};
 use crate::flow::{Arrangement, Batch, Preprocess};
@@ -123,7 +123,8 @@ impl<'a> Opener<'a> {
 
     fn open(&mut self, set: &DatasetPlan, key: &str) -> Result<DataSet> {
         let (loss, twin) = self.loss(&set.loss)?;
-        let store = Arc::new(open_store(set, loss.as_ref(), self.model, routes::of(self.plan, self.model)?, key)?);
+        let store =
+            Arc::new(open_store(self.plan, set, loss.as_ref(), self.model, routes::of(self.plan, self.model)?, key)?);
         if !loss.params().is_empty() {
             let names = store.report().label.as_ref().map(|label| label.names.clone()).unwrap_or_default();
             let other = self.classes.iter().find(|(known, _, _)| Arc::ptr_eq(known, &loss));
@@ -146,7 +147,7 @@ impl<'a> Opener<'a> {
                 let store = if same {
                     None
                 } else {
-                    Some(Arc::new(open_store(set, loss.as_ref(), &model, &BTreeMap::new(), key)?))
+                    Some(Arc::new(open_store(self.plan, set, loss.as_ref(), &model, &BTreeMap::new(), key)?))
                 };
                 Some(Guide { model, store })
             }
@@ -219,6 +220,7 @@ pub fn own_params(sets: &[DataSet]) -> Vec<Arc<Param>> {
 
 /// The tokenised store of a data set.
 fn open_store(
+    run: &Plan,
     plan: &DatasetPlan,
     loss: &dyn Loss,
     model: &SentenceTransformer,
@@ -234,6 +236,7 @@ fn open_store(
         limit: plan.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
         on_bad_row: plan.on_bad_row,
         prompts: plan.prompts.clone(),
+        common_prompts: prompts::of(run, plan),
         needs: card.labels,
         unlabelled_from: card.unlabelled_from,
     };

@@ -136,6 +136,10 @@ impl Trainer<'_> {
             self.saved_at = Some(state.step);
             self.stopped_early = state.tracker.exhausted(self.plan.args.early_stopping);
             self.state = state;
+            if self.state.batch > 0 {
+                // of the epoch it stopped in, which can differ from the first; a run that was done takes no further batch
+                self.batches_per_epoch = self.prepared.sampler.batches_per_epoch(self.state.epoch);
+            }
             let now = self.prepared.arithmetic();
             if let Some(then) = self.state.arithmetic.replace(now.clone()).filter(|then| *then != now) {
                 let text = format!(

@@ -38,7 +38,7 @@ def labelled():
     return out
 
 
-def steps(name, recipe, datasets, make_loss, mixing=None):
+def steps(name, recipe, datasets, make_loss, mixing=None, prompts=None):
     model = load(FIXTURES / "tiny-bert")
     data = {key: Dataset.from_list(rows) for key, rows in datasets.items()}
     with tempfile.TemporaryDirectory() as out:
@@ -46,7 +46,7 @@ def steps(name, recipe, datasets, make_loss, mixing=None):
             output_dir=out, num_train_epochs=1, per_device_train_batch_size=BATCH, learning_rate=RATE,
             lr_scheduler_type="linear", weight_decay=0.01, max_grad_norm=1.0, optim="adamw_torch", logging_steps=1,
             logging_nan_inf_filter=False, save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
-            batch_sampler=in_order, seed=1, **({"multi_dataset_batch_sampler": mixing} if mixing else {}),
+            batch_sampler=in_order, seed=1, prompts=prompts, **({"multi_dataset_batch_sampler": mixing} if mixing else {}),
         )
         notes = Notes()
         loss = make_loss(model)
@@ -63,7 +63,7 @@ def steps(name, recipe, datasets, make_loss, mixing=None):
     }
 
 
-def one(name, file, columns, make_loss, loss, label=None, rename=None):
+def one(name, file, columns, make_loss, loss, label=None, prompts=None):
     """One data set; `columns` in the loss's order, the label under the name the reference looks for."""
     rows = read_rows(HERE / file, ROWS)
     keep = [*columns, *([label] if label else [])]
@@ -71,10 +71,18 @@ def one(name, file, columns, make_loss, loss, label=None, rename=None):
     recipe = f'[[train_dataset]]\npath = "$GOLDEN/{file}"\ncolumns = {json.dumps(columns)}\n'
     recipe += f'label = "{label}"\n' if label else ""
     recipe += "[loss]\n" + loss
-    return steps(name, recipe, {"train": rows}, make_loss)
+    recipe += f"[args]\nprompts = {table(prompts)}\n" if prompts else ""
+    return steps(name, recipe, {"train": rows}, make_loss, prompts=prompts)
 
 
-def mixed(mixing):
+def table(prompts):
+    """A dictionary of texts as TOML has it in one line."""
+    if isinstance(prompts, str):
+        return json.dumps(prompts)
+    return "{ " + ", ".join(f"{key} = {table(value)}" for key, value in prompts.items()) + " }"
+
+
+def mixed(mixing, prompts=None):
     """Two data sets of different length, each with its loss."""
     first, second = read_rows(HERE / "curves_pairs.jsonl", 80), read_rows(HERE / "curves_scored.jsonl", 96)
     second = [{"sentence1": r["sentence1"], "sentence2": r["sentence2"], "label": r["score"]} for r in second]
@@ -94,10 +102,12 @@ loss = {{ name = "CoSENTLoss" }}
 [args]
 multi_dataset_batch_sampler = "{mixing}"
 """
+    recipe += f"prompts = {table(prompts)}\n" if prompts else ""
     make = lambda model: {
         "pairs": losses.MultipleNegativesRankingLoss(model), "scored": losses.CoSENTLoss(model),
     }
-    return steps(f"sets_{mixing}", recipe, {"pairs": first, "scored": second}, make, mixing)
+    name = f"sets_{mixing}{'_prompts' if prompts else ''}"
+    return steps(name, recipe, {"pairs": first, "scored": second}, make, mixing, prompts)
 
 
 def equal():
@@ -157,6 +167,10 @@ def main():
             lambda m: losses.ContrastiveTensionLossInBatchNegatives(m),
             'name = "ContrastiveTensionLossInBatchNegatives"\n'),
         mixed("round_robin"),
+        one("prompts", LABELLED, triplet, lambda m: losses.MultipleNegativesRankingLoss(m),
+            'name = "MultipleNegativesRankingLoss"\n',
+            prompts={"anchor": "the question: ", "positive": "the answer: ", "negative": "the answer: "}),
+        mixed("round_robin", {"pairs": {"anchor": "the question: "}, "scored": "who sells it? "}),
     ]
     write("curves_more.json", {"about": versions(), "cases": cases})
 

@@ -65,6 +65,7 @@ impl Resolver<'_> {
             use_cpu: self.or("args.use_cpu", args.use_cpu, false),
             full_determinism: self.or("args.full_determinism", args.full_determinism, false),
             router_mapping: args.router_mapping.clone().unwrap_or_default(),
+            prompts: args.prompts.clone(),
             report_to: self.report_to(args),
             num_threads: self.count("num_threads", args.num_threads, threads),
         }

@@ -7,6 +7,7 @@ use crate::flow::{LabelKind, ModelType};
 use crate::optim::interval::{Every, Interval};
 use crate::optim::schedule::SchedulerType;
 use crate::recipe::plan::{DatasetPlan, ModelSource, Plan};
+use crate::recipe::prompts::{Part, Prompts};
 use crate::recipe::schema::Recipe;
 
 /// Looks at the plan as a whole.
@@ -19,6 +20,7 @@ pub(super) fn run(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
     matryoshka(r, plan);
     schedule(r, plan);
     leakage(r, plan);
+    prompts(r, plan);
     if plan.evaluator.is_empty() {
         r.notes.push(
             "without an `[[evaluator]]` the run has no score before training to compare with, and no verdict"
@@ -269,5 +271,35 @@ fn leakage(r: &mut Resolver<'_>, plan: &Plan) {
     }
     for DatasetPlan { name, path, .. } in &plan.eval_dataset {
         path.iter().for_each(|p| note(format!("the evaluation data `{name}`"), p));
+    }
+}
+
+/// Keys of `args.prompts` that can be told to be wrong without the data.
+fn prompts(r: &mut Resolver<'_>, plan: &Plan) {
+    let Some(Prompts::Each(map)) = &plan.args.prompts else { return };
+    let nested = plan.args.prompts.as_ref().is_some_and(Prompts::nested);
+    let datasets = plan.train_dataset.iter().chain(&plan.eval_dataset);
+    let names: Vec<&str> = datasets.clone().map(|set| set.name.as_str()).collect();
+    for (name, part) in map {
+        let key = format!("args.prompts.{name}");
+        match part {
+            Part::Columns(columns) => {
+                if !r.known(&key, "data set", name, &names) {
+                    continue;
+                }
+                for set in datasets.clone().filter(|set| set.name == *name && !set.columns.is_empty()) {
+                    let known: Vec<&str> = set.columns.iter().map(String::as_str).collect();
+                    for column in columns.keys() {
+                        r.known(&format!("{key}.{column}"), "column", column, &known);
+                    }
+                }
+            }
+            Part::One(_) if nested && !names.contains(&name.as_str()) => r.problem(
+                key,
+                "is no data set, and other keys are",
+                format!("there are {}; prompts for columns stand in the data set's table", names.join(", ")),
+            ),
+            Part::One(_) => {}
+        }
     }
 }
