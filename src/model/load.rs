@@ -1,17 +1,18 @@
 //! From a directory or from nothing to a model: its modules, and what a recipe changes about them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Device;
 
 use super::directory::{self, Description};
+use super::distill::distill;
 use super::module::normalize::Normalize;
 use super::module::pooling::Pooling;
 use super::module::static_embedding::StaticEmbedding;
 use super::module::transformer::Transformer;
 use super::module::{self, Module, Source, chain_width};
-use super::options::{ModelOptions, StaticOptions};
+use super::options::{ModelOptions, StaticOptions, StaticSource};
 use super::sentence_transformer::SentenceTransformer;
 use super::tokenizer::TextTokenizer;
 use crate::error::{Error, Result};
@@ -64,17 +65,42 @@ impl SentenceTransformer {
     /// # Errors
     /// When the tokenizer cannot be read.
     pub fn new_static(from: &StaticOptions, options: &ModelOptions, rng: Rng) -> Result<Self> {
-        let mut tokenizer = TextTokenizer::load(&from.tokenizer, false)?;
-        if options.max_seq_length.is_some() {
-            tokenizer.set_max_seq_length(options.max_seq_length);
-        }
+        Self::new_static_from(&StaticSource::Random(from.clone()), options, rng)
+    }
+
+    /// A static embedding with random rows, or distilled from a transformer.
+    ///
+    /// # Errors
+    /// When the tokenizer or the teacher cannot be read.
+    pub fn new_static_from(source: &StaticSource, options: &ModelOptions, rng: Rng) -> Result<Self> {
         let device = options.device.as_ref().unwrap_or(&Device::Cpu);
-        let table = StaticEmbedding::random(tokenizer, from.embedding_dim, "0.", rng, device)?;
-        let mut modules: Vec<Box<dyn Module>> = vec![Box::new(table)];
-        change_modules(&mut modules, options, &from.tokenizer)?;
+        let limited = |mut tokenizer: TextTokenizer| {
+            if options.max_seq_length.is_some() {
+                tokenizer.set_max_seq_length(options.max_seq_length);
+            }
+            tokenizer
+        };
+        let (module, origin) = match source {
+            StaticSource::Random(StaticOptions { tokenizer, embedding_dim }) => {
+                let read = limited(TextTokenizer::load(tokenizer, false)?);
+                (StaticEmbedding::random(read, *embedding_dim, "0.", rng, device)?, tokenizer.clone())
+            }
+            StaticSource::RandomFor(bytes, embedding_dim) => {
+                let origin = PathBuf::from("tokenizer.json");
+                let read = limited(TextTokenizer::from_bytes(bytes.clone(), &origin, false)?);
+                (StaticEmbedding::random(read, *embedding_dim, "0.", rng, device)?, origin)
+            }
+            StaticSource::Teacher(directory, how) => {
+                let made = distill(directory, how, device)?;
+                let table = made.table.to_device(device)?;
+                (StaticEmbedding::of(limited(made.tokenizer), &table, "0.")?, directory.clone())
+            }
+        };
+        let mut modules: Vec<Box<dyn Module>> = vec![Box::new(module)];
+        change_modules(&mut modules, options, &origin)?;
         let mut description = Description::default();
         change_description(&mut description, options)?;
-        Self::assemble(modules, description, &from.tokenizer)
+        Self::assemble(modules, description, &origin)
     }
 
     fn assemble(modules: Vec<Box<dyn Module>>, description: Description, source: &Path) -> Result<Self> {

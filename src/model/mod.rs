@@ -2,6 +2,7 @@
 
 pub mod backbone;
 mod directory;
+pub mod distill;
 mod load;
 pub mod module;
 mod options;
@@ -11,7 +12,8 @@ mod tokenizer;
 pub mod weights;
 
 pub use directory::Description;
-pub use options::{ModelOptions, StaticOptions};
+pub use options::{ModelOptions, StaticOptions, StaticSource};
 pub use sentence_transformer::SentenceTransformer;
 pub use tasks::RoutedPreprocess;
 pub use tokenizer::TextTokenizer;
+pub use tokenizer::train::{Corpus, SMALLEST as SMALLEST_VOCABULARY, TokenizerAlgorithm, TokenizerTraining};

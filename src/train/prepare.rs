@@ -8,6 +8,7 @@ use candle_core::Device;
 use super::evaluation::{EvalSet, Evaluation, build_evaluator};
 use super::events::{Event, Listener};
 use super::memory::{Estimate, Largest};
+use super::own_tokenizer;
 use super::routes;
 use super::sets::{DataSet, Opener, loss_params};
 use super::step::Setting;
@@ -16,7 +17,7 @@ use crate::data::{EpochPlan, Store};
 use crate::error::{Error, Result};
 use crate::eval::trainer_key;
 use crate::flow::{Batch, Encode, ModelType};
-use crate::model::{ModelOptions, SentenceTransformer, StaticOptions};
+use crate::model::{ModelOptions, SentenceTransformer, StaticOptions, StaticSource};
 use crate::ops::{self, Param, Precision};
 use crate::optim::steps::{Cadence, Steps};
 use crate::recipe::Plan;
@@ -99,6 +100,16 @@ pub fn load_model(plan: &Plan, checkpoint: Option<&Path>, device: &Device) -> Re
                 embedding_dim: *embedding_dim,
             };
             SentenceTransformer::new_static(&from, &options, Rng::new(plan.seed))
+        }
+        ModelSource::StaticEmbeddingAndTokenizer { embedding_dim, training } => {
+            let source = StaticSource::RandomFor(own_tokenizer::train(plan, *training)?, *embedding_dim);
+            SentenceTransformer::new_static_from(&source, &options, Rng::new(plan.seed))
+        }
+        ModelSource::Distilled { teacher, how } => {
+            let directory = locate(teacher, "model.static_embedding.distill_from")?;
+            let source = StaticSource::Teacher(directory, how.clone());
+            let made = SentenceTransformer::new_static_from(&source, &options, Rng::new(plan.seed));
+            made.map_err(|e| e.within("`model.static_embedding.distill_from`"))
         }
         ModelSource::Config { .. } => Err(Error::usage("`model.config`: a new network cannot be made yet")
             .with_hint("start from `model.base`, or from scratch with `model.static_embedding`")),

@@ -4,6 +4,7 @@ mod args;
 mod checks;
 mod data;
 mod model;
+mod static_embedding;
 
 use std::path::Path;
 
