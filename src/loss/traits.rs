@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::Result;
-use crate::flow::{Card, Labels, MicroBatch, Outputs};
+use crate::flow::{Card, Classify, Labels, MicroBatch, Outputs};
 use crate::ops::Param;
 use crate::util::seed::Rng;
 
@@ -67,6 +67,11 @@ pub trait Loss: Send + Sync {
 
     /// The model whose embeddings of the same texts it wants as [`Outputs::guide`]: a directory, or an id on the Hub.
     fn guide(&self) -> Option<&str> {
+        None
+    }
+
+    /// What tells classes from embeddings, of a loss that trains such a layer.
+    fn classifier(&self) -> Option<&dyn Classify> {
         None
     }
 

@@ -161,6 +161,13 @@ fn without_modules(source: &Source<'_>) -> Result<Vec<Box<dyn Module>>> {
 
 /// Applies the recipe's pooling and normalisation.
 fn change_modules(modules: &mut Vec<Box<dyn Module>>, options: &ModelOptions, source: &Path) -> Result<()> {
+    if options.max_seq_length.is_some() && modules.first().is_some_and(|m| m.name() == "BoW") {
+        return Err(Error::usage(format!(
+            "`{}` counts every word of a text, it has no greatest length",
+            source.display()
+        ))
+        .with_hint("leave out `model.max_seq_length`"));
+    }
     if !options.pooling_mode.is_empty() {
         let Some(at) = modules.iter().position(|m| m.name() == "Pooling") else {
             return Err(Error::usage(format!("`{}` has no Pooling module to change", source.display()))
@@ -173,7 +180,10 @@ fn change_modules(modules: &mut Vec<Box<dyn Module>>, options: &ModelOptions, so
         Some(true) if modules.last().is_some_and(|m| m.name() != "Normalize") => {
             modules.push(Box::new(Normalize::new()))
         }
-        Some(false) => modules.retain(|m| m.name() != "Normalize"),
+        Some(false) => {
+            modules.retain(|m| m.name() != "Normalize");
+            modules.iter_mut().for_each(|m| m.drop_normalize());
+        }
         _ => {}
     }
     Ok(())

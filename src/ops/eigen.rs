@@ -21,7 +21,9 @@ pub fn symmetric_eigen(mut a: Vec<f64>, n: usize) -> Result<(Vec<f64>, Vec<f64>)
         return Err(Error::Internal(format!("{} values are no matrix of {n} by {n}", a.len())));
     }
     if a.iter().any(|x| !x.is_finite()) {
-        return Err(Error::model("a covariance is not a finite number").with_hint("does the model give NaN embeddings?"));
+        return Err(
+            Error::model("a covariance is not a finite number").with_hint("does the model give NaN embeddings?")
+        );
     }
     let (mut diagonal, mut beside, scales) = tridiagonal(&mut a, n);
     let q = reflections(&a, &scales, n);

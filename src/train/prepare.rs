@@ -10,12 +10,12 @@ use super::events::{Event, Listener};
 use super::memory::{Estimate, Largest};
 use super::own_tokenizer;
 use super::routes;
-use super::sets::{DataSet, Opener, loss_params};
+use super::sets::{DataSet, Opener, classifier, loss_params};
 use super::step::Setting;
 use crate::data::sampler::{BatchSampler, Mixed, MultiDatasetBatchSampler, Sampler, SamplerSettings};
 use crate::data::{EpochPlan, Store};
 use crate::error::{Error, Result};
-use crate::eval::trainer_key;
+use crate::eval::{label_accuracy, trainer_key};
 use crate::flow::{Batch, Encode, ModelType};
 use crate::model::{ModelOptions, SentenceTransformer, StaticOptions, StaticSource};
 use crate::ops::{self, Param, Precision};
@@ -149,6 +149,15 @@ impl Prepared {
             let set = opener.train(train, &key)?;
             describe(&set.store, listener);
             sets.push(set);
+        }
+        if plan.evaluator.iter().any(|e| e.kind == label_accuracy::CARD.name) && classifier(&sets).is_none() {
+            return Err(Error::usage(format!(
+                "`{}` measures the classifier that SoftmaxLoss trains, and this run trains none, or several",
+                label_accuracy::CARD.name
+            ))
+            .with_hint(
+                "give the training data sets one SoftmaxLoss with the same settings, or leave the evaluator out",
+            ));
         }
         let tasks = routes::tasks(plan, &model, &sets)?;
         let evaluation = evaluation(plan, &mut opener, &tasks, listener)?;

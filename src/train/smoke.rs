@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::events::{Event, Listener};
 use super::prepare::Prepared;
+use super::sets::classifier;
 use super::step::forward_backward;
 use super::timings::Timings;
 use super::{Coverage, guard};
 use crate::error::{Error, Result};
 use crate::eval::trainer_key;
-use crate::flow::{Embeddings, Encode, EncodeOptions};
+use crate::flow::{Classify, Embeddings, Encode, EncodeOptions};
 use crate::model::SentenceTransformer;
 use crate::ops::Param;
 use crate::optim::{AdamW, AdamWConfig, clip_coefficient, gradient_norm};
@@ -157,6 +158,7 @@ fn take_steps(plan: &Plan, prepared: &Prepared, params: &[std::sync::Arc<Param>]
 fn probe_evaluation(prepared: &Prepared) -> Result<(usize, f64)> {
     let counter = Counter {
         model: &prepared.model,
+        classifier: classifier(&prepared.sets),
         texts: Cell::new(0),
         sample: RefCell::new(Vec::new()),
         task: RefCell::new(None),
@@ -182,6 +184,7 @@ fn probe_evaluation(prepared: &Prepared) -> Result<(usize, f64)> {
 /// Gives every text the same made-up vector and keeps a few texts, spread over all.
 struct Counter<'a> {
     model: &'a SentenceTransformer,
+    classifier: Option<&'a dyn Classify>,
     texts: Cell<usize>,
     sample: RefCell<Vec<String>>,
     /// What the latest texts were to the model.
@@ -205,5 +208,9 @@ impl Encode for Counter<'_> {
 
     fn similarity_fn_name(&self) -> &str {
         self.model.similarity_fn_name()
+    }
+
+    fn classifier(&self) -> Option<&dyn Classify> {
+        self.classifier
     }
 }

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use serde_json::Value;
-use tallow::flow::Preprocess;
-use tallow::model::TextTokenizer;
+use tallow::flow::{Encode, EncodeOptions, Preprocess};
 use tallow::model::distill::{Components, Distillation, distill};
+use tallow::model::{SentenceTransformer, TextTokenizer};
 use tallow::ops::PoolingMode;
+use tallow::train::Options;
 
-use crate::support::{assert_close, golden, numbers, project, shape, values, whole};
+use crate::support::{assert_close, copy_dir, golden, numbers, project, shape, values, whole};
+use crate::train::{SMALL, plan, run};
 
 /// The options of a call of the reference.
 fn options(given: &Value) -> Distillation {
@@ -105,4 +107,100 @@ fn pruned_tokenizers_equal_the_reference() {
             assert_eq!(ids(&made), ids(&reference), "{name} {text}");
         }
     }
+}
+
+/// `SMALL`, with a new static embedding in place of its model.
+fn recipe(table: &str) -> String {
+    SMALL.replace("[model]\nbase = \"tests/fixtures/tiny-bert\"", &format!("[model.static_embedding]\n{table}"))
+}
+
+#[test]
+fn a_tokenizer_is_learnt_from_the_training_data() {
+    for (algorithm, unknown) in [("wordpiece", Some(0)), ("bpe", None)] {
+        let table = format!("embedding_dim = 32\nvocab_size = 420\ntokenizer_algorithm = \"{algorithm}\"");
+        let train = || {
+            let dir = tempfile::tempdir().unwrap();
+            let (outcome, _) =
+                run(&plan(&recipe(&table), &["args.learning_rate=0.05"]), dir.path(), Options::default());
+            let outcome = outcome.unwrap_or_else(|e| panic!("{algorithm}: {e}"));
+            assert!(outcome.score.unwrap() > outcome.baseline.unwrap() + 0.02, "{algorithm}: {:?}", outcome.score);
+            let read = |file: &str| std::fs::read(outcome.model_dir.join(file)).unwrap();
+            (read("model.safetensors"), read("tokenizer.json"), outcome.model_dir.clone(), dir)
+        };
+        let (weights, tokenizer, model_dir, _dir) = train();
+        let (again, same, ..) = train();
+        assert!(weights == again && tokenizer == same, "{algorithm}: the same recipe gives the same bits");
+        let model = SentenceTransformer::load(&model_dir).unwrap();
+        assert_eq!(model.dimension(), 32);
+        let tokens = model.tokenizer().tokenize(&["ξ", "the"], None).unwrap();
+        assert_eq!(tokens[1].ids.len(), 1, "{algorithm}: a frequent word is one token");
+        assert_eq!(tokens[0].ids.first().copied().filter(|id| *id == 0), unknown, "{algorithm}");
+        keep_for_the_reference(algorithm, &model, &model_dir);
+    }
+}
+
+#[test]
+fn a_distilled_model_is_trained_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = recipe("distill_from = \"tests/fixtures/tiny-bert\"\npca_dims = 16");
+    let (outcome, _) = run(&plan(&text, &["args.learning_rate=0.01"]), dir.path(), Options::default());
+    let outcome = outcome.unwrap();
+    let model = SentenceTransformer::load(&outcome.model_dir).unwrap();
+    assert_eq!((model.dimension(), model.module_names()), (16, vec!["StaticEmbedding"]));
+    assert_eq!(model.max_seq_length(), Some(512));
+    keep_for_the_reference("distilled", &model, &outcome.model_dir);
+    let error = plan_error(&recipe("distill_from = \"tests/fixtures/tiny-bert\"\nembedding_dim = 16"));
+    assert!(error.contains("`model.static_embedding.embedding_dim`: can't be combined with `distill_from`"), "{error}");
+    let static_model = recipe("distill_from = \"tests/fixtures/tiny-static\"");
+    let error = run(&plan(&static_model, &[]), dir.path(), Options::default()).0.unwrap_err();
+    assert!(error.to_string().contains("does not begin with a Transformer"), "{error}");
+}
+
+#[test]
+fn what_a_new_static_embedding_cannot_have_is_refused() {
+    for (table, part) in [
+        ("vocab_size = 500", "`model.static_embedding.embedding_dim`: is required"),
+        ("embedding_dim = 8\nvocab_size = 12", "`model.static_embedding.vocab_size`: must be 256 or more, found 12"),
+        (
+            "embedding_dim = 8\npca_dims = 12",
+            "`model.static_embedding.pca_dims`: is only for vectors that are distilled",
+        ),
+        (
+            "embedding_dim = 8\ntokenizer = \"tests/fixtures/tiny-bert\"\nlowercase = false",
+            "`model.static_embedding.lowercase`: is only for a tokenizer that is learnt",
+        ),
+        ("embedding_dim = 8\ntokenizer_algorithm = \"unigram\"", "`model.static_embedding.tokenizer_algorithm`"),
+        ("distill_from = \"tests/fixtures/tiny-bert\"\npca_dims = 1.5", "`model.static_embedding.pca_dims`"),
+        ("distill_from = \"tests/fixtures/tiny-bert\"\npca_dims = \"some\"", "`model.static_embedding.pca_dims`"),
+        (
+            "distill_from = \"tests/fixtures/tiny-bert\"\nsif_coefficient = 1",
+            "`model.static_embedding.sif_coefficient`: must be 0 or more and below 1, found 1",
+        ),
+        (
+            "distill_from = \"tests/fixtures/tiny-bert\"\ntoken_remove_pattern = \"(\"",
+            "`model.static_embedding.token_remove_pattern`: `(` is not a regular expression: unclosed group",
+        ),
+    ] {
+        let error = plan_error(&recipe(table));
+        assert!(error.contains(part), "{table}: {error}");
+    }
+}
+
+fn plan_error(text: &str) -> String {
+    match tallow::recipe::parse(&project("test.toml"), text, &[]) {
+        Err(error) => error.to_string(),
+        Ok(recipe) => recipe.resolve(&tallow::recipe::Builtin).err().unwrap().to_string(),
+    }
+}
+
+/// With `TALLOW_SAVED` set to a folder, saved models are kept there for check_saved.py.
+fn keep_for_the_reference(name: &str, model: &SentenceTransformer, saved: &Path) {
+    let Some(folder) = std::env::var_os("TALLOW_SAVED") else { return };
+    let folder = Path::new(&folder).join(format!("static-{name}")).join("none");
+    copy_dir(saved, &folder.join("model"));
+    let texts = ["The grey cat sleeps on the warm stove.", "Zwei Kinder bauen: 42 Türme!", "the THE tHe"];
+    let got = model.encode(&texts, &EncodeOptions::default()).unwrap();
+    let lines: Vec<String> = (0..got.rows()).map(|i| serde_json::to_string(got.row(i)).unwrap()).collect();
+    std::fs::write(folder.join("embeddings.jsonl"), lines.join("\n")).unwrap();
+    std::fs::write(folder.join("texts.txt"), texts.join("\n")).unwrap();
 }

@@ -9,6 +9,7 @@
 )]
 
 mod catalogue;
+mod classifier;
 mod cli;
 mod composed;
 mod curves;

@@ -286,11 +286,8 @@ mod tests {
     fn more_characters_than_tokens_are_refused() {
         let error = train(TokenizerAlgorithm::WordPiece, 40, true).unwrap_err();
         assert!(error.to_string().contains("`model.static_embedding.vocab_size` is 40"), "{error}");
-        let none = Corpus::new(TokenizerTraining {
-            vocab_size: 300,
-            algorithm: TokenizerAlgorithm::Bpe,
-            lowercase: true,
-        });
+        let none =
+            Corpus::new(TokenizerTraining { vocab_size: 300, algorithm: TokenizerAlgorithm::Bpe, lowercase: true });
         assert!(none.unwrap().train().is_err());
     }
 }

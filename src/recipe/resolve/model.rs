@@ -5,7 +5,6 @@ use crate::flow::ModelType;
 use crate::recipe::plan::{Location, ModelPlan, ModelSource};
 use crate::recipe::schema::ModelConfig;
 
-
 impl Resolver<'_> {
     pub(super) fn model(&mut self, model: &ModelConfig, model_type: ModelType) -> ModelPlan {
         self.check_model(model, model_type);

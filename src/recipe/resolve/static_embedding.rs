@@ -29,8 +29,7 @@ impl Resolver<'_> {
             ("tokenizer_algorithm", from.tokenizer_algorithm.is_some()),
             ("lowercase", from.lowercase.is_some()),
         ];
-        let random =
-            [("embedding_dim", from.embedding_dim.is_some()), ("tokenizer", from.tokenizer.is_some())];
+        let random = [("embedding_dim", from.embedding_dim.is_some()), ("tokenizer", from.tokenizer.is_some())];
         let distilled = [
             ("pca_dims", from.pca_dims.is_some()),
             ("sif_coefficient", from.sif_coefficient.is_some()),
@@ -56,7 +55,11 @@ impl Resolver<'_> {
             return ModelSource::Distilled { teacher, how: self.distillation(from) };
         }
         for (name, _) in distilled.iter().filter(|(_, given)| *given) {
-            self.problem(key(name), "is only for vectors that are distilled", "leave it out, or name a teacher with `distill_from`");
+            self.problem(
+                key(name),
+                "is only for vectors that are distilled",
+                "leave it out, or name a teacher with `distill_from`",
+            );
         }
         let embedding_dim = match from.embedding_dim {
             None => {
