@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 use crate::flow::{LabelKind, Labels};
 use crate::util::files;
 
+/// Texts that are in memory at a time where they are read one after the other.
+const TEXTS_AT_A_TIME: usize = 8192;
+
 /// Columns of strings, and labels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
@@ -96,6 +99,39 @@ pub fn read_table(spec: &DatasetSpec, base_dir: &Path) -> Result<Table> {
     }
     let (labels, classes) = if roles.label.is_some() { collect(read, spec.needs) } else { (None, Vec::new()) };
     Ok(Table { names: roles.inputs, columns, labels, classes, places, files, skipped })
+}
+
+/// Reads the texts of all columns, some rows at a time; `prompts` are put in front of them. Rows without a usable text
+/// are left out: whoever reads the whole data set tells of them.
+///
+/// # Errors
+/// When a file or a column is missing, or `take` fails.
+pub fn each_text(spec: &DatasetSpec, base_dir: &Path, take: &mut dyn FnMut(&[String]) -> Result<()>) -> Result<()> {
+    let files = Files::resolve(&spec.paths, base_dir)?;
+    let roles = Roles { label: None, ..Roles::resolve(spec, &files)? };
+    let mut rows = Rows::new(&files, Some(roles.wanted()));
+    let (mut block, mut left) = (Vec::new(), spec.limit.unwrap_or(usize::MAX));
+    while left > 0 {
+        let Some((place, cells)) = rows.next_row()? else {
+            break;
+        };
+        let typed = files.get(place.file as usize).is_none_or(|f| f.format.is_typed());
+        let Ok(row) = cells.and_then(|cells| roles.check(cells, typed)) else {
+            continue;
+        };
+        left -= 1;
+        for (text, prompt) in row.texts.into_iter().zip(&roles.prompts) {
+            block.push(match prompt {
+                Some(prompt) => format!("{prompt}{text}"),
+                None => text,
+            });
+        }
+        if block.len() >= TEXTS_AT_A_TIME {
+            take(&block)?;
+            block.clear();
+        }
+    }
+    take(&block)
 }
 
 fn same_width(

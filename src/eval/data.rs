@@ -26,6 +26,8 @@ pub enum DataKind {
     Paraphrases,
     /// Several data sets for retrieval.
     Retrievals,
+    /// Pairs of sentences with a class.
+    Classes,
 }
 
 impl std::fmt::Display for DataKind {
@@ -40,6 +42,7 @@ impl std::fmt::Display for DataKind {
             Self::Teacher => "sentences with a teacher's embeddings",
             Self::Paraphrases => "sentences with ids and pairs of duplicates",
             Self::Retrievals => "a folder of data sets for retrieval",
+            Self::Classes => "sentence pairs with classes",
         })
     }
 }
@@ -69,6 +72,8 @@ pub enum EvaluationData {
     Paraphrases { sentences: Vec<(String, String)>, duplicates: Vec<(String, String)> },
     /// For [`DataKind::Retrievals`]: names, each with data of the kind [`DataKind::Retrieval`].
     Retrievals(Vec<(String, EvaluationData)>),
+    /// For [`DataKind::Classes`]: `[columns][rows]` and a class a row.
+    Classes { columns: Vec<Vec<String>>, classes: Vec<i64> },
 }
 
 impl EvaluationData {
@@ -85,6 +90,7 @@ impl EvaluationData {
             Self::Teacher { .. } => DataKind::Teacher,
             Self::Paraphrases { .. } => DataKind::Paraphrases,
             Self::Retrievals(_) => DataKind::Retrievals,
+            Self::Classes { .. } => DataKind::Classes,
         }
     }
 }

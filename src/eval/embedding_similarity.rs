@@ -7,7 +7,8 @@ use super::metrics::correlation::{pearson, spearman};
 use super::shared::{self, prefixed};
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::{Error, Result};
-use crate::flow::{Card, Encode, LabelKind, Metrics, Statistic};
+use crate::flow::{Card, Embeddings, Encode, EncodeOptions, LabelKind, Metrics, Statistic};
+use crate::scoring::quantize::{Precision, Ranges, quantize};
 use crate::scoring::{Similarity, blocks};
 use crate::util::registry::Settings;
 
@@ -36,6 +37,9 @@ pub struct EmbeddingSimilaritySettings {
     pub main_similarity: Option<Similarity>,
     /// Keep only the first values of each embedding.
     pub truncate_dim: Option<usize>,
+    /// Divide embeddings by their length and then keep them in so many bits: `float32`, `int8`, `uint8`, `binary` or
+    /// `ubinary`; as the model gives them when left out.
+    pub precision: Option<Precision>,
     /// Whether a run keeps a CSV file with a row an evaluation; it does when left out.
     pub write_csv: Option<bool>,
 }
@@ -82,7 +86,9 @@ impl EvaluatorSettings for EmbeddingSimilaritySettings {
 
     fn csv(&self, similarity_fn_name: &str) -> Vec<Csv> {
         let similarities = self.similarities(similarity_fn_name).unwrap_or_default();
-        let csv = Csv::new(self.write_csv, format!("similarity_evaluation{}_results.csv", shared::part(&self.name)));
+        let precision = self.precision.map_or("", Precision::name);
+        let file = format!("similarity_evaluation{}{}_results.csv", shared::part(&self.name), shared::part(precision));
+        let csv = Csv::new(self.write_csv, file);
         let csv = csv.map(|csv| {
             similarities.iter().fold(csv, |csv, s| {
                 let key = |metric| prefixed(&self.name, &format!("{metric}_{s}"));
@@ -96,7 +102,8 @@ impl EvaluatorSettings for EmbeddingSimilaritySettings {
 /// Pearson and Spearman correlation between the similarity of two sentences and the score people gave the pair.
 ///
 /// Keys: `pearson_<similarity>` and `spearman_<similarity>`; with several similarity functions also `pearson_max` and
-/// `spearman_max`, the best of those that are numbers. Primary: Spearman.
+/// `spearman_max`, the best of those that are numbers. Primary: Spearman. `precision` changes no key, but the name of the
+/// CSV file; `binary` and `ubinary` compare bits, of which they keep the same.
 ///
 /// Source: `evaluation/embedding_similarity.py` of sentence-transformers.
 ///
@@ -143,6 +150,28 @@ impl EmbeddingSimilarityEvaluator {
     }
 }
 
+impl EmbeddingSimilarityEvaluator {
+    /// Both columns, in the precision asked for: the steps of a byte span both of them, so that a sentence is the same
+    /// in either.
+    fn embed(&self, model: &dyn Encode) -> Result<(Embeddings, Embeddings)> {
+        let (truncate_dim, precision) = (self.settings.truncate_dim, self.settings.precision);
+        let options = EncodeOptions { truncate_dim, normalize: precision.is_some(), ..Default::default() };
+        let encode =
+            |texts: &[String]| shared::encode(model, &texts.iter().map(String::as_str).collect::<Vec<_>>(), &options);
+        let (first, second) = (encode(&self.sentences1)?, encode(&self.sentences2)?);
+        let Some(precision) = precision else {
+            return Ok((first, second));
+        };
+        let ranges =
+            if precision.has_ranges() { Ranges::of(&first).with(&Ranges::of(&second)) } else { Ranges::default() };
+        let kept = |embeddings: Embeddings| match quantize(&embeddings, precision, &ranges) {
+            Some(quantized) => quantized.values(),
+            None => embeddings,
+        };
+        Ok((kept(first), kept(second)))
+    }
+}
+
 impl Evaluator for EmbeddingSimilarityEvaluator {
     fn card(&self) -> &'static Card {
         &CARD
@@ -154,9 +183,7 @@ impl Evaluator for EmbeddingSimilarityEvaluator {
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
         let similarities = self.settings.similarities(model.similarity_fn_name())?;
-        let encode = |texts: &[String]| shared::embed(model, texts, None, self.settings.truncate_dim);
-        let (first, second) = (encode(&self.sentences1)?, encode(&self.sentences2)?);
-
+        let (first, second) = self.embed(model)?;
         let name = self.name();
         let mut metrics = Metrics { primary: self.primary_key(model.similarity_fn_name()), ..Default::default() };
         let (mut best, mut columns) = ([f64::NAN; 2], Vec::new());

@@ -21,6 +21,7 @@ pub mod csv;
 mod data;
 pub mod embedding_similarity;
 pub mod information_retrieval;
+pub mod label_accuracy;
 pub mod metrics;
 pub mod mse;
 pub mod nano_beir;
@@ -236,6 +237,7 @@ crate::registry! {
         mse::MSEEvaluator,
         paraphrase_mining::ParaphraseMiningEvaluator,
         nano_beir::NanoBEIREvaluator,
+        label_accuracy::LabelAccuracyEvaluator,
     }
 }
 

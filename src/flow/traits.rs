@@ -68,6 +68,23 @@ pub trait Encode {
         let _ = name;
         None
     }
+
+    /// The classifier that is being trained on its embeddings, in a run whose loss has one.
+    fn classifier(&self) -> Option<&dyn Classify> {
+        None
+    }
+}
+
+/// Tells classes from the embeddings of a row's columns: a layer that a loss trains on top of them.
+pub trait Classify: Send + Sync {
+    /// The width of the embeddings it takes.
+    fn width(&self) -> usize;
+
+    /// `[rows, classes]`: a value a class, the largest for the class it takes a row for. One [`Embeddings`] a column.
+    ///
+    /// # Errors
+    /// When the columns are not as many, or not as wide, as it takes.
+    fn logits(&self, columns: &[Embeddings]) -> Result<Embeddings>;
 }
 
 /// Anything that scores pairs of texts; what evaluators know of a reranker.

@@ -38,6 +38,16 @@ impl Layer {
         })
     }
 
+    /// The width of what it takes.
+    pub fn input(&self) -> usize {
+        self.weight.dims().get(1).copied().unwrap_or(0)
+    }
+
+    /// Element type and device of its parameters.
+    pub fn place(&self) -> (candle_core::DType, &candle_core::Device) {
+        (self.weight.value().dtype(), self.weight.value().device())
+    }
+
     /// Weight and bias.
     pub fn params(&self) -> Vec<Arc<Param>> {
         vec![Arc::clone(&self.weight), Arc::clone(&self.bias)]

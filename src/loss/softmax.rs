@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::layer::Layer;
 use super::{Loss, Setup, inputs};
 use crate::error::{Error, Result};
-use crate::flow::{Card, LabelKind, Labels, Outputs};
+use crate::flow::{Card, Classify, Embeddings, LabelKind, Labels, Outputs};
 use crate::ops::{self, Param};
 use crate::scoring::stable;
 use crate::util::registry::Settings;
@@ -96,6 +96,51 @@ impl SoftmaxLoss {
     }
 }
 
+impl SoftmaxLoss {
+    /// `[batch, num_labels]`: what the classifier makes of two columns of `[batch, dim]`.
+    fn classify(&self, columns: &[Tensor]) -> Result<Tensor> {
+        let (u, v) = (&columns[0], &columns[1]);
+        let mut parts = Vec::new();
+        if self.concatenation_sent_rep {
+            parts.extend([u.clone(), v.clone()]);
+        }
+        if self.concatenation_sent_difference {
+            parts.push(stable::abs(&u.sub(v)?)?);
+        }
+        if self.concatenation_sent_multiplication {
+            parts.push(u.mul(v)?);
+        }
+        let classifier = self.classifier.as_ref().ok_or_else(|| super::layer::unprepared(CARD.name))?;
+        classifier.forward(&Tensor::cat(&parts, 1)?)
+    }
+}
+
+impl Classify for SoftmaxLoss {
+    fn width(&self) -> usize {
+        self.classifier.as_ref().map_or(0, Layer::input) / self.parts().max(1)
+    }
+
+    fn logits(&self, columns: &[Embeddings]) -> Result<Embeddings> {
+        let classifier = self.classifier.as_ref().ok_or_else(|| super::layer::unprepared(CARD.name))?;
+        if columns.len() != 2 || columns.iter().any(|column| column.dim() != self.width()) {
+            let dims: Vec<usize> = columns.iter().map(Embeddings::dim).collect();
+            return Err(Error::Internal(format!(
+                "`{}` classifies two columns of {}, got {dims:?}",
+                CARD.name,
+                self.width()
+            )));
+        }
+        let on_device = |column: &Embeddings| {
+            let (dtype, device) = classifier.place();
+            inputs::vector(column.data().to_vec(), dtype, device)?.reshape((column.rows(), column.dim()))
+        };
+        let columns = columns.iter().map(on_device).collect::<candle_core::Result<Vec<_>>>()?;
+        let logits = self.classify(&columns)?;
+        let classes = logits.dim(1)?;
+        Ok(Embeddings::new(classes, inputs::host(&logits)?.into_iter().map(|x| x as f32).collect()))
+    }
+}
+
 impl Settings for SoftmaxLoss {
     fn validate(&self) -> Result<()> {
         if self.parts() == 0 {
@@ -130,21 +175,12 @@ impl Loss for SoftmaxLoss {
         self.classifier.iter().flat_map(Layer::params).collect()
     }
 
+    fn classifier(&self) -> Option<&dyn Classify> {
+        self.classifier.is_some().then_some(self)
+    }
+
     fn compute(&self, outputs: &Outputs, labels: Option<&Labels>) -> Result<Tensor> {
-        let columns = inputs::columns(&CARD, outputs)?;
-        let (u, v) = (&columns[0], &columns[1]);
-        let mut parts = Vec::new();
-        if self.concatenation_sent_rep {
-            parts.extend([u.clone(), v.clone()]);
-        }
-        if self.concatenation_sent_difference {
-            parts.push(stable::abs(&u.sub(v)?)?);
-        }
-        if self.concatenation_sent_multiplication {
-            parts.push(u.mul(v)?);
-        }
-        let classifier = self.classifier.as_ref().ok_or_else(|| super::layer::unprepared(CARD.name))?;
-        let logits = classifier.forward(&Tensor::cat(&parts, 1)?)?; // [batch, num_labels]
+        let logits = self.classify(inputs::columns(&CARD, outputs)?)?;
         let (rows, classes) = logits.dims2()?;
         if let Some(Labels::Matrix { width, data }) = labels
             && *width > 1

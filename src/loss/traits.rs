@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::Result;
-use crate::flow::{Arrangement, Card, Labels, MicroBatch, Outputs, Pairing};
+use crate::flow::{Arrangement, Card, Classify, Labels, MicroBatch, Outputs, Pairing};
 use crate::ops::Param;
 use crate::util::seed::Rng;
 
@@ -89,6 +89,11 @@ pub trait Loss: Send + Sync {
     fn arrangement(&self, columns: usize) -> Arrangement {
         let _ = columns;
         Arrangement::AsIs
+    }
+
+    /// What tells classes from embeddings, of a loss that trains such a layer.
+    fn classifier(&self) -> Option<&dyn Classify> {
+        None
     }
 
     /// After how many of `total` layers it wants embeddings, too, as [`Outputs::layers`], in this step; `rng` is the

@@ -1,17 +1,18 @@
 //! From a directory or from nothing to a model: its modules, and what a recipe changes about them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Device;
 
 use super::directory::{self, Description, Entry};
+use super::distill::distill;
 use super::module::normalize::Normalize;
 use super::module::pooling::Pooling;
 use super::module::static_embedding::StaticEmbedding;
 use super::module::transformer::Transformer;
 use super::module::{self, Module, Source, chain_width};
-use super::options::{ModelOptions, StaticOptions, TransformerTask};
+use super::options::{ModelOptions, StaticOptions, StaticSource, TransformerTask};
 use super::pairs::Pairs;
 use super::sentence_transformer::SentenceTransformer;
 use super::tokenizer::TextTokenizer;
@@ -68,18 +69,43 @@ impl SentenceTransformer {
     /// # Errors
     /// When the tokenizer cannot be read.
     pub fn new_static(from: &StaticOptions, options: &ModelOptions, rng: Rng) -> Result<Self> {
-        let mut tokenizer = TextTokenizer::load(&from.tokenizer, false)?;
-        if options.max_seq_length.is_some() {
-            tokenizer.set_max_seq_length(options.max_seq_length);
-        }
+        Self::new_static_from(&StaticSource::Random(from.clone()), options, rng)
+    }
+
+    /// A static embedding with random rows, or distilled from a transformer.
+    ///
+    /// # Errors
+    /// When the tokenizer or the teacher cannot be read.
+    pub fn new_static_from(source: &StaticSource, options: &ModelOptions, rng: Rng) -> Result<Self> {
         let device = options.device.as_ref().unwrap_or(&Device::Cpu);
-        let table =
-            StaticEmbedding::random(tokenizer, from.embedding_dim, &format!("{}0.", options.name_prefix), rng, device)?;
-        let mut modules: Vec<Box<dyn Module>> = vec![Box::new(table)];
-        change_modules(&mut modules, options, &from.tokenizer)?;
+        let prefix = format!("{}0.", options.name_prefix);
+        let limited = |mut tokenizer: TextTokenizer| {
+            if options.max_seq_length.is_some() {
+                tokenizer.set_max_seq_length(options.max_seq_length);
+            }
+            tokenizer
+        };
+        let (module, origin) = match source {
+            StaticSource::Random(StaticOptions { tokenizer, embedding_dim }) => {
+                let read = limited(TextTokenizer::load(tokenizer, false)?);
+                (StaticEmbedding::random(read, *embedding_dim, &prefix, rng, device)?, tokenizer.clone())
+            }
+            StaticSource::RandomFor(bytes, embedding_dim) => {
+                let origin = PathBuf::from("tokenizer.json");
+                let read = limited(TextTokenizer::from_bytes(bytes.clone(), &origin, false)?);
+                (StaticEmbedding::random(read, *embedding_dim, &prefix, rng, device)?, origin)
+            }
+            StaticSource::Teacher(directory, how) => {
+                let made = distill(directory, how, device)?;
+                let table = made.table.to_device(device)?;
+                (StaticEmbedding::of(limited(made.tokenizer), &table, &prefix)?, directory.clone())
+            }
+        };
+        let mut modules: Vec<Box<dyn Module>> = vec![Box::new(module)];
+        change_modules(&mut modules, options, &origin)?;
         let mut description = Description::default();
         change_description(&mut description, options)?;
-        Self::assemble(modules, description, &from.tokenizer)
+        Self::assemble(modules, description, &origin)
     }
 
     fn assemble(modules: Vec<Box<dyn Module>>, description: Description, source: &Path) -> Result<Self> {
@@ -190,6 +216,13 @@ fn without_modules(source: &Source<'_>) -> Result<Vec<Box<dyn Module>>> {
 
 /// Applies the recipe's pooling and normalisation.
 fn change_modules(modules: &mut Vec<Box<dyn Module>>, options: &ModelOptions, source: &Path) -> Result<()> {
+    if options.max_seq_length.is_some() && modules.first().is_some_and(|m| m.name() == "BoW") {
+        return Err(Error::usage(format!(
+            "`{}` counts every word of a text, it has no greatest length",
+            source.display()
+        ))
+        .with_hint("leave out `model.max_seq_length`"));
+    }
     if !options.pooling_mode.is_empty() {
         let Some(at) = modules.iter().position(|m| m.name() == "Pooling") else {
             return Err(Error::usage(format!("`{}` has no Pooling module to change", source.display()))
@@ -209,7 +242,10 @@ fn change_modules(modules: &mut Vec<Box<dyn Module>>, options: &ModelOptions, so
         Some(true) if modules.last().is_some_and(|m| m.name() != "Normalize") => {
             modules.push(Box::new(Normalize::new()))
         }
-        Some(false) => modules.retain(|m| m.name() != "Normalize"),
+        Some(false) => {
+            modules.retain(|m| m.name() != "Normalize");
+            modules.iter_mut().for_each(|m| m.drop_normalize());
+        }
         _ => {}
     }
     Ok(())

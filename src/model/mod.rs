@@ -3,6 +3,7 @@
 pub mod backbone;
 mod cross_encoder;
 mod directory;
+pub mod distill;
 mod head;
 mod load;
 pub mod module;
@@ -15,8 +16,9 @@ pub mod weights;
 
 pub use cross_encoder::Ranked;
 pub use directory::Description;
-pub use options::{ModelOptions, StaticOptions, TransformerTask};
+pub use options::{ModelOptions, StaticOptions, StaticSource, TransformerTask};
 pub use pairs::Pairs;
 pub use sentence_transformer::SentenceTransformer;
 pub use tasks::RoutedPreprocess;
 pub use tokenizer::TextTokenizer;
+pub use tokenizer::train::{Corpus, SMALLEST as SMALLEST_VOCABULARY, TokenizerAlgorithm, TokenizerTraining};

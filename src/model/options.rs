@@ -1,7 +1,9 @@
 //! What a recipe may change about a model when it is loaded or made.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
+use super::distill::Distillation;
 use crate::flow::{ActivationFn, ModelType};
 use crate::ops::PoolingMode;
 
@@ -54,7 +56,18 @@ pub struct ModelOptions {
 #[derive(Debug, Clone)]
 pub struct StaticOptions {
     /// A `tokenizer.json`, or a directory that has one.
-    pub tokenizer: std::path::PathBuf,
+    pub tokenizer: PathBuf,
     /// Width of the embeddings.
     pub embedding_dim: usize,
+}
+
+/// Where the table of a new static embedding comes from.
+#[derive(Debug, Clone)]
+pub enum StaticSource {
+    /// Random rows.
+    Random(StaticOptions),
+    /// Random rows for a tokenizer that is in memory: the `tokenizer.json`, and the width.
+    RandomFor(Vec<u8>, usize),
+    /// A transformer's directory.
+    Teacher(PathBuf, Distillation),
 }

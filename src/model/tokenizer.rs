@@ -10,6 +10,8 @@ use crate::flow::{Preprocess, Tokens};
 use crate::util::files;
 
 mod pairs;
+pub mod prune;
+pub mod train;
 mod words;
 
 pub use pairs::PairTemplate;
@@ -56,7 +58,14 @@ impl TextTokenizer {
             };
             return Err(Error::model(format!("no tokenizer at `{}`", file.display())).with_hint(hint));
         }
-        let bytes = files::read(&file)?;
+        Self::from_bytes(files::read(&file)?, &file, special_tokens)
+    }
+
+    /// Reads what stands in a `tokenizer.json`; `file` is where that is, or would be.
+    ///
+    /// # Errors
+    /// When it is not a tokenizer.
+    pub fn from_bytes(bytes: Vec<u8>, file: &Path, special_tokens: bool) -> Result<Self> {
         let mut inner = Tokenizer::from_bytes(&bytes).map_err(|e| {
             Error::model(format!("`{}` is not a tokenizer: {e}", file.display()))
                 .with_hint("it should be the tokenizer.json that `tokenizers` or `transformers` saved")
@@ -67,7 +76,7 @@ impl TextTokenizer {
         inner.with_truncation(None).map_err(|e| Error::model(format!("`{}`: {e}", file.display())))?;
         Ok(Self {
             inner: Kind::Fast(Box::new(inner)),
-            source: file,
+            source: file.to_path_buf(),
             max_seq_length: own_limit,
             lower_case: false,
             special_tokens,
@@ -96,6 +105,31 @@ impl TextTokenizer {
             lower_case: false,
             special_tokens: false,
         }
+    }
+
+    /// The `tokenizer.json` as it was found; empty of one that has another form.
+    #[must_use]
+    pub fn json(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The special tokens before a text and after it.
+    ///
+    /// # Errors
+    /// When no text can be tokenised.
+    pub fn frame(&self) -> Result<(Vec<u32>, Vec<u32>)> {
+        let Kind::Fast(inner) = &self.inner else {
+            return Ok((Vec::new(), Vec::new()));
+        };
+        // a text that every vocabulary has a token for, if only that of unknown words
+        let encoding = self.encode(inner, &["a"], None)?;
+        let Some(encoding) = encoding.first() else {
+            return Ok((Vec::new(), Vec::new()));
+        };
+        let (ids, mask) = (encoding.get_ids(), encoding.get_special_tokens_mask());
+        let before = mask.iter().take_while(|m| **m == 1).count();
+        let after = mask[before..].iter().rev().take_while(|m| **m == 1).count();
+        Ok((ids[..before].to_vec(), ids[ids.len() - after..].to_vec()))
     }
 
     /// Limits the length, special tokens counted in.

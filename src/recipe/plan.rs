@@ -16,6 +16,8 @@ use super::schema::{OnBadRow, PoolingMode, SimilarityFunction};
 use crate::data::MultiDatasetBatchSampler;
 use crate::error::{Error, Result};
 use crate::flow::{ActivationFn, ModelType};
+use crate::model::TokenizerTraining;
+use crate::model::distill::Distillation;
 use crate::optim::interval::{Every, Interval};
 use crate::optim::schedule::SchedulerType;
 use crate::util::files;
@@ -79,6 +81,10 @@ pub enum ModelSource {
     Base(Location),
     /// A new static embedding.
     StaticEmbedding { embedding_dim: usize, tokenizer: Location },
+    /// A new static embedding, and a tokenizer that is learnt from the training data.
+    StaticEmbeddingAndTokenizer { embedding_dim: usize, training: TokenizerTraining },
+    /// A static embedding out of a transformer.
+    Distilled { teacher: Location, how: Distillation },
     /// A new network.
     Config { config: Map<String, Value>, tokenizer: Location },
 }

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::prompts::Prompts;
-pub use super::shape::{EvaluatorConfig, LossConfig, OneOrMany};
+pub use super::shape::{EvaluatorConfig, LossConfig, OneOrMany, PcaDims};
 pub use crate::data::OnBadRow;
 use crate::flow::{ActivationFn, ModelType};
+pub use crate::model::TokenizerAlgorithm;
 pub use crate::ops::PoolingMode;
 use crate::optim::schedule::SchedulerType;
 pub use crate::scoring::Similarity as SimilarityFunction;
@@ -86,14 +87,49 @@ pub struct ModelConfig {
     pub activation_fn: Option<ActivationFn>,
 }
 
-/// A static embedding made from scratch.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+/// A new static embedding: random vectors of `embedding_dim` for the tokens of a tokenizer that is given (`tokenizer`)
+/// or learnt from the training data (`vocab_size`), or vectors distilled from a transformer (`distill_from`).
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StaticEmbeddingConfig {
-    /// The width of the vectors, at most 65536.
-    pub embedding_dim: usize,
-    /// A `tokenizer.json`, a directory with one, or a model's id on the Hub.
-    pub tokenizer: String,
+    /// The width of random vectors, at most 65536; of distilled ones `pca_dims` decides.
+    pub embedding_dim: Option<usize>,
+    /// A `tokenizer.json`, a directory with one, or a model's id on the Hub. Default: one that is learnt from the texts
+    /// of the training data.
+    pub tokenizer: Option<String>,
+    /// Most tokens of a tokenizer that is learnt. Default: 30000.
+    pub vocab_size: Option<usize>,
+    /// How such a tokenizer puts words together: `wordpiece` or `bpe`. Default: `wordpiece`.
+    pub tokenizer_algorithm: Option<TokenizerAlgorithm>,
+    /// Whether such a tokenizer takes upper and lower case for one. Default: true.
+    pub lowercase: Option<bool>,
+    /// A transformer's directory or id on the Hub: every token of its vocabulary goes through it and gives a vector, as
+    /// model2vec's `distill` does. Default: none.
+    pub distill_from: Option<String>,
+    /// Principal components kept of the teacher's vectors: a number, a part of the variance as 0.9, `auto` for all, or
+    /// `none` for the teacher's own dimensions. Default: 256, or as many as the teacher has.
+    pub pca_dims: Option<PcaDims>,
+    /// `a` in the weight `a / (a + p)` of a token, where `p` is its frequency by Zipf's law; 0 for no weights.
+    /// Default: 1e-4.
+    pub sif_coefficient: Option<f64>,
+    /// Tokens of the teacher that begin with a match of this regular expression are left out; empty for none. Default:
+    /// `\[unused\d+\]`.
+    pub token_remove_pattern: Option<String>,
+    /// Which of the teacher's hidden states of a token between the special tokens: `mean` of all, `first` or `last`.
+    /// Default: `mean`.
+    pub pooling: Option<TeacherPooling>,
+}
+
+/// Which of a teacher's hidden states become a token's vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TeacherPooling {
+    /// The mean of all.
+    Mean,
+    /// The first special token's.
+    First,
+    /// The last special token's.
+    Last,
 }
 
 /// One data set.

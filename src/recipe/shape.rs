@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::schema::MatryoshkaConfig;
+use crate::model::distill::Components;
 
 /// One value or a list of them: `"a"` or `["a", "b"]`, `[train_dataset]` or `[[train_dataset]]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +57,51 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let item = generator.subschema_for::<T>();
         json_schema!({ "anyOf": [item, { "type": "array", "items": item }] })
+    }
+}
+
+/// How many principal components: a number, a part of the variance, `auto` or `none`.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(try_from = "Value")]
+pub struct PcaDims(pub Components);
+
+impl TryFrom<Value> for PcaDims {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Self, String> {
+        let components = match &value {
+            Value::String(text) if text == "auto" => Some(Components::All),
+            Value::String(text) if text == "none" => Some(Components::Off),
+            Value::Number(n) if n.is_f64() => {
+                n.as_f64().filter(|part| *part > 0.0 && *part < 1.0).map(Components::Variance)
+            }
+            Value::Number(n) => {
+                n.as_u64().filter(|n| *n > 0).and_then(|n| usize::try_from(n).ok()).map(Components::Most)
+            }
+            _ => None,
+        };
+        let wanted = "expected 1 or more dimensions, a part of the variance as 0.9, `auto` or `none`";
+        components.map(Self).ok_or_else(|| format!("{wanted}, found {value}"))
+    }
+}
+
+impl JsonSchema for PcaDims {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "PcaDims".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "type": "integer", "minimum": 1 },
+                { "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 },
+                { "type": "string", "enum": ["auto", "none"] }
+            ]
+        })
     }
 }
 

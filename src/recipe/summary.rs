@@ -72,6 +72,16 @@ impl Plan {
             ModelSource::StaticEmbedding { embedding_dim, tokenizer } => {
                 format!("a new static embedding of {embedding_dim} dimensions, tokenizer {tokenizer}")
             }
+            ModelSource::StaticEmbeddingAndTokenizer { embedding_dim, training } => {
+                let case = if training.lowercase { "without case" } else { "with case" };
+                format!(
+                    "a new static embedding of {embedding_dim} dimensions, and a {} tokenizer {case} of at most {} \
+                     tokens learnt from the training data",
+                    training.algorithm.name(),
+                    training.vocab_size
+                )
+            }
+            ModelSource::Distilled { teacher, .. } => format!("a static embedding distilled from {teacher}"),
             ModelSource::Config { config, tokenizer } => {
                 let kind = config.get("model_type").and_then(Value::as_str).unwrap_or("network");
                 format!("a new {kind} from scratch, tokenizer {tokenizer}")

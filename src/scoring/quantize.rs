@@ -71,6 +71,14 @@ impl Ranges {
         }
         ranges
     }
+
+    /// Those of these embeddings and others of the same width.
+    #[must_use]
+    pub fn with(mut self, other: &Self) -> Self {
+        self.lows.iter_mut().zip(&other.lows).for_each(|(low, other)| *low = low.min(*other));
+        self.highs.iter_mut().zip(&other.highs).for_each(|(high, other)| *high = high.max(*other));
+        self
+    }
 }
 
 /// Embeddings of a byte a value or less.
@@ -84,6 +92,27 @@ pub struct Quantized {
     pub width: usize,
     /// `[rows, width]`; signed bytes by their bits.
     pub bytes: Vec<u8>,
+}
+
+impl Quantized {
+    /// What they are compared by: the bytes as numbers, of packed bits each bit as 0 or 1.
+    #[must_use]
+    pub fn values(&self) -> Embeddings {
+        match self.precision {
+            Precision::Binary | Precision::Ubinary => {
+                let flip = if self.precision.is_signed() { 0x80 } else { 0 };
+                let bits = |byte: &u8| {
+                    let byte = *byte ^ flip;
+                    (0..8).rev().map(move |bit| f32::from(byte >> bit & 1))
+                };
+                Embeddings::new(self.width * 8, self.bytes.iter().flat_map(bits).collect())
+            }
+            signed if signed.is_signed() => {
+                Embeddings::new(self.width, self.bytes.iter().map(|byte| f32::from(*byte as i8)).collect())
+            }
+            _ => Embeddings::new(self.width, self.bytes.iter().map(|byte| f32::from(*byte)).collect()),
+        }
+    }
 }
 
 /// Embeddings in fewer bits; `None` for `float32`, which they have already. `ranges` count for `int8` and `uint8` only:

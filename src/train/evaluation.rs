@@ -10,7 +10,7 @@ use super::step::{Setting, views};
 use crate::data::EpochPlan;
 use crate::error::Result;
 use crate::eval::{self, Csv, Evaluator};
-use crate::flow::{Encode, Metrics, Outputs};
+use crate::flow::{Classify, Embeddings, Encode, EncodeOptions, Metrics, Outputs};
 use crate::model::SentenceTransformer;
 use crate::ops::{self, Context, Precision};
 use crate::recipe::plan::EvaluatorPlan;
@@ -36,6 +36,30 @@ pub struct EvalSet {
     pub set: DataSet,
     /// The same batches at every evaluation, by the sampler of the training data, rows in order.
     pub batches: Arc<EpochPlan>,
+}
+
+/// A model, and what the run's loss has learnt on top of it.
+struct InTraining<'a> {
+    model: &'a SentenceTransformer,
+    classifier: Option<&'a dyn Classify>,
+}
+
+impl Encode for InTraining<'_> {
+    fn encode(&self, texts: &[&str], options: &EncodeOptions) -> Result<Embeddings> {
+        self.model.encode(texts, options)
+    }
+
+    fn similarity_fn_name(&self) -> &str {
+        self.model.similarity_fn_name()
+    }
+
+    fn named_prompt(&self, name: &str) -> Option<String> {
+        self.model.named_prompt(name)
+    }
+
+    fn classifier(&self) -> Option<&dyn Classify> {
+        self.classifier
+    }
 }
 
 /// Everything that measures the model of a run.
@@ -86,14 +110,15 @@ impl Evaluation {
     ///
     /// # Errors
     /// When an evaluator or a loss fails.
-    pub fn run(&self, model: &SentenceTransformer) -> Result<Metrics> {
+    pub fn run(&self, model: &SentenceTransformer, classifier: Option<&dyn Classify>) -> Result<Metrics> {
+        let seen = InTraining { model, classifier };
         let mut all = Metrics::default();
         for (set, key) in self.sets.iter().zip(self.loss_keys()) {
             all.push(key, Self::loss(model, set)?);
         }
         for evaluator in &self.evaluators {
             let metrics =
-                evaluator.evaluate(model).map_err(|e| e.within(format!("evaluator `{}`", evaluator.card().name)))?;
+                evaluator.evaluate(&seen).map_err(|e| e.within(format!("evaluator `{}`", evaluator.card().name)))?;
             all.values.extend(metrics.values);
             all.samples.extend(metrics.samples);
             all.documents.extend(metrics.documents);

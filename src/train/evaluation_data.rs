@@ -7,6 +7,7 @@
 //! - a teacher's embeddings: a file of `source`, `target` and the setting `teacher_model`, or of `target` with the
 //!   embeddings as its label column;
 //! - paraphrases: a folder with a file of sentences and one of duplicates;
+//! - classes: a file of `sentence1`, `sentence2` and a class;
 //! - several data sets for retrieval: a folder of folders in the BEIR layout.
 
 use std::collections::{HashMap, HashSet};
@@ -109,6 +110,18 @@ pub fn read(kind: DataKind, plan: &EvaluatorPlan) -> Result<EvaluationData> {
             Ok(EvaluationData::Paraphrases { sentences: read.sentences, duplicates: read.duplicates })
         }
         DataKind::Retrievals => retrievals(plan),
+        DataKind::Classes => {
+            let table = table(&["sentence1", "sentence2"], LabelKind::Int)?;
+            if !table.classes.is_empty() {
+                return Err(Error::data(format!("`{}`: the label column holds names of classes", plan.path.display()))
+                    .with_hint("names are numbered in each file by itself: write the classes as whole numbers"));
+            }
+            let Some(Labels::Int(classes)) = table.labels else {
+                return Err(Error::data(format!("`{}` has no column of classes", plan.path.display()))
+                    .with_hint("name it with `label`, or call it `label`"));
+            };
+            Ok(EvaluationData::Classes { columns: table.columns, classes })
+        }
         DataKind::Triplets => {
             let [anchors, positives, negatives] = take(table(&["anchor", "positive", "negative"], LabelKind::None)?);
             Ok(EvaluationData::Triplets { anchors, positives, negatives })

@@ -10,6 +10,7 @@ mod evaluation_data;
 pub mod events;
 mod guard;
 mod memory;
+mod own_tokenizer;
 mod prepare;
 mod prompts;
 mod routes;

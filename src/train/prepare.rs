@@ -8,15 +8,16 @@ use candle_core::Device;
 use super::evaluation::{EvalSet, Evaluation, build_evaluator};
 use super::events::{Event, Listener};
 use super::memory::{Estimate, Largest};
-use super::sets::{DataSet, Opener, own_params};
+use super::own_tokenizer;
+use super::sets::{DataSet, Opener, classifier, own_params};
 use super::step::Setting;
 use super::{prompts, routes};
 use crate::data::sampler::{BatchSampler, Mixed, MultiDatasetBatchSampler, Sampler, SamplerSettings};
 use crate::data::{EpochPlan, Store};
 use crate::error::{Error, Result};
-use crate::eval::trainer_key;
+use crate::eval::{label_accuracy, trainer_key};
 use crate::flow::{Batch, Encode};
-use crate::model::{ModelOptions, SentenceTransformer, StaticOptions};
+use crate::model::{ModelOptions, SentenceTransformer, StaticOptions, StaticSource};
 use crate::ops::{self, Param, Precision};
 use crate::optim::steps::{Cadence, Steps};
 use crate::recipe::Plan;
@@ -112,6 +113,16 @@ fn load_model_as(
             };
             SentenceTransformer::new_static(&from, &options, Rng::new(plan.seed))
         }
+        ModelSource::StaticEmbeddingAndTokenizer { embedding_dim, training } => {
+            let source = StaticSource::RandomFor(own_tokenizer::train(plan, *training)?, *embedding_dim);
+            SentenceTransformer::new_static_from(&source, &options, Rng::new(plan.seed))
+        }
+        ModelSource::Distilled { teacher, how } => {
+            let directory = locate(teacher, "model.static_embedding.distill_from")?;
+            let source = StaticSource::Teacher(directory, how.clone());
+            let made = SentenceTransformer::new_static_from(&source, &options, Rng::new(plan.seed));
+            made.map_err(|e| e.within("`model.static_embedding.distill_from`"))
+        }
         ModelSource::Config { .. } => Err(Error::usage("`model.config`: a new network cannot be made yet")
             .with_hint("start from `model.base`, or from scratch with `model.static_embedding`")),
     }
@@ -151,6 +162,15 @@ impl Prepared {
             let set = opener.train(train, &key)?;
             describe(&set.store, listener);
             sets.push(set);
+        }
+        if plan.evaluator.iter().any(|e| e.kind == label_accuracy::CARD.name) && classifier(&sets).is_none() {
+            return Err(Error::usage(format!(
+                "`{}` measures the classifier that SoftmaxLoss trains, and this run trains none, or several",
+                label_accuracy::CARD.name
+            ))
+            .with_hint(
+                "give the training data sets one SoftmaxLoss with the same settings, or leave the evaluator out",
+            ));
         }
         let tasks = routes::tasks(plan, &model, &sets)?;
         let evaluation = evaluation(plan, &mut opener, &tasks, listener)?;

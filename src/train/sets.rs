@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use super::{prompts, routes};
 use crate::data::{DatasetSpec, Feed, Store};
 use crate::error::{Error, Result};
-use crate::flow::{Arrangement, Batch, Preprocess};
+use crate::flow::{Arrangement, Batch, Classify, Preprocess};
 use crate::loss::{self, Loss, Setup};
 use crate::model::{ModelOptions, SentenceTransformer};
 use crate::ops::{Context, Param};
@@ -216,6 +216,13 @@ pub fn own_params(sets: &[DataSet]) -> Vec<Arc<Param>> {
         }
     }
     params
+}
+
+/// What the loss of all data sets that have such a layer tells classes with; `None` where there is none, or several.
+pub fn classifier(sets: &[DataSet]) -> Option<&dyn Classify> {
+    let mut found = sets.iter().filter(|set| set.loss.classifier().is_some());
+    let first = found.next()?;
+    found.all(|set| Arc::ptr_eq(&set.loss, &first.loss)).then(|| first.loss.classifier()).flatten()
 }
 
 /// The tokenised store of a data set.

@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::events::{Event, Listener};
 use super::prepare::Prepared;
-use super::sets::own_params;
+use super::sets::{classifier, own_params};
 use super::step::forward_backward;
 use super::timings::Timings;
 use super::{Coverage, guard};
 use crate::error::{Error, Result};
 use crate::eval::trainer_key;
-use crate::flow::{ActivationFn, Embeddings, Encode, EncodeOptions, Predict};
+use crate::flow::{ActivationFn, Classify, Embeddings, Encode, EncodeOptions, Predict};
 use crate::model::SentenceTransformer;
 use crate::ops::Param;
 use crate::optim::{AdamW, AdamWConfig, clip_coefficient, gradient_norm};
@@ -159,6 +159,7 @@ fn take_steps(plan: &Plan, prepared: &Prepared, params: &[std::sync::Arc<Param>]
 fn probe_evaluation(prepared: &Prepared) -> Result<(usize, f64)> {
     let counter = Counter {
         model: &prepared.model,
+        classifier: classifier(&prepared.sets),
         texts: Cell::new(0),
         sample: RefCell::new(Vec::new()),
         task: RefCell::new(None),
@@ -189,6 +190,7 @@ fn probe_evaluation(prepared: &Prepared) -> Result<(usize, f64)> {
 /// Gives every text or pair the same made-up vector and keeps a few, spread over all.
 struct Counter<'a> {
     model: &'a SentenceTransformer,
+    classifier: Option<&'a dyn Classify>,
     texts: Cell<usize>,
     sample: RefCell<Vec<(String, String)>>,
     /// What the latest texts were to the model.
@@ -216,6 +218,10 @@ impl Encode for Counter<'_> {
 
     fn similarity_fn_name(&self) -> &str {
         self.model.similarity_fn_name()
+    }
+
+    fn classifier(&self) -> Option<&dyn Classify> {
+        self.classifier
     }
 }
 

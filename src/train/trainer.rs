@@ -8,7 +8,7 @@ use super::batches::{Batches, Cursor, Wanted};
 use super::checkpoint::{self, State};
 use super::events::{Event, Listener, TrainLog};
 use super::prepare::{Prepared, load_model};
-use super::sets::own_params;
+use super::sets::{classifier, own_params};
 use super::step::forward_backward;
 use super::timings::Timings;
 use super::{Options, Outcome, guard};
@@ -319,7 +319,7 @@ impl Trainer<'_> {
     fn evaluate(&mut self, listener: &mut dyn Listener) -> Result<Metrics> {
         self.optimizer.flush()?;
         let start = Instant::now();
-        let mut metrics = self.prepared.evaluation.run(&self.prepared.model)?;
+        let mut metrics = self.prepared.evaluation.run(&self.prepared.model, classifier(&self.prepared.sets))?;
         // Checkpoints keep the items of one metric, the one whose change is judged.
         let key = self.prepared.metric.as_deref();
         metrics.samples.retain(|sample| key == Some(sample.key.as_str()));

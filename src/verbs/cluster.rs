@@ -26,6 +26,11 @@ pub struct Request {
     #[arg(long)]
     #[serde(default)]
     pub column: Option<String>,
+    /// One of the model's prompts, put in front of every text; of a model with a Router, also the route of that name.
+    /// Without it the model's default prompt is used.
+    #[arg(long, value_name = "NAME")]
+    #[serde(default)]
+    pub prompt_name: Option<String>,
     /// The least cosine with the text in the middle.
     #[arg(long, value_name = "X", default_value_t = default_threshold())]
     #[serde(default = "default_threshold")]
@@ -93,7 +98,7 @@ impl Verb for Request {
                 .with_hint("a cosine between -1 and 1"));
         }
         let texts = corpus::read(&self.input, self.column.as_deref())?;
-        let (numbers, embeddings) = engine::encode_filled(&self.model, &texts, reporter)?;
+        let (numbers, embeddings) = engine::encode_filled(&self.model, &texts, self.prompt_name.as_deref(), reporter)?;
         let mut found: Vec<Community> = communities(embeddings, self.threshold as f32, self.min_community_size)
             .into_iter()
             .map(|rows| {

@@ -6,7 +6,7 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::engine::{self, Role};
+use super::engine;
 use super::{Answer, Reporter, Verb, corpus, vectors};
 use crate::error::{Error, Result};
 use crate::flow::Encode;
@@ -105,15 +105,7 @@ impl Verb for Request {
                 .with_hint("give texts for them with `--calibration FILE`"));
         }
         let model = engine::load_encoder(&self.model, reporter)?;
-        let mut options = engine::encode_options(&model, Role::Any, "encoding");
-        options.prompt = match (self.prompt, &self.prompt_name) {
-            (Some(text), _) => Some(text),
-            // a route needs no prompt
-            (None, Some(name)) if model.tasks().contains(name) => model.prompts().get(name).cloned(),
-            (None, Some(name)) => Some(model.prompt(name)?.to_owned()),
-            (None, None) => model.default_prompt().map(str::to_owned),
-        };
-        options.task = self.prompt_name.filter(|name| model.tasks().contains(name));
+        let mut options = engine::named_options(&model, self.prompt, self.prompt_name.as_deref(), "encoding")?;
         if let Some(dim) = self.truncate_dim.filter(|d| *d > model.dimension()) {
             return Err(Error::usage(format!(
                 "`truncate_dim` is {dim}, the model has {} dimensions",

@@ -73,16 +73,18 @@ pub(super) fn load_reranker(path: &Path, reporter: &mut dyn Reporter) -> Result<
     Ok(model)
 }
 
-/// The embeddings of all texts that are not empty, without a role, and which texts they are of.
+/// The embeddings of all texts that are not empty, with the model's prompt or route of that name, and which texts they
+/// are of.
 pub(super) fn encode_filled(
     path: &Path,
     texts: &[String],
+    prompt_name: Option<&str>,
     reporter: &mut dyn Reporter,
 ) -> Result<(Vec<usize>, Embeddings)> {
     let model = load_encoder(path, reporter)?;
     let filled = || texts.iter().enumerate().filter(|(_, text)| !text.trim().is_empty());
     let all: Vec<&str> = filled().map(|(_, text)| text.as_str()).collect();
-    let embeddings = model.encode(&all, &encode_options(&model, Role::Any, "encoding"))?;
+    let embeddings = model.encode(&all, &named_options(&model, None, prompt_name, "encoding")?)?;
     if embeddings.data().iter().any(|value| !value.is_finite()) {
         return Err(Error::model(format!("`{}` gives embeddings with values that are not finite", path.display()))
             .with_hint("the weights are damaged, or training has diverged"));
@@ -110,6 +112,34 @@ pub(super) enum Role {
     Any,
     Query,
     Document,
+}
+
+/// Options for encoding with a given prompt, with the model's prompt or route of a name, or with its default prompt.
+///
+/// # Errors
+/// When there is nothing of that name, or the model's Router has no way for texts of no name.
+pub(super) fn named_options(
+    model: &SentenceTransformer,
+    prompt: Option<String>,
+    name: Option<&str>,
+    what: &'static str,
+) -> Result<EncodeOptions> {
+    let tasks = model.tasks();
+    let task = name.filter(|name| tasks.iter().any(|task| task == name));
+    if task.is_none() && model.tokenizer_for(None).is_err() {
+        return Err(Error::usage("the model's Router has no default route").with_hint(format!(
+            "say which one these texts take with `--prompt-name`: {}",
+            tasks.iter().map(|task| format!("`{task}`")).collect::<Vec<_>>().join(", ")
+        )));
+    }
+    let prompt = match (prompt, name) {
+        (Some(text), _) => Some(text),
+        // a route needs no prompt
+        (None, Some(name)) if task.is_some() => model.prompts().get(name).cloned(),
+        (None, Some(name)) => Some(model.prompt(name)?.to_owned()),
+        (None, None) => model.default_prompt().map(str::to_owned),
+    };
+    Ok(EncodeOptions { prompt, task: task.map(str::to_owned), ..encode_options(model, Role::Any, what) })
 }
 
 /// Options for encoding texts of a role, with the model's prompt of the role's name. A model without one puts nothing

@@ -27,6 +27,11 @@ pub struct Request {
     #[arg(long)]
     #[serde(default)]
     pub column: Option<String>,
+    /// One of the model's prompts, put in front of every text; of a model with a Router, also the route of that name.
+    /// Without it the model's default prompt is used.
+    #[arg(long, value_name = "NAME")]
+    #[serde(default)]
+    pub prompt_name: Option<String>,
     /// The nearest texts of each text that make pairs.
     #[arg(long, value_name = "K", default_value_t = default_top_k())]
     #[serde(default = "default_top_k")]
@@ -87,7 +92,7 @@ impl Verb for Request {
             }
         }
         let texts = corpus::read(&self.input, self.column.as_deref())?;
-        let (numbers, embeddings) = engine::encode_filled(&self.model, &texts, reporter)?;
+        let (numbers, embeddings) = engine::encode_filled(&self.model, &texts, self.prompt_name.as_deref(), reporter)?;
         let pairs = mining::pairs(Similarity::Cosine, embeddings, self.top_k, self.max_pairs);
         let mut found: Vec<Pair> = pairs
             .into_iter()

@@ -65,7 +65,11 @@ fn base(plan: &Plan) -> Option<String> {
     match &plan.model.source {
         ModelSource::Base(Location::Hub(id)) => Some(id.clone()),
         ModelSource::Base(Location::Path(path)) => Some(path.display().to_string()),
-        ModelSource::StaticEmbedding { .. } | ModelSource::Config { .. } => None,
+        ModelSource::Distilled { teacher: Location::Hub(id), .. } => Some(id.clone()),
+        ModelSource::Distilled { teacher: Location::Path(path), .. } => Some(path.display().to_string()),
+        ModelSource::StaticEmbedding { .. }
+        | ModelSource::StaticEmbeddingAndTokenizer { .. }
+        | ModelSource::Config { .. } => None,
     }
 }
 

@@ -13,6 +13,7 @@ from sentence_transformers.sentence_transformer.evaluation import (
     BinaryClassificationEvaluator,
     EmbeddingSimilarityEvaluator,
     InformationRetrievalEvaluator,
+    LabelAccuracyEvaluator,
     MSEEvaluator,
     NanoBEIREvaluator,
     ParaphraseMiningEvaluator,
@@ -20,6 +21,7 @@ from sentence_transformers.sentence_transformer.evaluation import (
     TranslationEvaluator,
     TripletEvaluator,
 )
+from sentence_transformers.sentence_transformer.losses import SoftmaxLoss
 from sentence_transformers.util import (
     SimilarityFunction,
     cos_sim,
@@ -28,6 +30,7 @@ from sentence_transformers.util import (
     pairwise_dot_score,
     pairwise_euclidean_sim,
     pairwise_manhattan_sim,
+    quantize_embeddings,
 )
 
 warnings.simplefilter("ignore")
@@ -50,10 +53,17 @@ class Stub:
         self.similarity_fn_name = similarity_fn_name
         self.similarity = SimilarityFunction.to_similarity_fn(similarity_fn_name)
 
-    def encode(self, texts, convert_to_tensor=False, convert_to_numpy=True, truncate_dim=None, **kwargs):
+    def encode(
+        self, texts, convert_to_tensor=False, convert_to_numpy=True, truncate_dim=None, normalize_embeddings=False,
+        precision=None, **kwargs,
+    ):
         rows = np.stack([self.table[t] for t in texts])
         if truncate_dim is not None:
             rows = rows[:, :truncate_dim]
+        if normalize_embeddings:
+            rows = torch.nn.functional.normalize(torch.from_numpy(rows.copy()), p=2, dim=1).numpy()
+        if precision not in (None, "float32"):
+            rows = quantize_embeddings(rows, precision)
         if not convert_to_tensor and not convert_to_numpy:
             return list(torch.from_numpy(rows.copy()))
         return torch.from_numpy(rows.copy()) if convert_to_tensor else rows
@@ -95,7 +105,7 @@ def record(kind, inputs, config, embeddings, evaluator, model):
             "embeddings": {k: tensor(v) for k, v in embeddings.items()},
             "metrics": {k: float(v) for k, v in metrics.items()},
             # Of the first cases only: the others' would say nothing new.
-            "csv": files if sum(c["evaluator"] == kind for c in cases) < 3 else {},
+            "csv": files if sum(c["evaluator"] == kind for c in cases) < 3 or config.get("precision") else {},
             "primary_metric": evaluator.primary_metric,
             "trainer_keys": {k: (k if k.startswith("eval_") else f"eval_{k}") for k in metrics},
             "greater_is_better": evaluator.greater_is_better,
@@ -370,6 +380,61 @@ def others():
     nano([({}, "cosine"), (both, "cosine"), ({"truncate_dim": 3}, "dot"), ({**both, "main_score_function": "dot", "aggregate_key": "avg"}, "cosine")])
 
 
+def precisions():
+    gold = [round(float(x), 3) for x in rng.uniform(0, 1, 30)]
+    first, second = smooth(30, 11), smooth(30, 11)
+    second = np.round(second + 0.7 * first, 3).astype(np.float32)
+    table = {f"a{i}": v for i, v in enumerate(first)} | {f"b{i}": v for i, v in enumerate(second)}
+    names = [[f"{c}{i}" for i in range(30)] for c in "ab"]
+    for precision in ["float32", "int8", "uint8", "binary", "ubinary"]:
+        for change in [{}, {"similarity_fn_names": ALL, "name": "dev", "truncate_dim": 9}]:
+            config = {
+                "name": "", "main_similarity": None, "similarity_fn_names": None, "truncate_dim": None,
+                "precision": precision, **change,
+            }
+            evaluator = EmbeddingSimilarityEvaluator(*names, gold, **arguments_of(config))
+            config = {**config, "similarity_fn_name": "cosine"}
+            embeddings = {"sentences1": first, "sentences2": second}
+            record("EmbeddingSimilarityEvaluator", {"scores": gold}, config, embeddings, evaluator, Stub(table))
+
+
+class Encoder(torch.nn.Module):
+    """A model that gives back what it is given."""
+
+    model_card_data = Card()
+    similarity_fn_name = "cosine"
+    device = torch.device("cpu")
+    smart_batching_collate = None
+
+    def forward(self, features):
+        return {"sentence_embedding": features["x"]}
+
+
+class Loader(list):
+    collate_fn = None
+
+
+def label_accuracy():
+    rows, dim, classes = 40, 6, 4
+    for parts, name in [({}, ""), ({"concatenation_sent_multiplication": True}, "nli"), ({"concatenation_sent_rep": False}, "")]:
+        first, second = smooth(rows, dim), smooth(rows, dim)
+        labels = rng.integers(0, classes, rows)
+        torch.manual_seed(int(labels.sum()))
+        model = Encoder()
+        loss = SoftmaxLoss(model, sentence_embedding_dimension=dim, num_labels=classes, **parts)
+        batches = Loader(
+            ([{"x": torch.from_numpy(side[i : i + 16])} for side in (first, second)], torch.from_numpy(labels[i : i + 16]))
+            for i in range(0, rows, 16)
+        )
+        evaluator = LabelAccuracyEvaluator(Loader(([dict(f) for f in fs], ls) for fs, ls in batches), name, loss)
+        config = {"name": name, "similarity_fn_name": "cosine"}
+        inputs = {
+            "labels": labels.tolist(), "loss": {"num_labels": classes, **parts},
+            "weight": tensor(loss.classifier.weight), "bias": tensor(loss.classifier.bias),
+        }
+        record("LabelAccuracyEvaluator", inputs, config, {"sentences1": first, "sentences2": second}, evaluator, model)
+
+
 def main():
     both = ["cosine", "dot"]
     custom = {
@@ -427,6 +492,8 @@ def main():
     triplets(tied, 8, [{"similarity_fn_names": ALL}])
     triplets(smooth, 6, [{}], similarity_fn_name="dot")
     others()
+    precisions()
+    label_accuracy()
     write("evaluators.json", {"about": versions(), "cases": cases})
     for c in cases:
         print(c["evaluator"][:12], c["config"].get("name"), c["primary_metric"], {k: round(v, 4) for k, v in list(c["metrics"].items())[:6]})

@@ -2,30 +2,53 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use candle_core::{DType, Device};
 use serde_json::{Map, Value};
 use tallow::eval::reranking::Sample;
 use tallow::eval::{self, Csv, EvaluationData, bootstrap};
-use tallow::flow::{Embeddings, Encode, EncodeOptions, Metrics};
+use tallow::flow::{Classify, Embeddings, Encode, EncodeOptions, Metrics};
+use tallow::loss::{self, Loss, Setup};
 use tallow::model::SentenceTransformer;
+use tallow::util::seed::Rng;
 
-use crate::support::{golden, numbers, shape, shared};
+use crate::support::{golden, numbers, shape, shared, tensor};
 
 /// Looks every text up in a table of vectors.
 struct Table {
     vectors: HashMap<String, Vec<f32>>,
     similarity: String,
+    /// Of evaluators that want a classifier.
+    loss: Option<Box<dyn Loss>>,
 }
 
 impl Encode for Table {
     fn encode(&self, texts: &[&str], options: &EncodeOptions) -> tallow::Result<Embeddings> {
         let dim = self.vectors.values().next().unwrap().len();
         let rows = Embeddings::new(dim, texts.iter().flat_map(|t| self.vectors[*t].clone()).collect());
-        Ok(rows.truncated(options.truncate_dim.unwrap_or(dim)))
+        let rows = rows.truncated(options.truncate_dim.unwrap_or(dim));
+        Ok(if options.normalize { rows.normalized() } else { rows })
     }
 
     fn similarity_fn_name(&self) -> &str {
         &self.similarity
     }
+
+    fn classifier(&self) -> Option<&dyn Classify> {
+        self.loss.as_ref()?.classifier()
+    }
+}
+
+/// The loss of a case whose classifier is measured, with its weights.
+fn trained(case: &Value) -> Option<Box<dyn Loss>> {
+    let inputs = &case["inputs"];
+    let mut loss = loss::build("SoftmaxLoss", inputs.get("loss")?.as_object().unwrap()).unwrap();
+    let dim = shape(&case["embeddings"]["sentences1"])[1];
+    let (rng, device) = (Rng::new(1), Device::Cpu);
+    loss.prepare(&Setup { name: "loss".into(), dim, layers: 0, dtype: DType::F32, device, rng }).unwrap();
+    for (param, key) in loss.params().iter().zip(["weight", "bias"]) {
+        param.assign(&tensor(&inputs[key], DType::F32)).unwrap();
+    }
+    Some(loss)
 }
 
 fn strings(value: &Value) -> Vec<String> {
@@ -125,6 +148,10 @@ fn data(case: &Value) -> (EvaluationData, HashMap<String, Vec<f32>>) {
             };
             EvaluationData::Retrievals(strings(&inputs["names"]).into_iter().map(dataset).collect())
         }
+        "LabelAccuracyEvaluator" => EvaluationData::Classes {
+            columns: vec![texts("sentences1"), texts("sentences2")],
+            classes: inputs["labels"].as_array().unwrap().iter().map(|x| x.as_i64().unwrap()).collect(),
+        },
         other => panic!("no such evaluator: {other}"),
     };
     (data, vectors)
@@ -161,7 +188,7 @@ fn evaluators_equal_the_reference() {
         let mut settings: Map<String, Value> = case["config"].as_object().unwrap().clone();
         let similarity = settings.shift_remove("similarity_fn_name").unwrap().as_str().unwrap().to_owned();
         let (data, vectors) = data(case);
-        let model = Table { vectors, similarity };
+        let model = Table { vectors, similarity, loss: trained(case) };
         let evaluator = eval::build(name, &settings, data).unwrap_or_else(|e| panic!("{place}: {e}"));
         let keys = evaluator.keys(&model.similarity);
         assert!(keys.contains(&evaluator.primary_key(&model.similarity)), "{place}");
@@ -289,4 +316,14 @@ fn real_models_score_as_with_the_reference() {
         ("cosine_map@100", 0.975),
     ];
     check("InformationRetrievalEvaluator", serde_json::json!({}), retrieval, &expected, 1e-9);
+}
+
+#[test]
+fn a_classifier_is_measured_in_a_run_only() {
+    let data = EvaluationData::Classes { columns: vec![vec!["a".into()], vec!["b".into()]], classes: vec![0] };
+    let evaluator = eval::build("LabelAccuracyEvaluator", &Map::new(), data).unwrap();
+    let vectors = [("a", 1.0), ("b", 2.0)].map(|(text, x)| (text.to_owned(), vec![x])).into();
+    let model = Table { vectors, similarity: "cosine".into(), loss: None };
+    let error = evaluator.evaluate(&model).unwrap_err();
+    assert!(error.hint().unwrap().contains("SoftmaxLoss"), "{error}");
 }

@@ -9,11 +9,13 @@
 )]
 
 mod catalogue;
+mod classifier;
 mod cli;
 mod composed;
 mod cross_encoder;
 mod curves;
 mod data;
+mod distill;
 mod evaluators;
 mod inference;
 mod known_faults;

@@ -195,6 +195,49 @@ fn columns_take_routes() {
     assert_eq!(model.rows(&batch).len(), 2, "one table for each route");
 }
 
+/// `normalize = false` reaches the modules of a Router's routes, and what is saved is what is left.
+#[test]
+fn routes_are_not_normalised_where_it_is_switched_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("routes");
+    copy_dir(&project("tests/fixtures/modules/router"), &source);
+    let file = source.join("router_config.json");
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    config["types"]["query_1_Normalize"] = "sentence_transformers.models.Normalize".into();
+    config["structure"]["query"].as_array_mut().unwrap().insert(1, "query_1_Normalize".into());
+    std::fs::write(&file, config.to_string()).unwrap();
+    std::fs::create_dir(source.join("query_1_Normalize")).unwrap();
+    std::fs::write(source.join("query_1_Normalize/config.json"), "{}").unwrap();
+    let load = |normalize| {
+        let options = ModelOptions { normalize, ..ModelOptions::default() };
+        SentenceTransformer::load_with(&source, &options).unwrap()
+    };
+    let lengths = |model: &SentenceTransformer, task: &str| {
+        let options = EncodeOptions { task: Some(task.to_owned()), ..EncodeOptions::default() };
+        let rows = model.encode(&["a cat", "the big dog runs"], &options).unwrap();
+        [0, 1].map(|i| rows.row(i).iter().map(|x| x * x).sum::<f32>().sqrt())
+    };
+    let (with, without) = (load(None), load(Some(false)));
+    for task in ["query", "document"] {
+        assert!(lengths(&with, task).iter().all(|length| (length - 1.0).abs() < 1e-5), "{task}");
+        assert!(lengths(&without, task).iter().any(|length| (length - 1.0).abs() > 1e-3), "{task}");
+    }
+    let target = dir.path().join("saved");
+    without.save(&target).unwrap();
+    let again = SentenceTransformer::load(&target).unwrap();
+    for task in ["query", "document"] {
+        assert_eq!(lengths(&again, task), lengths(&without, task), "{task}");
+    }
+    assert!(!target.join("query_1_Normalize").exists());
+}
+
+#[test]
+fn bags_of_words_have_no_greatest_length() {
+    let options = ModelOptions { max_seq_length: Some(2), ..ModelOptions::default() };
+    let error = SentenceTransformer::load_with(&project("tests/fixtures/modules/bow"), &options).err().unwrap();
+    assert!(error.hint().unwrap().contains("`model.max_seq_length`"), "{error}");
+}
+
 #[test]
 fn a_task_without_a_route_is_refused() {
     let model = SentenceTransformer::load(&project("tests/fixtures/modules/router")).unwrap();

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Wrap;
 use crate::error::{Error, Result};
-use crate::flow::{Card, LabelKind, Labels, MicroBatch, Outputs};
+use crate::flow::{Card, Classify, LabelKind, Labels, MicroBatch, Outputs};
 use crate::loss::{Loss, Setup};
 use crate::ops::{self, Param};
 use crate::util::registry::Settings;
@@ -217,6 +217,10 @@ impl Loss for AdaptiveLayerLoss {
 
     fn params(&self) -> Vec<Arc<Param>> {
         self.inner.params()
+    }
+
+    fn classifier(&self) -> Option<&dyn Classify> {
+        self.inner.classifier()
     }
 
     fn guide(&self) -> Option<&str> {

@@ -154,6 +154,9 @@ pub trait Module: Send + Sync {
         Vec::new()
     }
 
+    /// Takes the Normalize modules out of those that it holds.
+    fn drop_normalize(&mut self) {}
+
     /// Layers of its encoder and their width.
     fn encoder_shape(&self) -> Option<(usize, usize)> {
         None

@@ -240,6 +240,18 @@ impl Module for Router {
         tasks
     }
 
+    fn drop_normalize(&mut self) {
+        let kept: Vec<bool> = self.modules.iter().map(|routed| routed.module.name() != "Normalize").collect();
+        let before = |number: usize| kept[..number].iter().filter(|kept| **kept).count();
+        for (_, numbers) in &mut self.routes {
+            numbers.retain(|number| kept[*number]);
+            numbers.iter_mut().for_each(|number| *number = before(*number));
+        }
+        let mut keeps = kept.iter();
+        self.modules.retain(|_| keeps.next() == Some(&true));
+        self.modules.iter_mut().for_each(|routed| routed.module.drop_normalize());
+    }
+
     fn encoder_shape(&self) -> Option<(usize, usize)> {
         self.modules.iter().filter_map(|routed| routed.module.encoder_shape()).max()
     }

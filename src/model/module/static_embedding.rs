@@ -31,8 +31,16 @@ impl StaticEmbedding {
         let mut rng = rng.fork(0x57A7);
         let vocabulary = tokenizer.vocabulary();
         let data: Vec<f32> = (0..vocabulary * dimension).map(|_| rng.normal() as f32).collect();
-        let table = Tensor::from_vec(data, (vocabulary, dimension), device)?;
-        Ok(Self { table: Param::new(format!("{prefix}{NAME}"), &table)?, tokenizer: Arc::new(tokenizer) })
+        Self::of(tokenizer, &Tensor::from_vec(data, (vocabulary, dimension), device)?, prefix)
+    }
+
+    /// A table, `[tokens, dim]`, as it is.
+    ///
+    /// # Errors
+    /// When it has fewer rows than the tokenizer has tokens.
+    pub fn of(tokenizer: TextTokenizer, table: &Tensor, prefix: &str) -> Result<Self> {
+        check_vocabulary(&tokenizer, table.dim(0)?)?;
+        Ok(Self { table: Param::new(format!("{prefix}{NAME}"), table)?, tokenizer: Arc::new(tokenizer) })
     }
 
     /// Reads model.safetensors and tokenizer.json; a table as model2vec saves it is accepted: `embeddings`, with a
@@ -70,9 +78,7 @@ impl StaticEmbedding {
                 table = table.broadcast_mul(&each.reshape(((), 1))?)?;
             }
         }
-        check_vocabulary(&tokenizer, table.dim(0)?)?;
-        let table = Param::new(format!("{}{NAME}", source.prefix), &table.to_device(source.device)?)?;
-        Ok(Self { table, tokenizer: Arc::new(tokenizer) })
+        Self::of(tokenizer, &table.to_device(source.device)?, source.prefix)
     }
 
     /// Rows of the table.

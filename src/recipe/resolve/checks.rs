@@ -217,7 +217,9 @@ fn best(r: &mut Resolver<'_>, plan: &Plan) {
 }
 
 fn matryoshka(r: &mut Resolver<'_>, plan: &Plan) {
-    let ModelSource::StaticEmbedding { embedding_dim, .. } = plan.model.source else {
+    let (ModelSource::StaticEmbedding { embedding_dim, .. }
+    | ModelSource::StaticEmbeddingAndTokenizer { embedding_dim, .. }) = plan.model.source
+    else {
         return;
     };
     for (i, dataset) in plan.train_dataset.iter().enumerate() {

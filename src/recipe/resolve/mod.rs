@@ -5,6 +5,7 @@ mod checks;
 mod cross_encoder;
 mod data;
 mod model;
+mod static_embedding;
 
 use std::path::Path;
 

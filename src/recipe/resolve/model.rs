@@ -5,9 +5,6 @@ use crate::flow::ModelType;
 use crate::recipe::plan::{Location, ModelPlan, ModelSource};
 use crate::recipe::schema::ModelConfig;
 
-/// The widest static embedding: far above any in use, and a table of it still has a size that can be computed.
-const WIDEST: usize = 65_536;
-
 impl Resolver<'_> {
     pub(super) fn model(&mut self, model: &ModelConfig, model_type: ModelType) -> ModelPlan {
         self.check_model(model, model_type);
@@ -54,16 +51,7 @@ impl Resolver<'_> {
             );
         }
         if let Some(embedding) = &model.static_embedding {
-            let dim = embedding.embedding_dim;
-            if !(1..=WIDEST).contains(&dim) {
-                self.problem(
-                    "model.static_embedding.embedding_dim",
-                    format!("must be 1 to {WIDEST}, found {dim}"),
-                    "256 to 1024 is usual",
-                );
-            }
-            let tokenizer = self.locate("model.static_embedding.tokenizer", &embedding.tokenizer);
-            return ModelSource::StaticEmbedding { embedding_dim: embedding.embedding_dim, tokenizer };
+            return self.static_embedding(embedding);
         }
         if let Some(config) = &model.config {
             let tokenizer = match &model.tokenizer {
