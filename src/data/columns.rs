@@ -72,13 +72,16 @@ impl DatasetSpec {
 pub struct CommonPrompts {
     /// For every column that is not named.
     pub all: Option<String>,
+    /// For the first column, if it is not named.
+    pub first: Option<String>,
     /// By column; a name that a data set does not have belongs to another one.
     pub columns: BTreeMap<String, String>,
 }
 
 impl CommonPrompts {
-    fn of(&self, column: &str) -> Option<&String> {
-        self.columns.get(column).or(self.all.as_ref())
+    fn of(&self, column: &str, number: usize) -> Option<&String> {
+        let first = self.first.as_ref().filter(|_| number == 0);
+        self.columns.get(column).or(first).or(self.all.as_ref())
     }
 }
 
@@ -184,7 +187,9 @@ impl Roles {
         Ok(Self {
             prompts: inputs
                 .iter()
-                .map(|c| spec.prompts.get(c).or_else(|| spec.common_prompts.of(c)).filter(|p| !p.is_empty()).cloned())
+                .enumerate()
+                .map(|(i, c)| spec.prompts.get(c).or_else(|| spec.common_prompts.of(c, i)))
+                .map(|prompt| prompt.filter(|p| !p.is_empty()).cloned())
                 .collect(),
             lists,
             inputs,

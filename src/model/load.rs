@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Device;
+use serde_json::{Map, Value};
 
 use super::directory::{self, Description, Entry};
 use super::distill::distill;
@@ -106,6 +107,28 @@ impl SentenceTransformer {
         let mut description = Description::default();
         change_description(&mut description, options)?;
         Self::assemble(modules, description, &origin)
+    }
+
+    /// A new network with random weights, of the architecture of a config.json's keys; mean pooling unless `options`
+    /// name another.
+    ///
+    /// # Errors
+    /// When the architecture is not supported, or the tokenizer cannot be read.
+    pub fn new_network(config: &Map<String, Value>, tokenizer: &Path, options: &ModelOptions) -> Result<Self> {
+        let mut description = Description::default();
+        let options = &settle(tokenizer, &mut description, options)?;
+        let device = options.device.as_ref().unwrap_or(&Device::Cpu);
+        let prefix = format!("{}0.", options.name_prefix);
+        let transformer =
+            Transformer::fresh(config, &Source { directory: tokenizer, prefix: &prefix, device, options })?;
+        let mut modules: Vec<Box<dyn Module>> = vec![Box::new(transformer)];
+        if options.task == TransformerTask::FeatureExtraction {
+            let dimension = chain_width(modules.iter().map(AsRef::as_ref))?;
+            modules.push(Box::new(Pooling::new(vec![PoolingMode::Mean], dimension)));
+        }
+        change_modules(&mut modules, options, tokenizer)?;
+        change_description(&mut description, options)?;
+        Self::assemble(modules, description, tokenizer)
     }
 
     fn assemble(modules: Vec<Box<dyn Module>>, description: Description, source: &Path) -> Result<Self> {

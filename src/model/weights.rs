@@ -9,6 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::error::{Error, Result};
 use crate::ops::Param;
 use crate::util::files;
+use crate::util::seed::Rng;
 
 /// The tensors of one checkpoint by name, in f32, on the host; taking one out as a parameter moves it to the device and
 /// leaves the rest for [`Weights::rest`].
@@ -16,6 +17,8 @@ pub struct Weights {
     file: String,
     tensors: BTreeMap<String, Tensor>,
     device: Device,
+    /// Where tensors are made and not read: random numbers, and their standard deviation.
+    fresh: Option<(Rng, f64)>,
 }
 
 impl Weights {
@@ -61,7 +64,29 @@ impl Weights {
                 tensors.insert(name, tensor.to_dtype(DType::F32)?);
             }
         }
-        Ok(Self { file: file.display().to_string(), tensors, device: device.clone() })
+        Ok(Self { file: file.display().to_string(), tensors, device: device.clone(), fresh: None })
+    }
+
+    /// The weights of a new network, made as they are taken: normal with a standard deviation of `range`, biases 0, the
+    /// scales of norms 1. What one is does not depend on the order.
+    ///
+    /// Source: `_init_weights` of transformers' models.
+    #[must_use]
+    pub fn fresh(rng: Rng, range: f64, device: &Device) -> Self {
+        let file = "a new network".to_owned();
+        Self { file, tensors: BTreeMap::new(), device: device.clone(), fresh: Some((rng, range)) }
+    }
+
+    fn make(&self, rng: Rng, range: f64, name: &str, shape: &[usize]) -> candle_core::Result<Tensor> {
+        if name.ends_with("bias") {
+            return Tensor::zeros(shape, DType::F32, &Device::Cpu);
+        }
+        if shape.len() == 1 {
+            return Tensor::ones(shape, DType::F32, &Device::Cpu);
+        }
+        let mut rng = rng.fork(xxhash_rust::xxh3::xxh3_64(name.as_bytes()));
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| (range * rng.normal()) as f32).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu)
     }
 
     /// Whether there is a tensor of that name.
@@ -100,6 +125,10 @@ impl Weights {
     /// # Errors
     /// When it is missing or of another shape.
     pub fn take(&mut self, prefix: &str, name: &str, shape: &[usize]) -> Result<Arc<Param>> {
+        if let Some((rng, range)) = self.fresh {
+            let made = self.make(rng, range, name, shape)?;
+            return Ok(Param::new(format!("{prefix}{name}"), &made.to_device(&self.device)?)?);
+        }
         let tensor = self.tensors.remove(name).ok_or_else(|| {
             Error::model(format!("`{}` has no tensor `{name}`", self.file))
                 .with_hint("config.json and the weights belong to different models, or the file is incomplete")
@@ -118,7 +147,8 @@ impl Weights {
     /// What a network left of `file`, for parameters on `device`.
     #[must_use]
     pub fn left_over(tensors: Vec<(String, Tensor)>, file: &Path, device: &Device) -> Self {
-        Self { file: file.display().to_string(), tensors: tensors.into_iter().collect(), device: device.clone() }
+        let tensors = tensors.into_iter().collect();
+        Self { file: file.display().to_string(), tensors, device: device.clone(), fresh: None }
     }
 
     /// Drops a tensor.

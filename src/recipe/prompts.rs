@@ -39,7 +39,9 @@ impl Prompts {
             Self::Each(map) => map,
         };
         match map.get(dataset) {
-            Some(Part::Columns(columns)) => return CommonPrompts { columns: columns.clone(), all: None },
+            Some(Part::Columns(columns)) => {
+                return CommonPrompts { columns: columns.clone(), ..CommonPrompts::default() };
+            }
             Some(Part::One(all)) if several => {
                 return CommonPrompts { all: Some(all.clone()), ..CommonPrompts::default() };
             }
@@ -49,7 +51,7 @@ impl Prompts {
             return CommonPrompts::default();
         }
         let columns = self.texts().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
-        CommonPrompts { all: None, columns }
+        CommonPrompts { columns, ..CommonPrompts::default() }
     }
 
     /// Whether some key has a table, so that keys are data sets.

@@ -57,7 +57,8 @@ pub struct ModelConfig {
     pub base: Option<String>,
     /// A new static embedding: one trainable vector a token, no network.
     pub static_embedding: Option<StaticEmbeddingConfig>,
-    /// Not available yet: an architecture to initialise from scratch, as the keys of a Hugging Face `config.json`.
+    /// A new network with random weights: the keys of a Hugging Face `config.json`, such as `model_type = "bert"`,
+    /// `hidden_size`, `num_hidden_layers`; `vocab_size` is the tokenizer's unless given.
     pub config: Option<Map<String, Value>>,
     /// The tokenizer of a model made from `config`: a `tokenizer.json`, a directory with one, or an id on the Hub.
     pub tokenizer: Option<String>,

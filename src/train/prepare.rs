@@ -123,8 +123,9 @@ fn load_model_as(
             let made = SentenceTransformer::new_static_from(&source, &options, Rng::new(plan.seed));
             made.map_err(|e| e.within("`model.static_embedding.distill_from`"))
         }
-        ModelSource::Config { .. } => Err(Error::usage("`model.config`: a new network cannot be made yet")
-            .with_hint("start from `model.base`, or from scratch with `model.static_embedding`")),
+        ModelSource::Config { config, tokenizer } => {
+            SentenceTransformer::new_network(config, &locate(tokenizer, "model.tokenizer")?, &options)
+        }
     }
 }
 

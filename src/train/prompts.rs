@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::data::{CommonPrompts, Store};
 use crate::error::{Error, Result};
+use crate::flow::ModelType;
 use crate::model::SentenceTransformer;
 use crate::recipe::Plan;
 use crate::recipe::plan::DatasetPlan;
@@ -21,7 +22,29 @@ const EVERY: &str = "default";
 /// What `args.prompts` has for a data set.
 pub fn of(plan: &Plan, set: &DatasetPlan) -> CommonPrompts {
     let several = plan.train_dataset.len() > 1;
-    plan.args.prompts.as_ref().map(|prompts| prompts.of(&set.name, several)).unwrap_or_default()
+    let mut found = plan.args.prompts.as_ref().map(|prompts| prompts.of(&set.name, several)).unwrap_or_default();
+    if plan.model_type == ModelType::CrossEncoder {
+        // a pair has one prompt, at its beginning
+        found.first = found.all.take();
+    }
+    found
+}
+
+/// Refuses prompts that a model cannot have: within a pair.
+///
+/// # Errors
+/// When a column of pairs other than the first has one.
+pub fn within_pairs(model: &SentenceTransformer, store: &Store, key: &str) -> Result<()> {
+    let later = store.report().columns.iter().skip(1).find(|column| column.prompt.is_some());
+    match later.filter(|_| model.kind() == ModelType::CrossEncoder) {
+        None => Ok(()),
+        Some(column) => Err(Error::usage(format!(
+            "`{key}`: column `{}` has a prompt, and a {} takes one for the whole pair, before its first text",
+            column.name,
+            model.kind()
+        ))
+        .with_hint("give it to the first column, or write `args.prompts = \"...\"`")),
+    }
 }
 
 /// Refuses a key of `args.prompts` that is no column of any data set.
@@ -62,6 +85,16 @@ pub fn adopt<'a>(plan: &Plan, model: &mut SentenceTransformer, stores: impl Iter
         return Adopted { message: None, warning };
     }
     let given = plan.model.prompts.clone().unwrap_or_default();
+    if model.kind() == ModelType::CrossEncoder {
+        let mut texts: Vec<&String> = columns.iter().map(|(_, text)| text).filter(|text| !text.is_empty()).collect();
+        texts.dedup();
+        if let ([text], None) = (texts.as_slice(), &plan.model.default_prompt_name) {
+            model.adopt_prompts(BTreeMap::from([(EVERY.to_owned(), (*text).clone())]), Some(EVERY));
+            let message = format!("prompt of training that `predict` uses and that is saved with the model: {text:?}");
+            return Adopted { message: Some(message), warning: None };
+        }
+        return Adopted::default();
+    }
     let Some(mut roles) = roles(&columns) else {
         let settled = !given.is_empty() || plan.model.default_prompt_name.is_some();
         return Adopted { message: None, warning: (!settled).then(|| unclear(&columns)) };

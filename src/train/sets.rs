@@ -252,6 +252,7 @@ fn open_store(
     let store = Store::open_or_build(&spec, Path::new(""), &preprocess, &progress);
     progress.finish();
     let store = store?;
+    prompts::within_pairs(model, &store, key)?;
     let (least, most) = card.columns;
     let columns = store.columns().len();
     if columns < least || columns > most {

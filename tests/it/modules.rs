@@ -182,6 +182,7 @@ fn columns_take_routes() {
         packed: PackedBatch::from_tokens(&tokens),
         columns: 2,
         rows: 2,
+        lists: Vec::new(),
         text_ids: Vec::new(),
         labels: None,
         row_ids: vec![0, 1],

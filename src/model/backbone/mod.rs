@@ -89,21 +89,38 @@ pub fn load(directory: &Path, prefix: &str, device: &Device) -> Result<(Box<dyn 
     }
     let config: Value = serde_json::from_str(&files::read_text(&file)?)
         .map_err(|e| Error::model(format!("`{}` is not JSON: {e}", file.display())))?;
+    let shown = file.display().to_string();
+    let network = build(&config, &shown, prefix, || Weights::load(directory, device))?;
+    Ok((network, config))
+}
+
+/// The network that `config`, which stands in `place`, describes, with weights that are asked for once it is known to
+/// be supported.
+///
+/// # Errors
+/// As [`load`].
+pub fn build(
+    config: &Value,
+    place: &str,
+    prefix: &str,
+    weights: impl FnOnce() -> Result<Weights>,
+) -> Result<Box<dyn Backbone>> {
     let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or("");
-    let context = |e: serde_json::Error| Error::model(format!("`{}`: {e}", file.display()));
+    let context = |e: serde_json::Error| Error::model(format!("`{place}`: {e}"));
     match model_type {
         "bert" => {
             let parsed: bert::Config = serde_json::from_value(config.clone()).map_err(context)?;
-            parsed.validate().map_err(|e| e.within(format!("`{}`", file.display())))?;
-            Ok((Box::new(bert::Bert::load(parsed, Weights::load(directory, device)?, prefix)?), config))
+            parsed.validate().map_err(|e| e.within(format!("`{place}`")))?;
+            Ok(Box::new(bert::Bert::load(parsed, weights()?, prefix)?))
         }
-        other => Err(Error::model(format!("`{}`: models of type `{other}` are not supported", file.display()))
-            .with_hint(match suggest::nearest(other, SUPPORTED.iter().copied()) {
+        other => Err(Error::model(format!("`{place}`: models of type `{other}` are not supported")).with_hint(
+            match suggest::nearest(other, SUPPORTED.iter().copied()) {
                 _ if other.is_empty() => "config.json has no `model_type`; is this a transformers model?".to_owned(),
                 _ => format!(
                     "supported are {}; choose a base model of one of these",
                     SUPPORTED.iter().map(|s| format!("`{s}`")).collect::<Vec<_>>().join(", ")
                 ),
-            })),
+            },
+        )),
     }
 }

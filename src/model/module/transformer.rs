@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Features, Module, Source, tensors, write_json};
 use crate::error::{Error, Result};
@@ -46,8 +46,49 @@ impl Transformer {
     /// When the architecture is not supported, or files are missing or broken.
     pub fn load(source: &Source<'_>) -> Result<Self> {
         let directory = source.directory;
-        let (mut backbone, config) =
-            backbone::load(directory, &format!("{}auto_model.", source.prefix), source.device)?;
+        let (backbone, config) = backbone::load(directory, &format!("{}auto_model.", source.prefix), source.device)?;
+        Self::around(backbone, config, TextTokenizer::load(directory, true)?, source)
+    }
+
+    /// A new network of the architecture that `config` describes, for a tokenizer in `source`'s directory (or its file):
+    /// random weights, normal with the configuration's `initializer_range`. `vocab_size` is the tokenizer's where the
+    /// configuration says none.
+    ///
+    /// # Errors
+    /// When the architecture is not supported, or its vocabulary is smaller than the tokenizer's.
+    pub fn fresh(config: &Map<String, Value>, source: &Source<'_>) -> Result<Self> {
+        /// Keeps the network's weights apart from other things drawn from the same seed.
+        const STREAM: u64 = 0xF2E5;
+        let tokenizer = TextTokenizer::load(source.directory, true)?;
+        let mut config = config.clone();
+        let words = config.entry("vocab_size").or_insert_with(|| tokenizer.vocabulary().into()).as_u64().unwrap_or(0);
+        if words < tokenizer.vocabulary() as u64 {
+            let needed = tokenizer.vocabulary();
+            return Err(Error::usage(format!(
+                "`model.config.vocab_size` is {words}, the tokenizer has {needed} tokens"
+            ))
+            .with_hint("leave it out, or raise it"));
+        }
+        let config = Value::Object(config);
+        let range = config.get("initializer_range").and_then(Value::as_f64).unwrap_or(0.02);
+        let rng = Rng::new(source.options.seed).fork(STREAM);
+        let prefix = format!("{}auto_model.", source.prefix);
+        let backbone =
+            backbone::build(&config, "model.config", &prefix, || Ok(Weights::fresh(rng, range, source.device)))?;
+        Self::around(backbone, config, tokenizer, source)
+    }
+
+    fn around(
+        mut backbone: Box<dyn Backbone>,
+        config: Value,
+        mut tokenizer: TextTokenizer,
+        source: &Source<'_>,
+    ) -> Result<Self> {
+        // of a new network the tokenizer may be a file by itself
+        let directory = match source.directory.is_dir() {
+            true => source.directory,
+            false => source.directory.parent().unwrap_or(source.directory),
+        };
         if let Some(dropout) = source.options.dropout {
             backbone.set_dropout(dropout);
         }
@@ -78,11 +119,11 @@ impl Transformer {
                 .map_err(|e| Error::model(format!("`{}` is not JSON: {e}", file.display())))
         };
         let sentence = read("sentence_bert_config.json")?;
-        let tokenizer = read("tokenizer_config.json")?;
+        let settings = read("tokenizer_config.json")?;
         let number = |value: &Value, key: &str| value.get(key).and_then(Value::as_f64);
         // transformers writes 1e30 for "no limit"
         let limit = number(&sentence, "max_seq_length")
-            .or_else(|| number(&tokenizer, "model_max_length"))
+            .or_else(|| number(&settings, "model_max_length"))
             .filter(|n| *n >= 1.0 && *n < 1e9)
             .map(|n| n as usize);
         let mut max_seq_length = match (limit, backbone.max_positions()) {
@@ -94,7 +135,6 @@ impl Transformer {
             max_seq_length = Some(limit);
         }
         let lower_case = sentence.get("do_lower_case").and_then(Value::as_bool).unwrap_or(false);
-        let mut tokenizer = TextTokenizer::load(directory, true)?;
         tokenizer.set_max_seq_length(max_seq_length);
         tokenizer.set_lower_case(lower_case);
         Ok(Self {

@@ -45,13 +45,6 @@ fn unavailable_model(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
             "start from `model.base`: a network such as MiniLM, or a reranker",
         );
     }
-    if recipe.model.config.is_some() {
-        r.problem(
-            "model.config",
-            "a new network cannot be made yet",
-            "start from `model.base`, or from scratch with `model.static_embedding`",
-        );
-    }
     if recipe.model.truncate_dim == Some(0) {
         r.problem("model.truncate_dim", "is 0", "give the number of values to keep, or leave it out");
     }

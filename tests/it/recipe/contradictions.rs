@@ -47,12 +47,7 @@ fn contradictions_are_refused_with_the_key_and_the_way_out() {
     for (from, to, part) in [
         ("dropout = 0.0", "dropout = 1.0", "line 5: `model.dropout`: must be 0 or more and below 1"),
         ("dropout = 0.0", "truncate_dim = 0", "line 5: `model.truncate_dim`: is 0"),
-        (
-            "base = \"minilm\"",
-            "config = { model_type = \"bert\" }\ntokenizer = \"tokenizer.json\"",
-            "line 4: `model.config`: a new network cannot be made yet",
-        ),
-        ("seed = 12", "model_type = \"CrossEncoder\"", "line 1: `model_type`: is CrossEncoder"),
+        ("seed = 12", "model_type = \"MultiVectorEncoder\"", "line 1: `model_type`: is MultiVectorEncoder"),
         ("dropout = 0.0", "num_labels = 1", "line 5: `model.num_labels`: has no meaning for a SentenceTransformer"),
         (
             "base = \"minilm\"",
