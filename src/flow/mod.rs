@@ -18,4 +18,4 @@ pub use kind::ModelType;
 pub use labels::Labels;
 pub use metrics::{Document, Metrics, Sample, Statistic};
 pub use outputs::Outputs;
-pub use traits::{Encode, EncodeOptions, MicroBatch, Preprocess, Tokens};
+pub use traits::{Encode, EncodeOptions, MicroBatch, Piece, Preprocess, Tokens};

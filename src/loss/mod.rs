@@ -17,6 +17,7 @@ pub mod contrastive_tension;
 pub mod contrastive_tension_in_batch_negatives;
 pub mod cosent;
 pub mod cosine_similarity;
+pub mod denoising_auto_encoder;
 pub mod distill_kl_div;
 pub mod embed_distill;
 pub mod gist_embed;
@@ -40,7 +41,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::flow::Card;
 use crate::util::registry::{self, Named, Settings};
-pub use traits::{Loss, Setup, View};
+pub use traits::{DecoderWanted, Loss, Setup, View};
 use wrap::WRAPPERS;
 
 type Build = fn(&Map<String, Value>) -> Result<Box<dyn Loss>>;
@@ -106,6 +107,7 @@ crate::registry! {
         distill_kl_div::DistillKLDivLoss,
         contrastive_tension::ContrastiveTensionLoss,
         contrastive_tension_in_batch_negatives::ContrastiveTensionLossInBatchNegatives,
+        denoising_auto_encoder::DenoisingAutoEncoderLoss,
         global_orthogonal_regularization::GlobalOrthogonalRegularizationLoss,
     }
 }

@@ -13,6 +13,7 @@ mod cli;
 mod composed;
 mod curves;
 mod data;
+mod denoising;
 mod evaluators;
 mod inference;
 mod layers;
