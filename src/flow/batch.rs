@@ -108,6 +108,8 @@ pub enum Arrangement {
     /// Single texts as pairs: of every `ratio` pairs the first is a text with itself, labelled 1, the others are two
     /// texts, labelled 0.
     Pairs { ratio: usize },
+    /// Single texts twice: without some of their words, each left out with the probability `delete`, and whole.
+    Damaged { delete: f64 },
 }
 
 /// One training batch: every column's sequences in one packed stream, column after column.

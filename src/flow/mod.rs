@@ -22,4 +22,4 @@ pub use labels::Labels;
 pub use metrics::{Document, Metrics, Sample, Statistic};
 pub use outputs::Outputs;
 pub use pairing::Pairing;
-pub use traits::{Classify, Encode, EncodeOptions, MicroBatch, Predict, Preprocess, Tokens};
+pub use traits::{Classify, Encode, EncodeOptions, MicroBatch, Piece, Predict, Preprocess, Tokens};

@@ -17,6 +17,8 @@ pub struct Outputs {
     /// `[columns]` tensors of `[rows, guide's dim]`: the same texts as the guide sees them, for losses that have one;
     /// no gradient goes back through them. May be empty.
     pub guide: Vec<Tensor>,
+    /// For losses that have a decoder: the cross-entropy of the texts it writes from the embeddings.
+    pub decoded: Option<Tensor>,
     /// For losses that ask for them: after so many layers (0 for none), the embeddings, `[columns]` of `[rows, dim]`.
     pub layers: Vec<(usize, Vec<Tensor>)>,
     /// For data whose last column holds lists of texts: how many texts each row has. The only column then has them all,
@@ -35,6 +37,7 @@ impl Outputs {
             tokens: PackedBatch::default(),
             text_ids: Vec::new(),
             guide: Vec::new(),
+            decoded: None,
             layers: Vec::new(),
             lists: Vec::new(),
             rng: Rng::new(0),
@@ -49,6 +52,7 @@ impl Outputs {
             tokens: self.tokens.clone(),
             text_ids: self.text_ids.clone(),
             guide: self.guide.clone(),
+            decoded: self.decoded.clone(),
             layers: Vec::new(),
             lists: self.lists.clone(),
             rng: self.rng,

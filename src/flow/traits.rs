@@ -31,6 +31,23 @@ pub trait Preprocess: Send + Sync {
 
     /// Tokens kept of a text, special tokens included; `None` for no limit.
     fn max_seq_length(&self) -> Option<usize>;
+
+    /// What each token of the vocabulary is in a text, by its id; empty where that is not known, which makes a word of
+    /// every token.
+    fn pieces(&self) -> Vec<Piece> {
+        Vec::new()
+    }
+}
+
+/// What a token is in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece {
+    /// It begins a word.
+    Start,
+    /// It goes on with the word before it.
+    Continuation,
+    /// It is no part of the text, as `[CLS]`.
+    Special,
 }
 
 /// How texts are encoded.

@@ -18,6 +18,7 @@ pub mod contrastive_tension_in_batch_negatives;
 pub mod cosent;
 pub mod cosine_similarity;
 pub mod cross_encoder;
+pub mod denoising_auto_encoder;
 pub mod distill_kl_div;
 pub mod embed_distill;
 pub mod gist_embed;
@@ -41,7 +42,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::flow::{Card, ModelType};
 use crate::util::registry::{self, Named, Settings};
-pub use traits::{Loss, Setup, View};
+pub use traits::{DecoderWanted, Loss, Setup, View};
 use wrap::WRAPPERS;
 
 type Build = fn(&Map<String, Value>) -> Result<Box<dyn Loss>>;
@@ -107,6 +108,7 @@ crate::registry! {
         distill_kl_div::DistillKLDivLoss,
         contrastive_tension::ContrastiveTensionLoss,
         contrastive_tension_in_batch_negatives::ContrastiveTensionLossInBatchNegatives,
+        denoising_auto_encoder::DenoisingAutoEncoderLoss,
         global_orthogonal_regularization::GlobalOrthogonalRegularizationLoss,
     }
 }

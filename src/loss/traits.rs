@@ -35,6 +35,15 @@ pub struct View {
     pub column: usize,
 }
 
+/// The decoder that a loss wants its first embedding to be decoded by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecoderWanted<'a> {
+    /// The input column with the texts it is to write.
+    pub column: usize,
+    /// The model it begins as, a directory or an id on the Hub; `None` for the trained model's own parameters.
+    pub model: Option<&'a str>,
+}
+
 /// A loss: a differentiable function of embeddings and labels, nothing else.
 pub trait Loss: Send + Sync {
     /// Its catalogue entry.
@@ -82,6 +91,11 @@ pub trait Loss: Send + Sync {
     /// What it computes on, where that is not the model's embedding of every column: an embedding for each of these.
     /// A second model is trained where one of them asks for it.
     fn views(&self) -> Option<&[View]> {
+        None
+    }
+
+    /// The decoder whose cross-entropy it wants as [`Outputs::decoded`]; trained with the model.
+    fn decoder(&self) -> Option<DecoderWanted<'_>> {
         None
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use super::backbone::Decoder;
 use super::directory::{self, Description};
 use super::module::{Features, Module};
 use super::pairs::Pairs;
@@ -16,6 +17,7 @@ use crate::flow::{Batch, Embeddings, Encode, EncodeOptions, ModelType, PackedBat
 use crate::ops::{Context, Param, Precision};
 use crate::util::files;
 use crate::util::progress::Progress;
+use crate::util::seed::Rng;
 
 /// A model in memory.
 pub struct SentenceTransformer {
@@ -300,6 +302,20 @@ impl SentenceTransformer {
             columns.push(all.narrow(0, column * batch.rows, batch.rows)?);
         }
         Ok(columns)
+    }
+
+    /// A decoder of the model's width with the parameters of its network, those that only a decoder has named with
+    /// `prefix` before them.
+    ///
+    /// # Errors
+    /// When the model has no network, or one that cannot be a decoder of its embeddings.
+    pub fn decoder(&self, prefix: &str, rng: Rng) -> Result<Box<dyn Decoder>> {
+        let network = self.modules.first().and_then(|module| module.backbone());
+        let network = network.ok_or_else(|| {
+            Error::model(format!("a model that begins with {} has no decoder", self.module_names().join(", ")))
+                .with_hint("it has to begin with a Transformer")
+        })?;
+        network.decoder(prefix, rng)
     }
 
     /// Writes the model into `directory`, whole or not at all; what stood there is replaced.

@@ -6,10 +6,11 @@ use serde_json::Value;
 use tokenizers::{Encoding, Tokenizer};
 
 use crate::error::{Error, Result};
-use crate::flow::{Preprocess, Tokens};
+use crate::flow::{Piece, Preprocess, Tokens};
 use crate::util::files;
 
 mod pairs;
+mod pieces;
 pub mod prune;
 pub mod train;
 mod words;
@@ -151,6 +152,13 @@ impl TextTokenizer {
         }
     }
 
+    /// Whether another one gives the same tokens, lengths aside.
+    #[must_use]
+    pub fn same_tokens(&self, other: &Self) -> bool {
+        (self.content_hash, self.lower_case, self.special_tokens)
+            == (other.content_hash, other.lower_case, other.special_tokens)
+    }
+
     /// The file it came from.
     #[must_use]
     pub fn source(&self) -> &Path {
@@ -273,5 +281,12 @@ impl Preprocess for TextTokenizer {
 
     fn max_seq_length(&self) -> Option<usize> {
         self.max_seq_length
+    }
+
+    fn pieces(&self) -> Vec<Piece> {
+        match &self.inner {
+            Kind::Fast(inner) => pieces::of(inner),
+            Kind::Words(_) => Vec::new(),
+        }
     }
 }

@@ -39,9 +39,9 @@ pub fn attention(
     }
     kernel::check_offsets("attention", offsets, tokens)?;
     if composed::wanted(q) {
-        return composed::attention(q, k, v, offsets, heads, dropout);
+        return composed::attention(q, k, v, offsets, heads, dropout, false);
     }
-    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Attention::new(offsets, heads, width, dropout))
+    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Attention::new(offsets, heads, width, dropout, false))
 }
 
 /// Attention of packed sequences on host values.
@@ -50,6 +50,8 @@ pub(super) struct Attention {
     pub(super) width: usize,
     head_dim: usize,
     dropout: Dropout,
+    /// Whether a token sees only those before it and itself.
+    causal: bool,
 }
 
 /// The (sequence, head) pairs, longest sequences first so that threads end together.
@@ -84,10 +86,12 @@ impl Tasks {
 }
 
 simd_fn! {
-    /// Rows of `padded` scores, of which `length` count, become rows of probabilities, `softmax(score * scale)`.
-    fn softmax_rows<T>(scores: &mut [T], length: usize, padded: usize, scale: T) {
-        for row in scores.chunks_exact_mut(padded) {
-            row[length..].fill(T::NEG_INFINITY);
+    /// Rows of `padded` scores, of which `length` count, become rows of probabilities, `softmax(score * scale)`. Where
+    /// attention is causal, `causal` is the first row's number, and a row's scores up to its own number count.
+    fn softmax_rows<T>(scores: &mut [T], length: usize, padded: usize, scale: T, causal: Option<usize>) {
+        for (i, row) in scores.chunks_exact_mut(padded).enumerate() {
+            let counted = causal.map_or(length, |first| (first + i + 1).min(length));
+            row[counted..].fill(T::NEG_INFINITY);
             let top = max_of(row);
             let mut sums = [T::ZERO; LANES];
             let (lanes, rest) = row.as_chunks_mut::<LANES>();
@@ -178,8 +182,8 @@ fn scores_place<T>(scores: &mut [T], padded: usize) -> Place<T> {
 
 impl Attention {
     /// `heads` divide `width`, and the offsets cover the tokens.
-    pub(super) fn new(offsets: &[u32], heads: usize, width: usize, dropout: Dropout) -> Self {
-        Self { tasks: Tasks::new(offsets, heads), width, head_dim: width / heads, dropout }
+    pub(super) fn new(offsets: &[u32], heads: usize, width: usize, dropout: Dropout, causal: bool) -> Self {
+        Self { tasks: Tasks::new(offsets, heads), width, head_dim: width / heads, dropout, causal }
     }
 
     fn mask(&self) -> Option<((u32, u32, u32), f64)> {
@@ -209,14 +213,21 @@ impl Attention {
         Place { data: start.start(), stride, rows, columns: self.head_dim }
     }
 
-    /// The probabilities of a block of queries, before dropout; `keys` are packed.
-    fn probabilities<T: Real>(&self, small: &Small<T>, q: Matrix<'_, T>, keys: &[T], length: usize, scores: &mut [T]) {
+    /// The probabilities of a block of queries, those from number `first` on, before dropout; `keys` are packed.
+    fn probabilities<T: Real>(
+        &self,
+        small: &Small<T>,
+        (first, q): (usize, Matrix<'_, T>),
+        keys: &[T],
+        length: usize,
+        scores: &mut [T],
+    ) {
         let padded = small.padded(length);
         let place = scores_place(scores, padded);
         // the padding is computed, too: keys are padded with zeros
         // SAFETY: the place is the whole of `scores`.
         unsafe { small.product(q.left(), keys, (q.height(), padded, self.head_dim), place, false) };
-        softmax_rows(&mut scores[..q.height() * padded], length, padded, self.scale());
+        softmax_rows(&mut scores[..q.height() * padded], length, padded, self.scale(), self.causal.then_some(first));
     }
 
     /// `q`, `k`, `v` have `width` columns; `out` `[tokens, width]`.
@@ -232,7 +243,7 @@ impl Attention {
                     small.pack_transposed(k, keys);
                     small.pack(v, values);
                     for Queries { first, rows } in blocks(length) {
-                        self.probabilities(&small, q.rows(first, rows), keys, length, scores);
+                        self.probabilities(&small, (first, q.rows(first, rows)), keys, length, scores);
                         if let Some((parts, scale)) = self.mask() {
                             let first = task.first_score.wrapping_add((first * length) as u32);
                             drop_scores(&mut scores[..rows * padded], length, padded, first, parts, T::of(scale));
@@ -288,7 +299,7 @@ impl Attention {
             for Queries { first, rows } in blocks(length) {
                 let (q, d_out) = (q.rows(first, rows), d_out.rows(first, rows));
                 let first_score = task.first_score.wrapping_add((first * length) as u32);
-                self.probabilities(small, q, keys_down, length, p);
+                self.probabilities(small, (first, q), keys_down, length, p);
                 let used: &[T] = match mask {
                     Some((parts, keep)) => {
                         after.copy_from_slice(p);

@@ -37,7 +37,7 @@ pub fn encoder(context: &Context, x: &Tensor, offsets: &Arc<Vec<u32>>, layers: &
     let halves = layers
         .iter()
         .map(|layer| {
-            let attend = Attend::new(context, x, offsets, &layer.attention)?;
+            let attend = Attend::new(context, x, offsets, &layer.attention, false)?;
             Ok((attend, Forward::new(context, x, &layer.feed_forward)?))
         })
         .collect::<Result<Vec<_>>>()?;

@@ -33,6 +33,7 @@ mod scratch;
 pub mod seam;
 mod self_attention;
 pub mod stable;
+pub mod vocabulary;
 
 pub use activation::{Activation, activation};
 pub use attention::attention;
@@ -55,8 +56,9 @@ pub use ranking::ranking_cross_entropy;
 pub use real::Real;
 pub use scratch::release as release_scratch;
 pub use seam::with_gradient;
-pub use self_attention::{SelfAttention, self_attention};
+pub use self_attention::{SelfAttention, causal_self_attention, self_attention};
 pub use stable::{cross_entropy, logsumexp};
+pub use vocabulary::vocabulary_cross_entropy;
 
 /// Which vector instructions the kernels use on this machine: `avx512`, `avx2` or `baseline`.
 #[must_use]

@@ -200,11 +200,7 @@ impl Param {
                 }
                 Gradient::Rows(rows) => {
                     let mut all = kernel::zeros::<T>(param.elements());
-                    let data = T::cpu_storage_as_slice(&rows.data)?;
-                    for (row, values) in rows.rows.iter().zip(data.chunks_exact(rows.width.max(1))) {
-                        let start = *row as usize * rows.width;
-                        all[start..start + rows.width].copy_from_slice(values);
-                    }
+                    spread(rows, &mut all)?;
                     Some(kernel::tensor(all, param.dims().to_vec())?)
                 }
                 Gradient::Tensor(gradient) => Some(gradient.clone()),
@@ -237,7 +233,12 @@ impl Param {
                 *guard = Gradient::Dense(fresh);
             }
             Gradient::Dense(data) => f(true, T::storage_mut(data)?),
-            Gradient::Rows(_) => bail!("`{}` got a gradient by rows and one as a whole", self.name),
+            Gradient::Rows(rows) => {
+                let mut all = kernel::zeros::<T>(self.elements());
+                spread(rows, &mut all)?;
+                f(true, &mut all);
+                *guard = Gradient::Dense(T::to_cpu_storage_owned(all));
+            }
             Gradient::Tensor(_) => bail!("`{}` got a gradient from a kernel and one from the graph", self.name),
         }
         Ok(())
@@ -293,6 +294,16 @@ pub fn collect(gradients: &GradStore, params: &[Arc<Param>]) -> Result<()> {
     Ok(())
 }
 
+/// Writes the gradients of some rows to their places in that of the whole table.
+fn spread<T: Real>(rows: &RowGradient, all: &mut [T]) -> Result<()> {
+    let data = T::cpu_storage_as_slice(&rows.data)?;
+    for (row, values) in rows.rows.iter().zip(data.chunks_exact(rows.width.max(1))) {
+        let start = *row as usize * rows.width;
+        all[start..start + rows.width].copy_from_slice(values);
+    }
+    Ok(())
+}
+
 fn merge<T: Real>(have: &RowGradient, rows: &[u32], values: &[T], width: usize) -> Result<RowGradient> {
     let old = T::cpu_storage_as_slice(&have.data)?;
     let mut merged_rows = Vec::with_capacity(have.rows.len() + rows.len());
@@ -335,6 +346,11 @@ mod tests {
         table.accumulate_rows(vec![0, 3], vec![10.0, 20.0, 30.0, 40.0], 2).unwrap();
         let got = table.gradient_tensor().unwrap().unwrap().to_vec2::<f64>().unwrap();
         assert_eq!(got, [[10.0, 20.0], [1.0, 2.0], [0.0, 0.0], [33.0, 44.0], [0.0, 0.0]]);
+        // a gradient of the whole table comes to it, and rows to that
+        table.accumulate::<f64>(|add, all| all.iter_mut().for_each(|g| *g = if add { *g + 0.5 } else { 9.0 })).unwrap();
+        table.accumulate_rows(vec![4], vec![1.0, 1.0], 2).unwrap();
+        let got = table.gradient_tensor().unwrap().unwrap().to_vec2::<f64>().unwrap();
+        assert_eq!(got, [[10.5, 20.5], [1.5, 2.5], [0.5, 0.5], [33.5, 44.5], [1.5, 1.5]]);
         table.clear_gradient();
         assert!(table.gradient_tensor().unwrap().is_none());
     }

@@ -52,9 +52,29 @@ pub fn self_attention(
     offsets: &Arc<Vec<u32>>,
     layer: &SelfAttention<'_>,
 ) -> Result<Tensor> {
-    let attend = Attend::new(context, x, offsets, layer)?;
+    attend(context, x, offsets, layer, false)
+}
+
+/// As [`self_attention`], where each token sees only those before it in its sequence, and itself.
+///
+/// # Shapes
+/// As there.
+///
+/// # Errors
+/// As there.
+pub fn causal_self_attention(
+    context: &Context,
+    x: &Tensor,
+    offsets: &Arc<Vec<u32>>,
+    layer: &SelfAttention<'_>,
+) -> Result<Tensor> {
+    attend(context, x, offsets, layer, true)
+}
+
+fn attend(context: &Context, x: &Tensor, offsets: &[u32], layer: &SelfAttention<'_>, causal: bool) -> Result<Tensor> {
+    let attend = Attend::new(context, x, offsets, layer, causal)?;
     if layer.query.0.composed() {
-        return composed::self_attention(x, offsets, layer);
+        return composed::self_attention(x, offsets, layer, causal);
     }
     by_dtype!(x.dtype(), "attention", T => block::apply::<T, _>(context, x, attend))
 }
@@ -69,7 +89,13 @@ pub(super) struct Attend {
 
 impl Attend {
     /// Checks that `x`, the offsets and the layer fit each other.
-    pub(super) fn new(context: &Context, x: &Tensor, offsets: &[u32], layer: &SelfAttention<'_>) -> Result<Self> {
+    pub(super) fn new(
+        context: &Context,
+        x: &Tensor,
+        offsets: &[u32],
+        layer: &SelfAttention<'_>,
+        causal: bool,
+    ) -> Result<Self> {
         let pair = |(weight, bias): Pair<'_>| (Arc::clone(weight), Some(Arc::clone(bias)));
         let input = Stack::new(vec![pair(layer.query), pair(layer.key), pair(layer.value)])?;
         let output = Stack::new(vec![pair(layer.output)])?;
@@ -86,7 +112,7 @@ impl Attend {
         }
         kernel::check_offsets("attention", offsets, tokens)?;
         kernel::check_dtype("attention", x.dtype(), layer.query.0.dtype())?;
-        let attention = Attention::new(offsets, layer.heads, width, layer.probability_dropout);
+        let attention = Attention::new(offsets, layer.heads, width, layer.probability_dropout, causal);
         Ok(Self { input, attention, output, norm, precision: context.precision() })
     }
 }

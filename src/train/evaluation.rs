@@ -10,7 +10,7 @@ use super::step::{Setting, views};
 use crate::data::EpochPlan;
 use crate::error::Result;
 use crate::eval::{self, Csv, Evaluator};
-use crate::flow::{Classify, Embeddings, Encode, EncodeOptions, Metrics, Outputs};
+use crate::flow::{Classify, Embeddings, Encode, EncodeOptions, Metrics};
 use crate::model::SentenceTransformer;
 use crate::ops::{self, Context, Precision};
 use crate::recipe::plan::EvaluatorPlan;
@@ -136,6 +136,7 @@ impl Evaluation {
             let setting = Setting {
                 model,
                 twin: set.set.twin.as_deref(),
+                decoder: set.set.decoder.as_deref(),
                 loss: set.set.loss.as_ref(),
                 guide: set.set.guide.as_ref(),
                 precision: Precision::Full,
@@ -149,19 +150,13 @@ impl Evaluation {
                 spans.iter().map(|s| x.narrow(0, s.start, s.len())).collect::<candle_core::Result<Vec<_>>>()
             };
             let mut columns = all.iter().map(columns).collect::<candle_core::Result<Vec<_>>>()?;
-            let outputs = Outputs {
-                embeddings: columns.pop().unwrap_or_default(),
-                tokens: batch.packed.clone(),
-                text_ids: batch.text_ids.clone(),
-                guide: set.set.guide.as_ref().map(|guide| guide.embed(&batch)).transpose()?.unwrap_or_default(),
-                layers: layers.into_iter().zip(columns).collect(),
-                lists: batch.lists.clone(),
-                rng: Rng::new(0),
-            };
+            let embeddings = columns.pop().unwrap_or_default();
+            let layers = layers.into_iter().zip(columns).collect();
+            let outputs = views::outputs(setting, &batch, embeddings, layers, Rng::new(0), &Context::inference())?;
             let value = set.set.loss.compute(&outputs, batch.labels.as_ref())?;
             // The Trainer repeats a batch's loss once a row and takes the mean over rows.
-            sum += ops::number(&value)? * rows.len() as f64;
-            weight += rows.len();
+            sum += ops::number(&value)? * batch.rows as f64;
+            weight += batch.rows;
         }
         Ok(sum / weight.max(1) as f64)
     }

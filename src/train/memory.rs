@@ -41,8 +41,15 @@ pub struct Stepping {
 }
 
 impl Estimate {
-    /// `activation_floats`: values kept per token; `dim`: the embeddings' width.
-    pub fn new(params: &[Arc<Param>], activation_floats: usize, dim: usize, largest: Largest) -> Self {
+    /// `activation_floats`: values kept per token; `dim`: the embeddings' width; `decoder_floats`: values that a decoder
+    /// keeps per token, whose batches are never taken in parts.
+    pub fn new(
+        params: &[Arc<Param>],
+        activation_floats: usize,
+        dim: usize,
+        decoder_floats: usize,
+        largest: Largest,
+    ) -> Self {
         let mut state = 0;
         for param in params {
             // a value; with training a gradient and two moments
@@ -50,7 +57,8 @@ impl Estimate {
             state += copies * 4 * param.elements() as u64;
         }
         let sequences = largest.sequences as u64;
-        let embeddings = 4 * (sequences * dim as u64 * 6 + sequences * sequences * 4);
+        let decoded = decoder_floats as u64 * largest.tokens as u64;
+        let embeddings = 4 * (sequences * dim as u64 * 6 + sequences * sequences * 4 + decoded);
         Self { state, token: 4 * activation_floats as u64, embeddings, largest }
     }
 

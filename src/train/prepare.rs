@@ -199,6 +199,7 @@ impl Prepared {
             &[model.params(), own_params(&sets)].concat(),
             model.activation_floats(),
             model.dimension(),
+            sets.iter().filter_map(|set| set.decoder.as_ref()).map(|d| d.activation_floats()).max().unwrap_or(0),
             largest,
         );
         // a device's memory is not the host's
@@ -243,6 +244,7 @@ impl Prepared {
         Ok(Setting {
             model: &self.model,
             twin: set.twin.as_deref(),
+            decoder: set.decoder.as_deref(),
             loss: set.loss.as_ref(),
             guide: set.guide.as_ref(),
             precision: self.precision,
@@ -252,8 +254,16 @@ impl Prepared {
 
     /// The rows of embedding tables that a step on `batch` reads.
     pub fn rows(&self, batch: &Batch) -> Vec<(Arc<Param>, Vec<u32>)> {
-        let twin = self.sets.get(batch.dataset).and_then(|set| set.twin.as_ref());
-        self.model.rows(batch).into_iter().chain(twin.into_iter().flat_map(|twin| twin.rows(batch))).collect()
+        let mut rows = self.model.rows(batch);
+        if let Some(set) = self.sets.get(batch.dataset) {
+            rows.extend(set.twin.iter().flat_map(|twin| twin.rows(batch)));
+            let whole = |table: Arc<Param>| {
+                let all = (0..table.dims().first().copied().unwrap_or(0) as u32).collect();
+                (table, all)
+            };
+            rows.extend(set.decoder.iter().flat_map(|decoder| decoder.whole_tables()).map(whole));
+        }
+        rows
     }
 
     /// These rows of a data set, as the first epoch has them.
@@ -317,7 +327,7 @@ fn sampler(plan: &Plan, sets: &[DataSet]) -> Result<Mixed> {
             seed,
         };
         let name = set.store.report().name.clone().unwrap_or_default();
-        let sampler = kind.build(Arc::clone(&set.store) as _, settings);
+        let sampler = kind.build(Arc::new(set.feed.clone()) as _, settings);
         samplers.push(sampler.map_err(|e| e.within(format!("data set `{name}`")))?.into());
     }
     Ok(Mixed::new(samplers, how, args.shuffle, plan.seed))
@@ -354,7 +364,8 @@ fn evaluation(
             shuffle: false,
             seed: plan.seed,
         };
-        let sampler = BatchSampler::from_name(&plan.args.batch_sampler)?.build(Arc::clone(&set.store) as _, settings);
+        let sampler =
+            BatchSampler::from_name(&plan.args.batch_sampler)?.build(Arc::new(set.feed.clone()) as _, settings);
         let sampler = sampler.map_err(|e| e.within(format!("`{key}`, `args.per_device_eval_batch_size`")))?;
         evaluation.sets.push(EvalSet { batches: sampler.epoch(0), set });
     }

@@ -9,8 +9,9 @@ use candle_core::{DType, Device, Tensor};
 use super::{prompts, routes};
 use crate::data::{DatasetSpec, Feed, Store};
 use crate::error::{Error, Result};
-use crate::flow::{Arrangement, Batch, Classify, Preprocess};
+use crate::flow::{Arrangement, Batch, Classify, PackedBatch, Preprocess};
 use crate::loss::{self, Loss, Setup};
+use crate::model::backbone::Decoder;
 use crate::model::{ModelOptions, SentenceTransformer};
 use crate::ops::{Context, Param};
 use crate::recipe::Plan;
@@ -26,15 +27,18 @@ pub struct DataSet {
     pub loss: Arc<dyn Loss>,
     /// The second model of losses that train one.
     pub twin: Option<Arc<SentenceTransformer>>,
+    /// The decoder of losses that have one.
+    pub decoder: Option<Arc<dyn Decoder>>,
     /// For losses that want a guide's embeddings.
     pub guide: Option<Guide>,
 }
 
 impl DataSet {
-    /// What the set trains beside the model: its loss's parameters, and those of the second model.
+    /// What the set trains beside the model: its loss's parameters, and those of the second model or the decoder.
     pub fn own_params(&self) -> Vec<Arc<Param>> {
         let twin = self.twin.iter().flat_map(|twin| twin.params());
-        self.loss.params().into_iter().chain(twin).collect()
+        let decoder = self.decoder.iter().flat_map(|decoder| decoder.own_params());
+        self.loss.params().into_iter().chain(twin).chain(decoder).collect()
     }
 }
 
@@ -79,10 +83,12 @@ pub struct Opener<'a> {
 }
 
 /// A loss that is in use.
+#[derive(Clone)]
 struct Known {
     plan: LossPlan,
     loss: Arc<dyn Loss>,
     twin: Option<Arc<SentenceTransformer>>,
+    decoder: Option<Arc<dyn Decoder>>,
 }
 
 impl<'a> Opener<'a> {
@@ -122,7 +128,7 @@ impl<'a> Opener<'a> {
     }
 
     fn open(&mut self, set: &DatasetPlan, key: &str) -> Result<DataSet> {
-        let (loss, twin) = self.loss(&set.loss)?;
+        let Known { loss, twin, decoder, .. } = self.loss(&set.loss)?;
         let store =
             Arc::new(open_store(self.plan, set, loss.as_ref(), self.model, routes::of(self.plan, self.model)?, key)?);
         if !loss.params().is_empty() {
@@ -157,14 +163,29 @@ impl<'a> Opener<'a> {
             return Err(Error::usage(format!("`{key}`: {} makes two columns of one", set.loss.name))
                 .with_hint("with `args.router_mapping` both columns have to be in the data"));
         }
-        Ok(DataSet { feed: Feed::new(Arc::clone(&store), arrangement), store, loss, twin, guide })
+        if matches!(arrangement, Arrangement::Pairs { ratio } if ratio > 1)
+            && self.plan.args.per_device_train_batch_size < 2
+        {
+            return Err(Error::usage(format!(
+                "`args.per_device_train_batch_size` must be 2 or more with {} on single texts (`{key}`): the first pair of \
+                 a batch is a text with itself",
+                set.loss.name
+            ))
+            .with_hint("8 and more is usual, a multiple of `pos_neg_ratio`"));
+        }
+        let pieces = match arrangement {
+            Arrangement::Damaged { .. } => self.model.tokenizer().pieces(),
+            _ => Vec::new(),
+        };
+        let feed = Feed::new(Arc::clone(&store), arrangement, pieces, self.plan.seed);
+        Ok(DataSet { feed, store, loss, twin, decoder, guide })
     }
 
-    fn loss(&mut self, plan: &LossPlan) -> Result<(Arc<dyn Loss>, Option<Arc<SentenceTransformer>>)> {
+    fn loss(&mut self, plan: &LossPlan) -> Result<Known> {
         /// Keeps the losses' parameters apart from other things drawn from the same seed.
         const STREAM: u64 = 0x1055_0000;
         if let Some(known) = self.losses.iter().find(|known| known.plan == *plan) {
-            return Ok((Arc::clone(&known.loss), known.twin.clone()));
+            return Ok(known.clone());
         }
         let mut loss = loss::build_for(self.model.kind(), &plan.name, &plan.table())?;
         let number = self.losses.len();
@@ -188,22 +209,92 @@ impl<'a> Opener<'a> {
             }
             _ => None,
         };
-        let loss: Arc<dyn Loss> = Arc::from(loss);
-        self.losses.push(Known { plan: plan.clone(), loss: Arc::clone(&loss), twin: twin.clone() });
-        Ok((loss, twin))
+        let decoder = match loss.decoder() {
+            None => None,
+            Some(wanted) => {
+                let decoder = self.decoder(wanted.model, &format!("{name}.decoder."), number);
+                Some(decoder.map_err(|e| e.within(format!("the decoder of {}", plan.name)))?)
+            }
+        };
+        let known = Known { plan: plan.clone(), loss: Arc::from(loss), twin, decoder };
+        self.losses.push(known.clone());
+        Ok(known)
+    }
+
+    /// A decoder with the model's own parameters, or one that begins as another model.
+    fn decoder(&self, model: Option<&str>, prefix: &str, number: usize) -> Result<Arc<dyn Decoder>> {
+        /// Keeps the decoder's new parameters apart from other things drawn from the same seed.
+        const STREAM: u64 = 0xDEC0_0000;
+        let rng = Rng::new(self.plan.seed).fork(STREAM + number as u64);
+        let fits = |width: usize| {
+            let dim = self.model.dimension();
+            if width == dim {
+                return Ok(());
+            }
+            Err(Error::usage(format!("its width is {width}, the embeddings have {dim} values"))
+                .with_hint("take the modules that change the width out of the model, or choose another decoder"))
+        };
+        let Some(model) = model else {
+            let decoder = self.model.decoder(prefix, rng)?;
+            fits(self.model.hidden_size())?;
+            return Ok(Arc::from(decoder));
+        };
+        let options = ModelOptions {
+            device: Some(self.device.clone()),
+            dropout: self.plan.model.dropout,
+            name_prefix: prefix.to_owned(),
+            ..ModelOptions::default()
+        };
+        let other = SentenceTransformer::load_with(&locate(model)?, &options)?;
+        if !other.tokenizer().same_tokens(self.model.tokenizer()) {
+            return Err(Error::model(format!("`{model}` has another tokenizer than the model"))
+                .with_hint("the decoder has to write the model's tokens: choose one with the same tokenizer.json"));
+        }
+        let decoder = other.decoder(prefix, rng)?;
+        fits(other.hidden_size())?;
+        Ok(Arc::new(Untied { params: other.params(), decoder }))
     }
 
     fn guide(&mut self, name: &str) -> Result<Arc<SentenceTransformer>> {
         if let Some((_, model)) = self.guides.iter().find(|(known, _)| known == name) {
             return Ok(Arc::clone(model));
         }
-        // a plan has whole paths, everything else is an id
-        let path = Path::new(name);
-        let directory = if path.is_absolute() { PathBuf::from(path) } else { crate::hub::fetch(name)? };
+        let directory = locate(name)?;
         let options = ModelOptions { device: Some(self.device.clone()), ..ModelOptions::default() };
         let model = Arc::new(SentenceTransformer::load_with(&directory, &options)?);
         self.guides.push((name.to_owned(), Arc::clone(&model)));
         Ok(model)
+    }
+}
+
+/// The directory of a model that a loss names: a plan has whole paths, everything else is an id.
+fn locate(name: &str) -> Result<PathBuf> {
+    let path = Path::new(name);
+    if path.is_absolute() { Ok(PathBuf::from(path)) } else { crate::hub::fetch(name) }
+}
+
+/// A decoder that shares nothing with the model.
+struct Untied {
+    /// Of the network it was made of.
+    params: Vec<Arc<Param>>,
+    decoder: Box<dyn Decoder>,
+}
+
+impl Decoder for Untied {
+    fn cross_entropy(&self, sentence: &Tensor, texts: &PackedBatch, context: &Context) -> Result<Tensor> {
+        self.decoder.cross_entropy(sentence, texts, context)
+    }
+
+    fn own_params(&self) -> Vec<Arc<Param>> {
+        [self.params.clone(), self.decoder.own_params()].concat()
+    }
+
+    fn whole_tables(&self) -> Vec<Arc<Param>> {
+        self.decoder.whole_tables()
+    }
+
+    fn activation_floats(&self) -> usize {
+        self.decoder.activation_floats()
     }
 }
 

@@ -38,8 +38,8 @@ def labelled():
     return out
 
 
-def steps(name, recipe, datasets, make_loss, mixing=None, prompts=None):
-    model = load(FIXTURES / "tiny-bert")
+def steps(name, recipe, datasets, make_loss, mixing=None, prompts=None, folder=FIXTURES / "tiny-bert"):
+    model = load(folder)
     data = {key: Dataset.from_list(rows) for key, rows in datasets.items()}
     with tempfile.TemporaryDirectory() as out:
         args = SentenceTransformerTrainingArguments(

@@ -15,6 +15,7 @@ mod composed;
 mod cross_encoder;
 mod curves;
 mod data;
+mod denoising;
 mod distill;
 mod evaluators;
 mod inference;

@@ -1,15 +1,18 @@
 //! BERT (Devlin et al., 2018, <https://arxiv.org/abs/1810.04805>), as transformers' `BertModel` without its pooler.
 
+mod decoder;
+
 use std::sync::Arc;
 
 use candle_core::Tensor;
 use serde::Deserialize;
 
-use super::Backbone;
+use super::{Backbone, Decoder};
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
 use crate::model::weights::Weights;
 use crate::ops::{self, Activation, Context, Param};
+use crate::util::seed::Rng;
 
 /// The keys of config.json that change what the network computes.
 #[derive(Debug, Clone, Deserialize)]
@@ -34,6 +37,12 @@ pub struct Config {
     pub position_embedding_type: Option<String>,
     #[serde(default)]
     pub is_decoder: bool,
+    #[serde(default = "initializer_range")]
+    pub initializer_range: f64,
+    #[serde(default = "pad_token_id")]
+    pub pad_token_id: Option<u32>,
+    #[serde(default)]
+    pub tie_word_embeddings: Option<bool>,
 }
 
 fn two() -> usize {
@@ -44,6 +53,13 @@ fn eps() -> f64 {
 }
 fn tenth() -> f64 {
     0.1
+}
+fn initializer_range() -> f64 {
+    0.02
+}
+#[allow(clippy::unnecessary_wraps)]
+fn pad_token_id() -> Option<u32> {
+    Some(0)
 }
 fn gelu() -> String {
     "gelu".to_owned()
@@ -85,6 +101,7 @@ impl Config {
 }
 
 /// A weight and its bias.
+#[derive(Clone)]
 struct Dense {
     weight: Arc<Param>,
     bias: Arc<Param>,
@@ -96,6 +113,7 @@ impl Dense {
     }
 }
 
+#[derive(Clone)]
 struct Layer {
     query: Dense,
     key: Dense,
@@ -107,7 +125,8 @@ struct Layer {
     output_norm: Dense,
 }
 
-/// The network.
+/// The network. A clone has the same parameters.
+#[derive(Clone)]
 pub struct Bert {
     config: Config,
     activation: Activation,
@@ -309,10 +328,7 @@ impl Backbone for Bert {
     }
 
     fn activation_floats(&self) -> usize {
-        // query, key, value, attention, and the sums of both norms; the inner layer before its activation; then the
-        // embeddings' steps and the largest gradients that are alive at once
-        let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
-        self.config.num_hidden_layers * (6 * hidden + inner) + 8 * hidden + inner
+        self.floats()
     }
 
     fn max_positions(&self) -> Option<usize> {
@@ -322,5 +338,18 @@ impl Backbone for Bert {
     fn set_dropout(&mut self, probability: f64) {
         self.config.hidden_dropout_prob = probability;
         self.config.attention_probs_dropout_prob = probability;
+    }
+
+    fn decoder(&self, prefix: &str, rng: Rng) -> Result<Box<dyn Decoder>> {
+        Ok(Box::new(decoder::BertDecoder::new(self.clone(), prefix, rng)?))
+    }
+}
+
+impl Bert {
+    fn floats(&self) -> usize {
+        // query, key, value, attention, and the sums of both norms; the inner layer before its activation; then the
+        // embeddings' steps and the largest gradients that are alive at once
+        let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
+        self.config.num_hidden_layers * (6 * hidden + inner) + 8 * hidden + inner
     }
 }

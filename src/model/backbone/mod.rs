@@ -14,6 +14,7 @@ use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
 use crate::ops::{Context, Param};
+use crate::util::seed::Rng;
 use crate::util::{files, suggest};
 
 /// A network from packed tokens to hidden states.
@@ -72,6 +73,38 @@ pub trait Backbone: Send + Sync {
 
     /// Replaces every dropout probability.
     fn set_dropout(&mut self, probability: f64);
+
+    /// A decoder with the network's parameters; those that only a decoder has are those of the checkpoint, or new ones
+    /// drawn from `rng`, and their names begin with `prefix`.
+    ///
+    /// # Errors
+    /// When the architecture cannot be one.
+    fn decoder(&self, prefix: &str, rng: Rng) -> Result<Box<dyn Decoder>> {
+        let _ = (prefix, rng);
+        Err(Error::model("this architecture cannot be a decoder").with_hint("BERT models can"))
+    }
+}
+
+/// A network that writes texts from sentence embeddings.
+pub trait Decoder: Send + Sync {
+    /// The mean over the tokens of `texts`, the first of each left out, of their negative log-probability given those
+    /// before them and the text's sentence embedding.
+    ///
+    /// # Shapes
+    /// `sentence` `[texts, hidden]`; the result is a scalar.
+    ///
+    /// # Errors
+    /// When a text has more tokens than the network has positions for, or no text has two tokens.
+    fn cross_entropy(&self, sentence: &Tensor, texts: &PackedBatch, context: &Context) -> Result<Tensor>;
+
+    /// The parameters that it does not share with the network it was made of.
+    fn own_params(&self) -> Vec<Arc<Param>>;
+
+    /// The tables of which a pass reads every row.
+    fn whole_tables(&self) -> Vec<Arc<Param>>;
+
+    /// Values a token leaves behind in a pass that is to be differentiated.
+    fn activation_floats(&self) -> usize;
 }
 
 /// The `model_type`s that can be loaded.

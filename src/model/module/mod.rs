@@ -25,6 +25,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use serde_json::Value;
 
+use super::backbone::Backbone;
 use super::options::ModelOptions;
 use super::tokenizer::TextTokenizer;
 use crate::error::{Error, Result};
@@ -159,6 +160,11 @@ pub trait Module: Send + Sync {
 
     /// Layers of its encoder and their width.
     fn encoder_shape(&self) -> Option<(usize, usize)> {
+        None
+    }
+
+    /// Its network, of modules that have one.
+    fn backbone(&self) -> Option<&dyn Backbone> {
         None
     }
 

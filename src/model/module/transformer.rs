@@ -223,6 +223,10 @@ impl Module for Transformer {
         Some((self.backbone.layers(), self.backbone.hidden_size()))
     }
 
+    fn backbone(&self) -> Option<&dyn Backbone> {
+        Some(self.backbone.as_ref())
+    }
+
     fn saves_in_root(&self) -> bool {
         true
     }

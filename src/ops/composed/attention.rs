@@ -45,6 +45,7 @@ pub fn attention(
     offsets: &[u32],
     heads: usize,
     dropout: Dropout,
+    causal: bool,
 ) -> Result<Tensor> {
     let (tokens, width) = q.dims2()?;
     if tokens == 0 {
@@ -58,13 +59,26 @@ pub fn attention(
         padded.transpose(1, 2)?.contiguous() // [sequences, heads, longest, head_dim]
     };
     let scores = split(q)?.matmul(&split(k)?.t()?)?.affine(1.0 / (head_dim as f64).sqrt(), 0.0)?;
-    let mut probabilities = softmax(&scores.broadcast_add(&padding.bias(dtype, device)?)?)?;
+    let mut scores = scores.broadcast_add(&padding.bias(dtype, device)?)?;
+    if causal {
+        scores = scores.broadcast_add(&later(longest, dtype, device)?)?;
+    }
+    let mut probabilities = softmax(&scores)?;
     if dropout.active() {
         let mask = attention_mask(dropout, &padding.lengths, heads, longest, dtype, device)?;
         probabilities = probabilities.mul(&mask)?;
     }
     let seen = probabilities.matmul(&split(v)?)?.transpose(1, 2)?.reshape((sequences * longest, width))?;
     padding.selection.inverse().of(&seen)
+}
+
+/// Added to scores, `[1, 1, longest, longest]`: minus infinity for keys after the query.
+fn later(longest: usize, dtype: DType, device: &Device) -> Result<Tensor> {
+    let mut bias = vec![0f32; longest * longest];
+    for (i, row) in bias.chunks_mut(longest).enumerate() {
+        row[i + 1..].fill(f32::NEG_INFINITY);
+    }
+    Tensor::from_vec(bias, (1, 1, longest, longest), device)?.to_dtype(dtype)
 }
 
 /// Softmax over the last dimension; every row has a finite entry.

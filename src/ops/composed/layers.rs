@@ -25,10 +25,10 @@ pub fn linear(x: &Tensor, weight: &Arc<Param>, bias: Option<&Arc<Param>>) -> Res
     y.reshape(dims)
 }
 
-pub fn self_attention(x: &Tensor, offsets: &[u32], layer: &SelfAttention<'_>) -> Result<Tensor> {
+pub fn self_attention(x: &Tensor, offsets: &[u32], layer: &SelfAttention<'_>, causal: bool) -> Result<Tensor> {
     let project = |(weight, bias): (&Arc<Param>, &Arc<Param>)| linear(x, weight, Some(bias));
     let (q, k, v) = (project(layer.query)?, project(layer.key)?, project(layer.value)?);
-    let seen = attention(&q, &k, &v, offsets, layer.heads, layer.probability_dropout)?;
+    let seen = attention(&q, &k, &v, offsets, layer.heads, layer.probability_dropout, causal)?;
     let y = linear(&seen, layer.output.0, Some(layer.output.1))?;
     residual_layer_norm(&y, x, layer.dropout, layer.norm.0, layer.norm.1, layer.eps)
 }
@@ -36,7 +36,7 @@ pub fn self_attention(x: &Tensor, offsets: &[u32], layer: &SelfAttention<'_>) ->
 pub fn encoder(x: &Tensor, offsets: &[u32], layers: &[EncoderLayer<'_>]) -> Result<Tensor> {
     let mut x = x.clone();
     for layer in layers {
-        x = feed_forward(&self_attention(&x, offsets, &layer.attention)?, &layer.feed_forward)?;
+        x = feed_forward(&self_attention(&x, offsets, &layer.attention, false)?, &layer.feed_forward)?;
     }
     Ok(x)
 }

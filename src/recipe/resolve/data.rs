@@ -163,7 +163,10 @@ impl Resolver<'_> {
 
     /// The settings that no loss can do without, in the loss under `key` and in those it wraps by their names.
     fn required(&mut self, key: &str, settings: &mut Map<String, Value>) {
-        self.guide(&format!("{key}.guide"), settings);
+        self.model_setting(key, "guide", settings);
+        if settings.get("tie_encoder_decoder") == Some(&Value::Bool(false)) {
+            self.model_setting(key, "decoder_name_or_path", settings);
+        }
         if settings.get("num_labels").is_some_and(|count| *count == 0) {
             self.problem(
                 format!("{key}.num_labels"),
@@ -176,10 +179,11 @@ impl Resolver<'_> {
         }
     }
 
-    /// A loss's guide is a model, so it is found as models are.
-    fn guide(&mut self, key: &str, settings: &mut Map<String, Value>) {
-        let Some(Value::String(guide)) = settings.get_mut("guide") else { return };
-        if guide.is_empty() {
+    /// A loss's guide or decoder is a model, so it is found as models are.
+    fn model_setting(&mut self, key: &str, name: &str, settings: &mut Map<String, Value>) {
+        let key = format!("{key}.{name}");
+        let Some(Value::String(model)) = settings.get_mut(name) else { return };
+        if model.is_empty() {
             self.problem(
                 key,
                 "is required but missing",
@@ -187,7 +191,7 @@ impl Resolver<'_> {
             );
             return;
         }
-        *guide = match self.locate(key, guide) {
+        *model = match self.locate(&key, model) {
             Location::Hub(id) => id,
             Location::Path(path) => files::absolute(&path).display().to_string(),
         };

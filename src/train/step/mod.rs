@@ -5,15 +5,16 @@ mod micro;
 mod plain;
 pub mod views;
 
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 
 use super::sets::Guide;
 use super::timings::Timings;
 use crate::error::{Error, Result};
-use crate::flow::{Batch, Outputs};
+use crate::flow::Batch;
 use crate::loss::Loss;
 use crate::model::SentenceTransformer;
-use crate::ops::{self, Precision};
+use crate::model::backbone::Decoder;
+use crate::ops::{self, Context, Precision};
 use crate::util::seed::Rng;
 
 /// What steps are taken with.
@@ -22,6 +23,8 @@ pub struct Setting<'a> {
     pub model: &'a SentenceTransformer,
     /// The second model of losses that train one.
     pub twin: Option<&'a SentenceTransformer>,
+    /// The decoder of losses that have one.
+    pub decoder: Option<&'a dyn Decoder>,
     pub loss: &'a dyn Loss,
     /// For losses that want a guide's embeddings.
     pub guide: Option<&'a Guide>,
@@ -65,6 +68,8 @@ fn gradient(
 ) -> Result<(f64, Option<Vec<Tensor>>)> {
     /// Keeps the loss's numbers apart from the dropouts'.
     const LOSS_STREAM: u64 = 0x1055;
+    /// Keeps the decoder's dropouts apart from the model's.
+    const DECODER_STREAM: u64 = 0xDEC0_DE00;
     let (leaves, value) = timings.time("forward", || -> Result<_> {
         let spans = views::spans(setting, batch);
         let columns = |embeddings: &Tensor| -> Result<Vec<Var>> {
@@ -75,15 +80,10 @@ fn gradient(
         };
         let leaves: Vec<Vec<Var>> = all.iter().map(columns).collect::<Result<_>>()?;
         let tensors = |columns: &Vec<Var>| columns.iter().map(|column| column.as_tensor().clone()).collect();
-        let outputs = Outputs {
-            embeddings: leaves.last().map(tensors).unwrap_or_default(),
-            tokens: batch.packed.clone(),
-            text_ids: batch.text_ids.clone(),
-            guide: setting.guide.map(|guide| guide.embed(batch)).transpose()?.unwrap_or_default(),
-            layers: layers.iter().copied().zip(leaves.iter().map(tensors)).collect(),
-            lists: batch.lists.clone(),
-            rng: rng.fork(LOSS_STREAM),
-        };
+        let embeddings = leaves.last().map(tensors).unwrap_or_default();
+        let layers = layers.iter().copied().zip(leaves.iter().map(tensors)).collect();
+        let context = Context::training(DType::F32, rng.fork(DECODER_STREAM))?.with_precision(setting.precision);
+        let outputs = views::outputs(setting, batch, embeddings, layers, rng.fork(LOSS_STREAM), &context)?;
         let value = setting.loss.compute(&outputs, batch.labels.as_ref())?;
         Ok((leaves, value))
     })?;
@@ -94,6 +94,9 @@ fn gradient(
     let gradients = timings.time("backward", || -> Result<_> {
         let mut gradients = value.backward()?;
         ops::collect(&gradients, &setting.loss.params())?;
+        if let Some(decoder) = setting.decoder {
+            ops::collect(&gradients, &[decoder.own_params(), setting.model.params()].concat())?;
+        }
         if leaves.iter().flatten().all(|column| gradients.get(column).is_none()) {
             return Ok(None);
         }

@@ -6,8 +6,9 @@ use candle_core::Tensor;
 
 use super::Setting;
 use crate::error::{Error, Result};
-use crate::flow::Batch;
+use crate::flow::{Batch, Outputs};
 use crate::ops::Context;
+use crate::util::seed::Rng;
 
 /// The sequences of each column of embeddings the loss computes on.
 pub fn spans(setting: Setting<'_>, batch: &Batch) -> Vec<Range<usize>> {
@@ -61,4 +62,35 @@ pub fn embed(
         pieces.push(model.embed_part_as(batch, sequences, setting.model.column_tasks(), context)?);
     }
     Ok(vec![Tensor::cat(&pieces, 0)?])
+}
+
+/// What the loss computes on: these embeddings, and what else it asks for.
+///
+/// # Errors
+/// When a text does not fit the guide or the decoder.
+pub fn outputs(
+    setting: Setting<'_>,
+    batch: &Batch,
+    embeddings: Vec<Tensor>,
+    layers: Vec<(usize, Vec<Tensor>)>,
+    rng: Rng,
+    context: &Context,
+) -> Result<Outputs> {
+    let decoded = match (setting.decoder, setting.loss.decoder(), embeddings.first()) {
+        (Some(decoder), Some(wanted), Some(sentence)) => {
+            let texts = batch.packed.part(wanted.column * batch.rows..(wanted.column + 1) * batch.rows);
+            Some(decoder.cross_entropy(sentence, &texts, context)?)
+        }
+        _ => None,
+    };
+    Ok(Outputs {
+        embeddings,
+        tokens: batch.packed.clone(),
+        text_ids: batch.text_ids.clone(),
+        guide: setting.guide.map(|guide| guide.embed(batch)).transpose()?.unwrap_or_default(),
+        decoded,
+        layers,
+        lists: batch.lists.clone(),
+        rng,
+    })
 }
