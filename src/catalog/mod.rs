@@ -24,6 +24,11 @@ pub fn sections() -> Vec<Section> {
     let wrappers = loss::wrap::WRAPPERS.iter().map(|wrapper| wrapper.card).collect();
     vec![
         Section { title: "Losses", place: "`[loss]` with `name`", cards: losses },
+        Section {
+            title: "Losses of a CrossEncoder",
+            place: "`[loss]` with `name` where `model_type = \"CrossEncoder\"`",
+            cards: loss::cross_encoder::LOSSES.iter().map(|entry| entry.card).collect(),
+        },
         Section { title: "Losses around losses", place: "a table under `[loss]`", cards: wrappers },
         Section {
             title: "Samplers",

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::inputs;
+use super::{inputs, terms};
 use crate::error::{Error, Result};
 use crate::flow::{Card, LabelKind, Labels, Outputs};
 use crate::loss::Loss;
@@ -138,11 +138,8 @@ fn softmax(scores: &[f32], width: usize, temperature: f64) -> (Vec<f64>, f64) {
     let mut negative_entropy = 0.0;
     let mut all = Vec::with_capacity(scores.len());
     for row in scores.chunks(width.max(1)) {
-        let scaled = row.iter().map(|score| f64::from(*score) / temperature);
-        let top = scaled.clone().fold(f64::NEG_INFINITY, f64::max);
-        let total: f64 = scaled.clone().map(|x| (x - top).exp()).sum();
-        for x in scaled {
-            let p = (x - top).exp() / total;
+        let scaled: Vec<f64> = row.iter().map(|score| f64::from(*score) / temperature).collect();
+        for p in terms::softmax(&scaled) {
             if p > 0.0 {
                 negative_entropy += p * p.ln();
             }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layer::{self, Layer};
-use super::{Loss, Setup, inputs};
+use super::{Loss, Setup, inputs, terms};
 use crate::error::{Error, Result};
 use crate::flow::{Card, LabelKind, Labels, Outputs};
 use crate::ops::Param;
@@ -157,7 +157,7 @@ pub(super) fn distill(
     for (i, column) in columns.iter().enumerate() {
         let target = teacher.narrow(1, if each { i * dim } else { 0 }, dim)?.contiguous()?; // [n, dim]
         let distances = match metric {
-            EmbeddingDistance::Mse => column.sub(&target)?.sqr()?,
+            EmbeddingDistance::Mse => terms::squared_errors(column, &target)?,
             EmbeddingDistance::L2 => stable::sqrt(&column.sub(&target)?.sqr()?.sum(1)?)?,
             EmbeddingDistance::Cosine => {
                 cosine::pairwise(column, &target, cosine::COSINE_SIMILARITY_EPS)?.affine(-1.0, 1.0)?

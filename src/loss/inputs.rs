@@ -21,6 +21,15 @@ pub fn columns<'a>(card: &Card, outputs: &'a Outputs) -> Result<&'a [Tensor]> {
         let text = format!("`{}` takes {wanted}, the batch has {}", card.name, columns.len());
         return Err(Error::data(text).with_hint(format!("name them with `columns`: {}", card.inputs.join(", or "))));
     }
+    alike(card, columns)?;
+    Ok(columns)
+}
+
+/// Checks that all columns are `[rows, dim]` alike.
+///
+/// # Errors
+/// [`Error::Data`] naming the loss and the shapes.
+pub fn alike(card: &Card, columns: &[Tensor]) -> Result<()> {
     if let Some(first) = columns.first() {
         if first.rank() != 2 {
             let text = format!("`{}` takes embeddings of [rows, dim], got {:?}", card.name, first.dims());
@@ -38,7 +47,7 @@ pub fn columns<'a>(card: &Card, outputs: &'a Outputs) -> Result<&'a [Tensor]> {
             return Err(Error::data(format!("`{}`: the batch is empty", card.name)));
         }
     }
-    Ok(columns)
+    Ok(())
 }
 
 /// The labels as one score a row, checked for their number.

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::inputs;
+use super::{inputs, terms};
 use crate::error::{Error, Result};
 use crate::flow::{Card, LabelKind, Labels, Outputs};
 use crate::loss::Loss;
@@ -82,25 +82,9 @@ impl Loss for MarginMSELoss {
         let [queries, positives, negatives @ ..] = columns else {
             return Err(Error::Internal(format!("`{}` without columns", CARD.name)));
         };
-        let rows = queries.dim(0)?;
-        let (width, labels) = inputs::lists(&CARD, labels, rows)?;
-        let given = inputs::vector(labels, queries.dtype(), queries.device())?.reshape((rows, width))?;
-        let wanted = if width == negatives.len() + 1 {
-            given.narrow(1, 0, 1)?.broadcast_sub(&given.narrow(1, 1, width - 1)?)?
-        } else if width == negatives.len() {
-            given
-        } else {
-            let n = negatives.len();
-            return Err(Error::data(format!(
-                "`{}`: the labels are lists of {width}, and with {n} negatives they have to be {n} margins or {} scores",
-                CARD.name,
-                n + 1
-            )));
-        };
-        let near = self.similarity_fct.pairwise(queries, positives)?; // [n]
-        let margins = negatives.iter().map(|far| near.sub(&self.similarity_fct.pairwise(queries, far)?));
-        let margins = Tensor::stack(&margins.collect::<candle_core::Result<Vec<_>>>()?, 1)?; // [n, negatives]
-        Ok(margins.sub(&wanted)?.sqr()?.mean_all()?)
+        let score = |document: &Tensor| self.similarity_fct.pairwise(queries, document); // [n]
+        let far = negatives.iter().map(score).collect::<candle_core::Result<Vec<_>>>()?;
+        terms::margin_errors(&CARD, &score(positives)?, &far, labels)
     }
 }
 

@@ -33,6 +33,7 @@ pub mod multiple_negatives_ranking;
 pub mod multiple_negatives_symmetric_ranking;
 pub mod online_contrastive;
 pub mod softmax;
+pub mod terms;
 mod traits;
 pub mod triplet;
 pub mod wrap;
@@ -42,7 +43,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::flow::{Card, ModelType};
 use crate::util::registry::{self, Named, Settings};
-pub use traits::{DecoderWanted, Loss, Setup, View};
+pub use traits::{Balance, DecoderWanted, Loss, Setup, View};
 use wrap::WRAPPERS;
 
 type Build = fn(&Map<String, Value>) -> Result<Box<dyn Loss>>;

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layer::Layer;
-use super::{Loss, Setup, inputs};
+use super::{Loss, Setup, inputs, terms};
 use crate::error::{Error, Result};
 use crate::flow::{Card, Classify, Embeddings, LabelKind, Labels, Outputs};
-use crate::ops::{self, Param};
+use crate::ops::Param;
 use crate::scoring::stable;
 use crate::util::registry::Settings;
 
@@ -180,23 +180,8 @@ impl Loss for SoftmaxLoss {
     }
 
     fn compute(&self, outputs: &Outputs, labels: Option<&Labels>) -> Result<Tensor> {
-        let logits = self.classify(inputs::columns(&CARD, outputs)?)?;
-        let (rows, classes) = logits.dims2()?;
-        if let Some(Labels::Matrix { width, data }) = labels
-            && *width > 1
-        {
-            if *width != classes || data.len() != rows * classes {
-                return Err(Error::data(format!(
-                    "`{}`: the labels are lists of {width} probabilities, `num_labels` is {classes}",
-                    CARD.name
-                )));
-            }
-            let target = inputs::vector(data.clone(), logits.dtype(), logits.device())?.reshape((rows, classes))?;
-            // -sum p (x - total) = sum p * total - sum p x
-            let total = ops::logsumexp(&logits)?.reshape(rows)?.mul(&target.sum(D::Minus1)?)?;
-            return Ok(total.sub(&target.mul(&logits)?.sum(D::Minus1)?)?.mean_all()?);
-        }
-        Ok(ops::cross_entropy(&logits, &inputs::classes_below(&CARD, labels, rows, classes)?)?)
+        let logits = self.classify(inputs::columns(&CARD, outputs)?)?; // [batch, num_labels]
+        terms::classification(&CARD, &logits, labels)
     }
 }
 

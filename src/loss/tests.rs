@@ -26,19 +26,30 @@ pub fn random_columns(count: usize, rows: usize, dim: usize, seed: u64) -> Vec<T
 
 /// Compares the gradient for every embedding with central differences, and f32 with f64.
 pub fn check_gradient(loss: &dyn Loss, columns: &[Tensor], labels: Option<&Labels>) {
-    let double = check_gradient_at(loss, columns, labels);
+    check_gradient_of_lists(loss, columns, &[], labels);
+}
+
+/// As [`check_gradient`], where rows have lists of texts: how many each.
+pub fn check_gradient_of_lists(loss: &dyn Loss, columns: &[Tensor], lists: &[usize], labels: Option<&Labels>) {
+    let double = check_gradient_with(loss, columns, lists, labels);
     let single = columns.iter().map(|c| c.to_dtype(candle_core::DType::F32).unwrap()).collect();
-    let single = loss.compute(&Outputs::new(single), labels).unwrap().to_scalar::<f32>().unwrap();
+    let single = Outputs { lists: lists.to_vec(), ..Outputs::new(single) };
+    let single = loss.compute(&single, labels).unwrap().to_scalar::<f32>().unwrap();
     assert!((f64::from(single) - double).abs() < 1e-4 * (1.0 + double.abs()), "{single} {double}");
 }
 
 /// Compares the gradient for every embedding with central differences, in f64; returns the loss.
 pub fn check_gradient_at(loss: &dyn Loss, columns: &[Tensor], labels: Option<&Labels>) -> f64 {
+    check_gradient_with(loss, columns, &[], labels)
+}
+
+fn check_gradient_with(loss: &dyn Loss, columns: &[Tensor], lists: &[usize], labels: Option<&Labels>) -> f64 {
+    let outputs = |columns: Vec<Tensor>| Outputs { lists: lists.to_vec(), ..Outputs::new(columns) };
     let vars: Vec<Var> = columns.iter().map(|c| Var::from_tensor(c).unwrap()).collect();
-    let value = loss.compute(&Outputs::new(vars.iter().map(|v| v.as_tensor().clone()).collect()), labels).unwrap();
+    let value = loss.compute(&outputs(vars.iter().map(|v| v.as_tensor().clone()).collect()), labels).unwrap();
     assert_eq!(value.rank(), 0);
     let grads = value.backward().unwrap();
-    let at = |columns: Vec<Tensor>| loss.compute(&Outputs::new(columns), labels).unwrap().to_scalar::<f64>().unwrap();
+    let at = |columns: Vec<Tensor>| loss.compute(&outputs(columns), labels).unwrap().to_scalar::<f64>().unwrap();
     for (c, column) in columns.iter().enumerate() {
         let grad = grads.get(&vars[c]).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
         let flat = column.flatten_all().unwrap().to_vec1::<f64>().unwrap();
@@ -65,12 +76,15 @@ fn made(name: &str, settings: Value) -> Result<Box<dyn Loss>> {
 
 #[test]
 fn every_loss_is_built_from_its_defaults() {
-    for entry in LOSSES {
-        let loss = build(entry.name(), &Map::new()).unwrap();
+    let types = [ModelType::SentenceTransformer, ModelType::CrossEncoder];
+    for (model_type, entry) in types.into_iter().flat_map(|t| entries(t).iter().map(move |entry| (t, entry))) {
+        let loss = build_for(model_type, entry.name(), &Map::new()).unwrap();
         assert_eq!(loss.card().name, entry.name());
+        assert!(loss.card().model_types.contains(&model_type), "{}", entry.name());
         assert_eq!(loss.config(), (entry.defaults)());
         // What it says of itself makes it again.
-        assert_eq!(made(entry.name(), loss.config()).unwrap().config(), loss.config());
+        let again = build_for(model_type, entry.name(), loss.config().as_object().unwrap()).unwrap();
+        assert_eq!(again.config(), loss.config());
         let fields = loss.config().as_object().unwrap().len();
         assert_eq!((entry.schema)().get("properties").map_or(0, |p| p.as_object().unwrap().len()), fields);
         assert!(!entry.card.summary.is_empty() && !entry.card.inputs.is_empty() && !entry.card.paper.is_empty());

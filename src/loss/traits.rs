@@ -44,6 +44,23 @@ pub struct DecoderWanted<'a> {
     pub model: Option<&'a str>,
 }
 
+/// How the labels of training data are spread: a label of `y` counts as `y` positives and `1 - y` negatives.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Balance {
+    /// The labels' sum.
+    pub positives: f64,
+    /// What is missing in each to 1, summed.
+    pub negatives: f64,
+}
+
+impl Balance {
+    /// Counts one label.
+    pub fn add(&mut self, label: f32) {
+        self.positives += f64::from(label);
+        self.negatives += 1.0 - f64::from(label);
+    }
+}
+
 /// A loss: a differentiable function of embeddings and labels, nothing else.
 pub trait Loss: Send + Sync {
     /// Its catalogue entry.
@@ -122,7 +139,22 @@ pub trait Loss: Send + Sync {
         Pairing::Rows
     }
 
-    /// Checks that depend on the model: `dim` is the width of its embeddings. Returns warnings.
+    /// Whether it cannot compute before it has been told of the labels by [`see_labels`](Loss::see_labels).
+    fn wants_balance(&self) -> bool {
+        false
+    }
+
+    /// Told once, before the first batch: the labels of all training data that this loss is for.
+    ///
+    /// # Errors
+    /// [`Error::Data`](crate::error::Error::Data) when it cannot do with such labels.
+    fn see_labels(&mut self, balance: Balance) -> Result<()> {
+        let _ = balance;
+        Ok(())
+    }
+
+    /// Checks that depend on the model: `dim` is the width of its embeddings, or the number of
+    /// a pair's logits. Returns warnings.
     ///
     /// # Errors
     /// When the loss cannot be used with that model.

@@ -9,8 +9,8 @@ use candle_core::{DType, Device, Tensor};
 use super::{prompts, routes};
 use crate::data::{DatasetSpec, Feed, Store};
 use crate::error::{Error, Result};
-use crate::flow::{Arrangement, Batch, Classify, PackedBatch, Preprocess};
-use crate::loss::{self, Loss, Setup};
+use crate::flow::{Arrangement, Batch, Classify, Labels, PackedBatch, Preprocess};
+use crate::loss::{self, Balance, Loss, Setup};
 use crate::model::backbone::Decoder;
 use crate::model::{ModelOptions, SentenceTransformer};
 use crate::ops::{Context, Param};
@@ -18,6 +18,9 @@ use crate::recipe::Plan;
 use crate::recipe::plan::{DatasetPlan, LossPlan};
 use crate::util::progress::Progress;
 use crate::util::seed::Rng;
+
+/// Rows whose labels are looked at together.
+const LABELS_AT_ONCE: usize = 65_536;
 
 /// A data set and what is minimised on it.
 pub struct DataSet {
@@ -203,6 +206,9 @@ impl<'a> Opener<'a> {
                 self.warnings.push(warning);
             }
         }
+        if loss.wants_balance() {
+            loss.see_labels(self.balance(plan, loss.as_ref())?).map_err(|e| e.within(plan.name.clone()))?;
+        }
         let twin = match loss.views() {
             Some(views) if views.iter().any(|view| view.twin) => {
                 Some(Arc::new((self.again)(&format!("{name}.twin."))?))
@@ -219,6 +225,21 @@ impl<'a> Opener<'a> {
         let known = Known { plan: plan.clone(), loss: Arc::from(loss), twin, decoder };
         self.losses.push(known.clone());
         Ok(known)
+    }
+
+    /// How the labels of all training data sets with that loss are spread.
+    fn balance(&self, plan: &LossPlan, loss: &dyn Loss) -> Result<Balance> {
+        let mut balance = Balance::default();
+        for (i, set) in self.plan.train_dataset.iter().enumerate().filter(|(_, set)| set.loss == *plan) {
+            let routes = routes::of(self.plan, self.model)?;
+            let store = open_store(self.plan, set, loss, self.model, routes, &format!("train_dataset.{i}"))?;
+            let all: Vec<u32> = (0..store.len() as u32).collect();
+            for rows in all.chunks(LABELS_AT_ONCE) {
+                let labels = store.labels(rows).as_ref().and_then(Labels::floats).unwrap_or_default();
+                labels.into_iter().for_each(|label| balance.add(label));
+            }
+        }
+        Ok(balance)
     }
 
     /// A decoder with the model's own parameters, or one that begins as another model.

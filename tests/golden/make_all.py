@@ -9,8 +9,8 @@ import sys
 from common import HERE
 
 SCRIPTS = [
-    "fixtures", "modules", "bert", "ops", "losses", "losses_labels", "losses_own", "evaluators", "inference", "optim",
-    "schedules", "curves", "curves_more", "denoising", "samplers",
+    "fixtures", "modules", "bert", "ops", "losses", "losses_labels", "losses_own", "losses_pairs", "evaluators",
+    "inference", "optim", "schedules", "curves", "curves_more", "denoising", "cross_encoder", "samplers",
 ]
 
 

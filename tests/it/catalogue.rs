@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tallow::catalog;
+use tallow::flow::ModelType;
 
 use crate::support::project;
 
@@ -48,22 +49,33 @@ fn the_page_says_what_the_cards_say() {
 
 #[test]
 fn every_loss_shows_a_recipe_that_can_be_built() {
-    let snippets = snippets("src/loss");
-    for name in tallow::loss::names() {
-        let shown: Vec<&String> = snippets
-            .iter()
-            .filter(|s| {
-                s.contains(&format!("\"{name}\"")) || (name == "MatryoshkaLoss" && s.contains("[loss.matryoshka]"))
-            })
-            .collect();
-        assert!(!shown.is_empty(), "{name} shows no recipe");
-        for snippet in shown {
-            let recipe: Value = toml::from_str(snippet).unwrap_or_else(|e| panic!("{name}: {e}\n{snippet}"));
-            let mut table =
-                recipe["loss"].as_object().unwrap_or_else(|| panic!("{name}: no [loss]\n{snippet}")).clone();
-            let named = table.remove("name").unwrap();
-            let built = tallow::loss::build(named.as_str().unwrap(), &table.into_iter().collect());
-            built.unwrap_or_else(|e| panic!("{name}: {e}\n{snippet}"));
+    let snippets: Vec<(String, Value)> = snippets("src/loss")
+        .into_iter()
+        .map(|text| {
+            let recipe = toml::from_str(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+            (text, recipe)
+        })
+        .collect();
+    for model_type in [ModelType::SentenceTransformer, ModelType::CrossEncoder] {
+        // Without a model type it is a bi-encoder's.
+        let own = |recipe: &Value| {
+            recipe.get("model_type").and_then(Value::as_str).unwrap_or("SentenceTransformer") == model_type.name()
+        };
+        for name in tallow::loss::names_for(model_type) {
+            let named = |text: &str| {
+                text.contains(&format!("\"{name}\""))
+                    || (name == "MatryoshkaLoss" && text.contains("[loss.matryoshka]"))
+            };
+            let shown: Vec<_> = snippets.iter().filter(|(text, recipe)| named(text) && own(recipe)).collect();
+            assert!(!shown.is_empty(), "{name} of {model_type} shows no recipe");
+            for (snippet, recipe) in shown {
+                let mut table =
+                    recipe["loss"].as_object().unwrap_or_else(|| panic!("{name}: no [loss]\n{snippet}")).clone();
+                let named = table.remove("name").unwrap();
+                let settings = table.into_iter().collect();
+                let built = tallow::loss::build_for(model_type, named.as_str().unwrap(), &settings);
+                built.unwrap_or_else(|e| panic!("{name}: {e}\n{snippet}"));
+            }
         }
     }
 }

@@ -5,15 +5,20 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
 use serde_json::{Map, Value, json};
-use tallow::flow::{LabelKind, Labels, Outputs};
+use tallow::flow::{LabelKind, Labels, ModelType, Outputs};
 use tallow::loss::{self, Loss, Setup};
 use tallow::ops::{self, Param};
 use tallow::util::seed::Rng;
 
 use crate::support::{golden, numbers, shape, tensor};
 
-/// Files of golden cases: losses of embeddings alone, and those with parameters or a guide.
-const FILES: [&str; 3] = ["losses", "losses_labels", "losses_own"];
+/// Files of golden cases by model type: losses of embeddings alone, those with parameters or a guide; of logits.
+const FILES: [(&str, ModelType); 4] = [
+    ("losses", ModelType::SentenceTransformer),
+    ("losses_labels", ModelType::SentenceTransformer),
+    ("losses_own", ModelType::SentenceTransformer),
+    ("losses_pairs", ModelType::CrossEncoder),
+];
 
 fn settings(case: &Value) -> Map<String, Value> {
     let config = case["config"].as_object().unwrap();
@@ -48,8 +53,12 @@ fn prepare(loss: &mut Box<dyn Loss>, case: &Value, dim: usize) -> Vec<(Arc<Param
         .collect()
 }
 
-/// Labels as the loss takes them: classes, or numbers in one list a row.
-fn labels(labels: &Value, kind: LabelKind) -> Option<Labels> {
+/// Labels as the loss takes them: classes, or numbers in one list a row; for `lists`, one for each text.
+fn labels(labels: &Value, kind: LabelKind, lists: &[usize]) -> Option<Labels> {
+    if !lists.is_empty() {
+        let data = numbers(labels).into_iter().map(|x| x as f32).collect();
+        return Some(Labels::Lists { lengths: lists.to_vec(), data });
+    }
     if let Some(list) = labels.as_array() {
         return Some(match list.first() {
             Some(Value::Array(first)) => Labels::Matrix {
@@ -88,30 +97,36 @@ fn flat(tensor: Option<&Tensor>, len: usize) -> Vec<f64> {
 
 #[test]
 pub fn losses_equal_the_reference() {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for file in FILES {
+    let mut counts: BTreeMap<(&str, String), usize> = BTreeMap::new();
+    for (file, model_type) in FILES {
         for (number, case) in golden(file)["cases"].as_array().unwrap().iter().enumerate() {
             let name = case["loss"].as_str().unwrap();
-            check(&format!("{file} case {number}: {name} {}", case["config"]), name, case);
-            *counts.entry(name.to_owned()).or_default() += 1;
+            check(&format!("{file} case {number}: {name} {}", case["config"]), model_type, name, case);
+            *counts.entry((model_type.name(), name.to_owned())).or_default() += 1;
         }
     }
     // one that needs a whole model: see `denoising.rs`
     let denoising = &golden("denoising");
     let parts = ["cases", "curves"].map(|part| denoising[part].as_array().unwrap().len());
-    counts.insert("DenoisingAutoEncoderLoss".to_owned(), parts.iter().sum());
+    let bi_encoder = ModelType::SentenceTransformer.name();
+    counts.insert((bi_encoder, "DenoisingAutoEncoderLoss".to_owned()), parts.iter().sum());
     // Every loss has its golden cases.
-    for name in loss::names() {
-        assert!(counts.get(name).is_some_and(|count| *count >= 3), "{name}: {counts:?}");
+    for model_type in [ModelType::SentenceTransformer, ModelType::CrossEncoder] {
+        for name in loss::names_for(model_type) {
+            let count = counts.get(&(model_type.name(), name.to_owned()));
+            assert!(count.is_some_and(|count| *count >= 3), "{name}: {counts:?}");
+        }
     }
 }
 
-fn check(place: &str, name: &str, case: &Value) {
+fn check(place: &str, model_type: ModelType, name: &str, case: &Value) {
     let list = |key: &str| case[key].as_array().cloned().unwrap_or_default();
-    let mut loss = loss::build(name, &settings(case)).unwrap_or_else(|e| panic!("{place}: {e}"));
+    let mut loss = loss::build_for(model_type, name, &settings(case)).unwrap_or_else(|e| panic!("{place}: {e}"));
     let vars: Vec<Var> = list("embeddings").iter().map(|e| Var::from_tensor(&tensor(e, DType::F64)).unwrap()).collect();
     let params = prepare(&mut loss, case, vars[0].dims()[1]);
+    let lists: Vec<usize> = list("lists").iter().map(|length| length.as_u64().unwrap() as usize).collect();
     let outputs = Outputs {
+        lists: lists.clone(),
         guide: list("guide").iter().map(|g| tensor(g, DType::F64)).collect(),
         ..Outputs::new(vars.iter().map(|v| v.as_tensor().clone()).collect())
     };
@@ -124,7 +139,7 @@ fn check(place: &str, name: &str, case: &Value) {
     let seen = |layer: &Vec<Var>| layer.iter().map(|v| v.as_tensor().clone()).collect();
     let outputs = Outputs { layers: layers.iter().map(seen).enumerate().collect(), ..outputs };
     let value = loss
-        .compute(&outputs, labels(&case["labels"], loss.base_card().labels).as_ref())
+        .compute(&outputs, labels(&case["labels"], loss.base_card().labels, &lists).as_ref())
         .unwrap_or_else(|e| panic!("{place}: {e}"));
     close(place, "value", &[value.to_scalar::<f64>().unwrap()], &[case["value"].as_f64().unwrap()]);
     let grads = value.backward().unwrap();
