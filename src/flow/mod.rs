@@ -11,6 +11,7 @@ pub mod labels;
 pub mod metrics;
 pub mod outputs;
 pub mod pairing;
+pub mod sparse;
 pub mod traits;
 
 pub use activation::ActivationFn;
@@ -22,4 +23,5 @@ pub use labels::Labels;
 pub use metrics::{Document, Metrics, Sample, Statistic};
 pub use outputs::Outputs;
 pub use pairing::Pairing;
-pub use traits::{Classify, Encode, EncodeOptions, MicroBatch, Piece, Predict, Preprocess, Tokens};
+pub use sparse::SparseEmbeddings;
+pub use traits::{Classify, Encode, EncodeOptions, EncodeSparse, MicroBatch, Piece, Predict, Preprocess, Tokens};

@@ -24,6 +24,8 @@ pub struct Outputs {
     /// For data whose last column holds lists of texts: how many texts each row has. The only column then has them all,
     /// row after row. Empty otherwise.
     pub lists: Vec<usize>,
+    /// The optimizer step, counted from 0, and how many there will be; `None` in evaluations.
+    pub step: Option<(u64, u64)>,
     /// Random numbers for losses that draw some; a function of seed and step.
     pub rng: Rng,
 }
@@ -40,6 +42,7 @@ impl Outputs {
             decoded: None,
             layers: Vec::new(),
             lists: Vec::new(),
+            step: None,
             rng: Rng::new(0),
         }
     }
@@ -55,6 +58,7 @@ impl Outputs {
             decoded: self.decoded.clone(),
             layers: Vec::new(),
             lists: self.lists.clone(),
+            step: self.step,
             rng: self.rng,
         }
     }

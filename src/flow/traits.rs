@@ -2,6 +2,7 @@
 
 use super::activation::ActivationFn;
 use super::embeddings::Embeddings;
+use super::sparse::SparseEmbeddings;
 use crate::error::Result;
 
 /// One tokenised text.
@@ -59,6 +60,8 @@ pub struct EncodeOptions {
     pub task: Option<String>,
     /// Keep only the first values of each embedding.
     pub truncate_dim: Option<usize>,
+    /// Keep only so many of the largest values of each sparse embedding; `None` for all.
+    pub max_active_dims: Option<usize>,
     /// Divide each embedding by its length (after truncation).
     pub normalize: bool,
     /// Round the operands of matrix products to bfloat16 or nearer, where the machine is faster for it.
@@ -74,6 +77,11 @@ pub trait Encode {
 
     /// The model's similarity function by sentence-transformers' name: `cosine`, `dot`, `euclidean`, `manhattan`.
     fn similarity_fn_name(&self) -> &str;
+
+    /// The model as one that makes sparse embeddings, if it is one.
+    fn sparse(&self) -> Option<&dyn EncodeSparse> {
+        None
+    }
 
     /// The model as one that scores pairs, if it is one.
     fn predictor(&self) -> Option<&dyn Predict> {
@@ -102,6 +110,18 @@ pub trait Classify: Send + Sync {
     /// # Errors
     /// When the columns are not as many, or not as wide, as it takes.
     fn logits(&self, columns: &[Embeddings]) -> Result<Embeddings>;
+}
+
+/// Anything that turns texts into sparse embeddings; what evaluators know of a SparseEncoder.
+pub trait EncodeSparse {
+    /// One row a text, in order; of each only the [`EncodeOptions::max_active_dims`] largest values.
+    ///
+    /// # Errors
+    /// When a text does not fit the model.
+    fn encode_sparse(&self, texts: &[&str], options: &EncodeOptions) -> Result<SparseEmbeddings>;
+
+    /// The words of dimensions.
+    fn words(&self, dimensions: &[u32]) -> Vec<String>;
 }
 
 /// Anything that scores pairs of texts; what evaluators know of a reranker.

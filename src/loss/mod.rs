@@ -33,6 +33,7 @@ pub mod multiple_negatives_ranking;
 pub mod multiple_negatives_symmetric_ranking;
 pub mod online_contrastive;
 pub mod softmax;
+pub mod sparse_encoder;
 pub mod terms;
 mod traits;
 pub mod triplet;
@@ -120,7 +121,8 @@ pub fn entries(model_type: ModelType) -> &'static [Entry] {
     match model_type {
         ModelType::SentenceTransformer => LOSSES,
         ModelType::CrossEncoder => cross_encoder::LOSSES,
-        ModelType::SparseEncoder | ModelType::MultiVectorEncoder => &[],
+        ModelType::SparseEncoder => sparse_encoder::LOSSES,
+        ModelType::MultiVectorEncoder => &[],
     }
 }
 

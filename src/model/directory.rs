@@ -101,6 +101,12 @@ impl Description {
         })
     }
 
+    /// How embeddings are compared where nothing says so.
+    #[must_use]
+    pub fn default_similarity(&self) -> &'static str {
+        if self.kind == ModelType::SparseEncoder { "dot" } else { "cosine" }
+    }
+
     fn to_json(&self) -> Value {
         if self.kind == ModelType::CrossEncoder {
             return json!({
@@ -116,7 +122,7 @@ impl Description {
             "model_type": self.kind.name(),
             "prompts": self.prompts,
             "default_prompt_name": self.default_prompt_name,
-            "similarity_fn_name": self.similarity_fn_name.as_deref().unwrap_or("cosine"),
+            "similarity_fn_name": self.similarity_fn_name.as_deref().unwrap_or(self.default_similarity()),
         });
         if let Some(dim) = self.truncate_dim {
             config["truncate_dim"] = dim.into();
@@ -158,6 +164,19 @@ pub fn read_modules(directory: &Path) -> Result<Option<Vec<Entry>>> {
     Ok(Some(entries))
 }
 
+/// Where Python finds a module's class.
+fn python_path(module: &str, kind: ModelType) -> String {
+    match (module, kind) {
+        ("Transformer", ModelType::SparseEncoder) => {
+            "sentence_transformers.sparse_encoder.models.MLMTransformer".to_owned()
+        }
+        ("SpladePooling" | "SparseStaticEmbedding" | "SparseAutoEncoder", _) => {
+            format!("sentence_transformers.sparse_encoder.models.{module}")
+        }
+        _ => format!("sentence_transformers.models.{module}"),
+    }
+}
+
 /// Writes every module and the two configuration files into `directory`, which exists.
 ///
 /// The Python paths written are the ones that every version since 2.0 understands.
@@ -175,7 +194,7 @@ pub fn save(directory: &Path, modules: &[Box<dyn Module>], description: &Descrip
             "idx": i,
             "name": i.to_string(),
             "path": path,
-            "type": format!("sentence_transformers.models.{}", module.name()),
+            "type": python_path(module.name(), description.kind),
         }));
     }
     write_json(&directory.join("modules.json"), &Value::Array(entries))?;

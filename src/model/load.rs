@@ -10,6 +10,7 @@ use super::directory::{self, Description, Entry};
 use super::distill::distill;
 use super::module::normalize::Normalize;
 use super::module::pooling::Pooling;
+use super::module::splade_pooling::SpladePooling;
 use super::module::static_embedding::StaticEmbedding;
 use super::module::transformer::Transformer;
 use super::module::{self, Module, Source, chain_width};
@@ -184,9 +185,10 @@ fn settle(directory: &Path, description: &mut Description, options: &ModelOption
                  set `model_type = \"{found}\"`"
             )));
         }
-        ModelType::SparseEncoder | ModelType::MultiVectorEncoder => {
+        ModelType::SparseEncoder => TransformerTask::FillMask,
+        ModelType::MultiVectorEncoder => {
             return Err(Error::model(format!("`{}`: a {wanted} cannot be loaded yet", directory.display()))
-                .with_hint("SentenceTransformer and CrossEncoder models can"));
+                .with_hint("SentenceTransformer, CrossEncoder and SparseEncoder models can"));
         }
     };
     if options.activation_fn.is_some() {
@@ -205,13 +207,14 @@ fn settle(directory: &Path, description: &mut Description, options: &ModelOption
 
 /// The modules that are loaded: all, but of a model that becomes a reranker only its network.
 fn chosen<'a>(entries: &'a [Entry], task: TransformerTask, directory: &Path) -> Result<&'a [Entry]> {
-    if task == TransformerTask::FeatureExtraction {
+    let splade = entries.iter().any(|entry| entry.class() == "SpladePooling");
+    if task == TransformerTask::FeatureExtraction || (task == TransformerTask::FillMask && splade) {
         return Ok(entries);
     }
     match entries {
         [first, ..] if first.class() == "Transformer" => Ok(&entries[..1]),
         _ => Err(Error::model(format!("`{}` does not begin with a Transformer", directory.display()))
-            .with_hint("a CrossEncoder needs a network that reads two texts at once, such as BERT")),
+            .with_hint("it takes a network such as BERT, and not a static embedding")),
     }
 }
 
@@ -230,7 +233,7 @@ fn without_modules(source: &Source<'_>) -> Result<Vec<Box<dyn Module>>> {
         }
     }
     let transformer = Transformer::load(source)?;
-    if source.options.task == TransformerTask::SequenceClassification {
+    if source.options.task != TransformerTask::FeatureExtraction {
         return Ok(vec![Box::new(transformer)]);
     }
     let dimension = transformer.output_dimension(0);
@@ -239,6 +242,10 @@ fn without_modules(source: &Source<'_>) -> Result<Vec<Box<dyn Module>>> {
 
 /// Applies the recipe's pooling and normalisation.
 fn change_modules(modules: &mut Vec<Box<dyn Module>>, options: &ModelOptions, source: &Path) -> Result<()> {
+    if options.task == TransformerTask::FillMask && modules.iter().all(|m| m.name() != "SpladePooling") {
+        let words = chain_width(modules.iter().map(AsRef::as_ref))?;
+        modules.push(Box::new(SpladePooling::new(words)));
+    }
     if options.max_seq_length.is_some() && modules.first().is_some_and(|m| m.name() == "BoW") {
         return Err(Error::usage(format!(
             "`{}` counts every word of a text, it has no greatest length",

@@ -15,6 +15,8 @@ pub enum TransformerTask {
     FeatureExtraction,
     /// Logits of a text or a pair.
     SequenceClassification,
+    /// What scores of every word are made of.
+    FillMask,
 }
 
 /// Where a model computes, and changes to a loaded one. `None` and empty leave things as the model has them.

@@ -56,10 +56,11 @@ impl Pairs {
         self.limit.map_or(length, |limit| length.min(limit))
     }
 
-    fn pack<'a>(&self, pairs: impl Iterator<Item = ([&'a [u32]; 2], u32)>) -> PackedBatch {
+    /// Of each pair the texts' tokens, how many they were before they were cut, and those of the prompt.
+    fn pack<'a>(&self, pairs: impl Iterator<Item = ([&'a [u32]; 2], [usize; 2], u32)>) -> PackedBatch {
         let (mut ids, mut types, mut ends, mut prompts) = (Vec::new(), Vec::new(), vec![0], Vec::new());
-        for (texts, prompt) in pairs {
-            self.template.append(texts, self.limit, &mut ids, &mut types);
+        for (texts, full, prompt) in pairs {
+            self.template.append(texts, full, self.limit, &mut ids, &mut types);
             ends.push(ids.len());
             prompts.push(if prompt == 0 { 0 } else { prompt + self.template.leading() as u32 });
         }
@@ -72,10 +73,11 @@ impl Pairs {
     /// Pairs of tokenised texts, each a sequence.
     #[must_use]
     pub fn pack_tokens(&self, pairs: &[(&Tokens, &Tokens)]) -> PackedBatch {
-        let texts =
-            |(first, second): &(&'_ Tokens, &'_ Tokens)| ([first.ids.clone(), second.ids.clone()], first.prompt_length);
-        let owned: Vec<_> = pairs.iter().map(texts).collect();
-        self.pack(owned.iter().map(|(texts, prompt)| ([texts[0].as_slice(), texts[1].as_slice()], *prompt)))
+        let length = |tokens: &Tokens| tokens.full_length as usize;
+        self.pack(pairs.iter().map(|(first, second)| {
+            let texts = [first.ids.as_slice(), second.ids.as_slice()];
+            (texts, [length(first), length(second)], first.prompt_length)
+        }))
     }
 
     /// Texts, with a prompt before the first of each pair.
@@ -115,7 +117,8 @@ impl Pairs {
             queries.enumerate().map(|(i, row)| (row, first + i)).collect()
         };
         let packed = self.pack(places.iter().map(|(query, other)| {
-            ([texts(*query), texts(*other)], batch.packed.prompt_lengths.get(*query).copied().unwrap_or(0))
+            let pair = [texts(*query), texts(*other)];
+            (pair, pair.map(<[u32]>::len), batch.packed.prompt_lengths.get(*query).copied().unwrap_or(0))
         }));
         let columns = if batch.lists.is_empty() { packed.len() / rows.max(1) } else { 1 };
         Ok(Batch {

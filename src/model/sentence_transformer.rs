@@ -13,7 +13,9 @@ use super::pairs::Pairs;
 use super::tasks::RoutedPreprocess;
 use super::tokenizer::TextTokenizer;
 use crate::error::{Error, Result};
-use crate::flow::{Batch, Embeddings, Encode, EncodeOptions, ModelType, PackedBatch, Predict, Preprocess};
+use crate::flow::{
+    Batch, Embeddings, Encode, EncodeOptions, EncodeSparse, ModelType, PackedBatch, Predict, Preprocess,
+};
 use crate::ops::{Context, Param, Precision};
 use crate::util::files;
 use crate::util::progress::Progress;
@@ -36,7 +38,9 @@ pub struct SentenceTransformer {
 /// Tokens encoded in one pass when nothing is trained.
 const TOKENS_PER_PASS: usize = 8192;
 /// Texts tokenised at a time.
-const TEXTS_PER_BLOCK: usize = 8192;
+pub(super) const TEXTS_PER_BLOCK: usize = 8192;
+/// Values of embeddings made in one pass: those over a vocabulary are long.
+const VALUES_PER_PASS: usize = 1 << 22;
 
 impl SentenceTransformer {
     pub(super) fn of(
@@ -364,14 +368,15 @@ impl SentenceTransformer {
         })
     }
 
-    fn encode_sorted(
+    /// Hands over the embedding of each text, with the text's number; in no order.
+    pub(super) fn encode_each(
         &self,
         texts: &[&str],
-        prompt: Option<&str>,
         options: &EncodeOptions,
-        out: &mut [f32],
         progress: &Progress,
+        each: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<()> {
+        let prompt = options.prompt.as_deref().or_else(|| self.default_prompt());
         let precision = if options.bf16 { Precision::Bf16 } else { Precision::Full };
         let context = Context::inference().with_precision(precision);
         let task = options.task.as_deref().filter(|_| !self.tasks().is_empty());
@@ -383,6 +388,7 @@ impl SentenceTransformer {
             let mut budget = TOKENS_PER_PASS;
             let take = rest
                 .iter()
+                .take((VALUES_PER_PASS / self.dimension.max(1)).max(1))
                 .take_while(|i| {
                     let length = tokens[**i].ids.len().max(1);
                     let fits = length <= budget;
@@ -395,7 +401,7 @@ impl SentenceTransformer {
             let packed = PackedBatch::pack(now.iter().map(|i| (tokens[*i].ids.as_slice(), tokens[*i].prompt_length)));
             let embeddings = self.forward_task(&packed, task, &context)?.flatten_all()?.to_vec1::<f32>()?;
             for (row, i) in embeddings.chunks_exact(self.dimension.max(1)).zip(now) {
-                out[i * self.dimension..(i + 1) * self.dimension].copy_from_slice(row);
+                each(*i, row);
             }
             progress.inc(take as u64);
             rest = later;
@@ -414,11 +420,13 @@ impl Encode for SentenceTransformer {
             .with_hint("use `tallow predict`, and the evaluators whose names begin with `CrossEncoder`"));
         }
         let progress = options.progress.map_or_else(Progress::hidden, |what| Progress::new(what, texts.len() as u64));
-        let prompt = options.prompt.as_deref().or_else(|| self.default_prompt());
         let mut data = vec![0.0; texts.len() * self.dimension];
         let blocks = data.chunks_mut((TEXTS_PER_BLOCK * self.dimension).max(1));
         for (texts, out) in texts.chunks(TEXTS_PER_BLOCK).zip(blocks) {
-            self.encode_sorted(texts, prompt, options, out, &progress)?;
+            let dimension = self.dimension;
+            self.encode_each(texts, options, &progress, &mut |i, row| {
+                out[i * dimension..(i + 1) * dimension].copy_from_slice(row);
+            })?;
         }
         progress.finish();
         let embeddings = Embeddings::new(self.dimension, data);
@@ -439,11 +447,15 @@ impl Encode for SentenceTransformer {
         self.description.prompts.get(name).cloned()
     }
 
+    fn sparse(&self) -> Option<&dyn EncodeSparse> {
+        (self.kind() == ModelType::SparseEncoder).then_some(self as &dyn EncodeSparse)
+    }
+
     fn predictor(&self) -> Option<&dyn Predict> {
         self.pairs.is_some().then_some(self as &dyn Predict)
     }
 
     fn similarity_fn_name(&self) -> &str {
-        self.description.similarity_fn_name.as_deref().unwrap_or("cosine")
+        self.description.similarity_fn_name.as_deref().unwrap_or(self.description.default_similarity())
     }
 }

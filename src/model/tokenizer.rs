@@ -152,6 +152,15 @@ impl TextTokenizer {
         }
     }
 
+    /// The word of a token.
+    #[must_use]
+    pub fn word(&self, token: u32) -> Option<String> {
+        match &self.inner {
+            Kind::Fast(inner) => inner.id_to_token(token),
+            Kind::Words(words) => words.vocabulary().get(token as usize).cloned(),
+        }
+    }
+
     /// Whether another one gives the same tokens, lengths aside.
     #[must_use]
     pub fn same_tokens(&self, other: &Self) -> bool {

@@ -32,6 +32,7 @@ pub(crate) mod real;
 mod scratch;
 pub mod seam;
 mod self_attention;
+pub mod splade;
 pub mod stable;
 pub mod vocabulary;
 
@@ -57,6 +58,7 @@ pub use real::Real;
 pub use scratch::release as release_scratch;
 pub use seam::with_gradient;
 pub use self_attention::{SelfAttention, causal_self_attention, self_attention};
+pub use splade::{SpladePooling, splade_pool};
 pub use stable::{cross_entropy, logsumexp};
 pub use vocabulary::vocabulary_cross_entropy;
 

@@ -141,6 +141,7 @@ impl Evaluation {
                 guide: set.set.guide.as_ref(),
                 precision: Precision::Full,
                 cache_tokens: None,
+                step: None,
             };
             let layers = set.set.loss.layers(model.layers(), Rng::new(0));
             let spans = views::spans(setting, &batch);

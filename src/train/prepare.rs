@@ -249,6 +249,7 @@ impl Prepared {
             guide: set.guide.as_ref(),
             precision: self.precision,
             cache_tokens: self.cache_tokens,
+            step: None,
         })
     }
 

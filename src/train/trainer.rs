@@ -9,7 +9,7 @@ use super::checkpoint::{self, State};
 use super::events::{Event, Listener, TrainLog};
 use super::prepare::{Prepared, load_model};
 use super::sets::{classifier, own_params};
-use super::step::forward_backward;
+use super::step::{Setting, forward_backward};
 use super::timings::Timings;
 use super::{Options, Outcome, guard};
 use crate::error::{Error, Result};
@@ -213,8 +213,9 @@ impl Trainer<'_> {
             self.batches_per_epoch = next.batches_per_epoch;
             let (batch, last) = (self.prepared.arrange(next.batch, rng.fork(micro))?, next.last);
             self.timings.time("optimizer", || self.optimizer.catch_up(&self.prepared.rows(&batch)))?;
-            loss_sum +=
-                forward_backward(self.prepared.setting(batch.dataset)?, &batch, rng.fork(micro), &mut self.timings)?;
+            let setting =
+                Setting { step: Some((step, self.state.total_steps)), ..self.prepared.setting(batch.dataset)? };
+            loss_sum += forward_backward(setting, &batch, rng.fork(micro), &mut self.timings)?;
             self.state.rows += batch.rows as u64;
             self.tokens += batch.packed.tokens() as u64;
             batches.push(batch);

@@ -6,6 +6,7 @@
 pub mod adaptive_layer;
 pub mod matryoshka;
 pub mod matryoshka_2d;
+pub mod splade;
 
 use serde_json::{Map, Value};
 
@@ -79,5 +80,7 @@ crate::registry! {
         matryoshka::Matryoshka,
         adaptive_layer::AdaptiveLayer,
         matryoshka_2d::Matryoshka2d,
+        splade::Splade,
+        splade::CachedSplade,
     }
 }

@@ -319,6 +319,10 @@ impl Backbone for Bert {
         std::mem::take(&mut self.unused)
     }
 
+    fn word_embeddings(&self) -> Option<&Arc<Param>> {
+        Some(&self.word)
+    }
+
     fn hidden_size(&self) -> usize {
         self.config.hidden_size
     }

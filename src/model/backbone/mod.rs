@@ -59,6 +59,11 @@ pub trait Backbone: Send + Sync {
     /// Tensors of the checkpoint that the network does not use (a pooler, a classifier), in f32; none the second time.
     fn take_unused(&mut self) -> Vec<(String, Tensor)>;
 
+    /// The table of the words' embeddings, `[words, hidden]`, which a head may share; `None` where it is not such.
+    fn word_embeddings(&self) -> Option<&Arc<Param>> {
+        None
+    }
+
     /// Width of the hidden states.
     fn hidden_size(&self) -> usize;
 

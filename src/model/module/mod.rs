@@ -13,6 +13,7 @@ pub mod normalize;
 pub mod pooling;
 mod read;
 pub mod router;
+pub mod splade_pooling;
 pub mod static_embedding;
 pub mod transformer;
 pub mod weighted_layer_pooling;
@@ -26,6 +27,7 @@ use candle_core::{Device, Tensor};
 use serde_json::Value;
 
 use super::backbone::Backbone;
+use super::masked_lm::Vocabulary;
 use super::options::ModelOptions;
 use super::tokenizer::TextTokenizer;
 use crate::error::{Error, Result};
@@ -48,6 +50,8 @@ pub struct Features {
     pub all_layers: Option<Vec<Tensor>>,
     /// `[sequences, 1]`: what a mean over token embeddings is divided by, where tokens have weights.
     pub weight_sums: Option<Tensor>,
+    /// What token embeddings are to be multiplied with for scores of every word, of a network that foretells words.
+    pub vocabulary: Option<Vocabulary>,
     /// `[sequences, dim]`, once something has pooled.
     pub sentence_embedding: Option<Tensor>,
 }
@@ -62,6 +66,7 @@ impl Features {
             token_embeddings: None,
             all_layers: None,
             weight_sums: None,
+            vocabulary: None,
             sentence_embedding: None,
         }
     }
@@ -197,6 +202,9 @@ type Load = fn(&Source<'_>) -> Result<Box<dyn Module>>;
 /// The modules that can be loaded: class name, loader.
 pub static MODULES: &[(&str, Load)] = &[
     ("Transformer", |source| Ok(Box::new(transformer::Transformer::load(source)?))),
+    // the name of 5.x for a Transformer that foretells words
+    ("MLMTransformer", |source| Ok(Box::new(transformer::Transformer::load(source)?))),
+    ("SpladePooling", |source| Ok(Box::new(splade_pooling::SpladePooling::load(source.directory)?))),
     ("Pooling", |source| Ok(Box::new(pooling::Pooling::load(source.directory)?))),
     ("Normalize", |source| Ok(Box::new(normalize::Normalize::load(source.directory)?))),
     ("Dense", |source| Ok(Box::new(dense::Dense::load(source)?))),

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
 use crate::model::backbone::{self, Backbone};
 use crate::model::head::{HeadOptions, SequenceClassification};
+use crate::model::masked_lm::MaskedLm;
 use crate::model::options::TransformerTask;
 use crate::model::tokenizer::TextTokenizer;
 use crate::model::weights::{self, Weights};
@@ -22,7 +23,7 @@ use crate::util::seed::Rng;
 pub struct Transformer {
     backbone: Box<dyn Backbone>,
     /// What makes logits of the hidden states, of a model that classifies.
-    head: Option<SequenceClassification>,
+    head: Option<Head>,
     /// Tensors of the checkpoint that nothing uses; saved again, in f32.
     unused: Vec<(String, Tensor)>,
     config: Value,
@@ -33,6 +34,55 @@ pub struct Transformer {
     tokenizer: Arc<TextTokenizer>,
     /// Whether every layer's token embeddings are wanted, for WeightedLayerPooling.
     all_layers: bool,
+}
+
+/// What stands on the network.
+enum Head {
+    Classify(SequenceClassification),
+    FillMask(MaskedLm),
+}
+
+impl Head {
+    fn network_prefix(&self) -> &'static str {
+        match self {
+            Self::Classify(head) => head.network_prefix(),
+            Self::FillMask(head) => head.network_prefix(),
+        }
+    }
+
+    fn params(&self) -> Vec<(String, Arc<Param>)> {
+        match self {
+            Self::Classify(head) => head.params(),
+            Self::FillMask(head) => head.params(),
+        }
+    }
+
+    fn new_layers(&self) -> Vec<String> {
+        match self {
+            Self::Classify(head) => head.new_layers().iter().map(|name| (*name).to_owned()).collect(),
+            Self::FillMask(head) => head.new_layers(),
+        }
+    }
+
+    fn describe(&self, config: &mut Value) {
+        match self {
+            Self::Classify(head) => head.describe(config),
+            Self::FillMask(head) => head.describe(config),
+        }
+    }
+
+    /// What sentence-transformers 6 wants to know of it.
+    fn sentence_config(&self) -> Value {
+        let (task, output) = match self {
+            Self::Classify(_) => ("sequence-classification", "scores"),
+            Self::FillMask(_) => ("fill-mask", "token_embeddings"),
+        };
+        json!({
+            "transformer_task": task,
+            "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
+            "module_output_name": output,
+        })
+    }
 }
 
 /// Files beside tokenizer.json that belong to the tokenizer and are kept as they are.
@@ -107,7 +157,16 @@ impl Transformer {
                 let width = backbone.hidden_size();
                 let head =
                     SequenceClassification::load(&config, width, &mut left, source.prefix, options, source.device)?;
-                (Some(head), Vec::new())
+                (Some(Head::Classify(head)), Vec::new())
+            }
+            TransformerTask::FillMask => {
+                /// As above.
+                const STREAM: u64 = 0x3A5C;
+                let mut left = Weights::left_over(unused, &directory.join("model.safetensors"), source.device);
+                let rng = Rng::new(source.options.seed).fork(STREAM);
+                let network = backbone.as_ref();
+                let head = MaskedLm::load(&config, network, &mut left, source.prefix, rng, source.device)?;
+                (Some(Head::FillMask(head)), Vec::new())
             }
         };
         let read = |name: &str| -> Result<Value> {
@@ -181,8 +240,15 @@ impl Module for Transformer {
         } else {
             features.token_embeddings = Some(self.backbone.forward(batch, context)?);
         }
-        if let (Some(head), Some(tokens)) = (&self.head, &features.token_embeddings) {
-            features.sentence_embedding = Some(head.forward(tokens, &features.batch, context)?);
+        match (&self.head, &features.token_embeddings) {
+            (Some(Head::Classify(head)), Some(tokens)) => {
+                features.sentence_embedding = Some(head.forward(tokens, &features.batch, context)?);
+            }
+            (Some(Head::FillMask(head)), Some(tokens)) => {
+                features.token_embeddings = Some(head.forward(tokens, context)?);
+                features.vocabulary = Some(head.vocabulary().clone());
+            }
+            _ => {}
         }
         Ok(features)
     }
@@ -200,7 +266,12 @@ impl Module for Transformer {
     }
 
     fn rows(&self, batch: &PackedBatch, _: Option<&str>) -> Vec<(Arc<Param>, Vec<u32>)> {
-        self.backbone.rows(batch)
+        let mut rows = self.backbone.rows(batch);
+        if let Some(Head::FillMask(head)) = &self.head {
+            // every word is scored
+            rows.push((Arc::clone(&head.vocabulary().weight), (0..head.words() as u32).collect()));
+        }
+        rows
     }
 
     fn activation_floats(&self) -> usize {
@@ -208,11 +279,15 @@ impl Module for Transformer {
     }
 
     fn output_dimension(&self, _: usize) -> usize {
-        self.head.as_ref().map_or(self.backbone.hidden_size(), SequenceClassification::num_labels)
+        match &self.head {
+            None => self.backbone.hidden_size(),
+            Some(Head::Classify(head)) => head.num_labels(),
+            Some(Head::FillMask(head)) => head.words(),
+        }
     }
 
     fn new_layers(&self) -> Vec<String> {
-        self.head.iter().flat_map(|head| head.new_layers()).map(|name| (*name).to_owned()).collect()
+        self.head.as_ref().map(Head::new_layers).unwrap_or_default()
     }
 
     fn tokenizer(&self, _: Option<&str>) -> Result<Option<&Arc<TextTokenizer>>> {
@@ -242,11 +317,7 @@ impl Module for Transformer {
         let mut sentence = json!({"max_seq_length": self.max_seq_length, "do_lower_case": self.lower_case});
         if let Some(head) = &self.head {
             head.describe(&mut config);
-            sentence = json!({
-                "transformer_task": "sequence-classification",
-                "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
-                "module_output_name": "scores",
-            });
+            sentence = head.sentence_config();
         }
         write_json(&directory.join("config.json"), &config)?;
         write_json(&directory.join("sentence_bert_config.json"), &sentence)?;

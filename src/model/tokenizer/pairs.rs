@@ -85,10 +85,19 @@ impl PairTemplate {
     }
 
     /// Appends a pair's tokens and their types; of texts that are too long together, the longer loses tokens at its end
-    /// until both fit or are equally long (`longest_first`).
-    pub fn append(&self, texts: [&[u32]; 2], limit: Option<usize>, ids: &mut Vec<u32>, types: &mut Vec<u32>) {
+    /// until both fit or are equally long (`longest_first`). `full`: how many tokens the texts had before they were cut to
+    /// what a pair has room for.
+    pub fn append(
+        &self,
+        texts: [&[u32]; 2],
+        full: [usize; 2],
+        limit: Option<usize>,
+        ids: &mut Vec<u32>,
+        types: &mut Vec<u32>,
+    ) {
         let room = limit.map_or(usize::MAX, |limit| limit.saturating_sub(self.special_tokens()));
-        let keep = longest_first(texts[0].len(), texts[1].len(), room);
+        let keep = longest_first(full[0], full[1], room);
+        let keep = [keep[0].min(texts[0].len()), keep[1].min(texts[1].len())];
         let mut push = |token: u32, kind: u32| {
             ids.push(token);
             types.push(kind);
@@ -132,7 +141,7 @@ mod tests {
         let template =
             PairTemplate { before: vec![(101, 0)], between: vec![(102, 0)], after: vec![(102, 1)], types: [0, 1] };
         let (mut ids, mut types) = (Vec::new(), Vec::new());
-        template.append([&[1, 2], &[3, 4, 5]], Some(7), &mut ids, &mut types);
+        template.append([&[1, 2], &[3, 4, 5]], [2, 3], Some(7), &mut ids, &mut types);
         assert_eq!(ids, [101, 1, 2, 102, 3, 4, 102]);
         assert_eq!(types, [0, 0, 0, 0, 1, 1, 1]);
         assert_eq!((template.special_tokens(), template.leading()), (3, 1));

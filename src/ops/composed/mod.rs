@@ -13,6 +13,7 @@ mod layers;
 mod norm;
 mod pool;
 pub(super) mod select;
+mod splade;
 mod stable;
 
 use std::cell::Cell;
@@ -26,6 +27,7 @@ pub(super) use embedding::{embedding_bag_mean, embedding_sum};
 pub(super) use layers::{encoder, feed_forward, linear, self_attention};
 pub(super) use norm::{l2_normalize, layer_norm, residual_layer_norm};
 pub(super) use pool::pool;
+pub(super) use splade::splade_pool;
 pub(super) use stable::{cross_entropy, logsumexp};
 
 use super::param::Param;

@@ -31,22 +31,44 @@ pub(super) fn run(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
 
 /// What is not built, named with its place before a model or data are read.
 fn unavailable_model(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
-    if !matches!(plan.model_type, ModelType::SentenceTransformer | ModelType::CrossEncoder) {
+    if plan.model_type == ModelType::MultiVectorEncoder {
         r.problem(
             "model_type",
             format!("is {}", plan.model_type),
-            "SentenceTransformer and CrossEncoder models can be trained so far",
+            "SentenceTransformer, CrossEncoder and SparseEncoder models can be trained so far",
         );
     }
-    if plan.model_type == ModelType::CrossEncoder && recipe.model.static_embedding.is_some() {
+    if plan.model_type != ModelType::SentenceTransformer && recipe.model.static_embedding.is_some() {
         r.problem(
             "model.static_embedding",
-            "has no meaning for a CrossEncoder, which reads two texts at once",
-            "start from `model.base`: a network such as MiniLM, or a reranker",
+            format!("can't become a {}, which needs a network", plan.model_type),
+            "start from `model.base`: a network such as MiniLM",
         );
     }
+    regularized(r, plan);
     if recipe.model.truncate_dim == Some(0) {
         r.problem("model.truncate_dim", "is 0", "give the number of values to keep, or leave it out");
+    }
+}
+
+/// Nothing keeps sparse embeddings sparse but a regulariser.
+fn regularized(r: &mut Resolver<'_>, plan: &Plan) {
+    if plan.model_type != ModelType::SparseEncoder {
+        return;
+    }
+    for (i, set) in plan.train_dataset.iter().chain(&plan.eval_dataset).enumerate() {
+        let loss = &set.loss;
+        let known = loss.name.is_empty() || loss.name.ends_with("SpladeLoss");
+        if !known && !["splade", "cached_splade"].iter().any(|key| loss.settings.contains_key(*key)) {
+            let key = if i == 0 { "loss".to_owned() } else { format!("train_dataset.{i}.loss") };
+            r.problem(
+                key,
+                format!("{} alone leaves embeddings dense: it needs a regulariser", loss.name),
+                "add a table `[loss.splade]` with `document_regularizer_weight = 3e-5` and `query_regularizer_weight = \
+                 5e-5`",
+            );
+            return;
+        }
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Setting<'a> {
     pub precision: Precision,
     /// Tokens of a micro-batch where gradients of embeddings are cached; `None` for a batch at once.
     pub cache_tokens: Option<usize>,
+    /// The optimizer step, counted from 0, and how many there will be; `None` in evaluations.
+    pub step: Option<(u64, u64)>,
 }
 
 /// Adds the gradients of the batch's loss to the parameters; returns the loss.

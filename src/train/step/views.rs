@@ -91,6 +91,7 @@ pub fn outputs(
         decoded,
         layers,
         lists: batch.lists.clone(),
+        step: setting.step,
         rng,
     })
 }
