@@ -162,7 +162,9 @@ impl<'a> Opener<'a> {
             return Err(Error::usage(format!("`{key}`: {} makes two columns of one", set.loss.name))
                 .with_hint("with `args.router_mapping` both columns have to be in the data"));
         }
-        if matches!(arrangement, Arrangement::Pairs { ratio } if ratio > 1) && self.plan.args.per_device_train_batch_size < 2 {
+        if matches!(arrangement, Arrangement::Pairs { ratio } if ratio > 1)
+            && self.plan.args.per_device_train_batch_size < 2
+        {
             return Err(Error::usage(format!(
                 "`args.per_device_train_batch_size` must be 2 or more with {} on single texts (`{key}`): the first pair of \
                  a batch is a text with itself",
