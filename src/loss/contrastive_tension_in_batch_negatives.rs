@@ -125,9 +125,9 @@ impl Loss for ContrastiveTensionLossInBatchNegatives {
         let logit_scale = self.logit_scale.as_ref().ok_or_else(|| super::layer::unprepared(CARD.name))?;
         let scores = self.similarity_fct.matrix(twin, model)?; // [batch, batch]
         // a layer on a 1 of the graph, so that the scale gets its gradient
-        let corner = scores.narrow(0, 0, 1)?.narrow(1, 0, 1)?;
-        let one = corner.sub(&corner.detach())?.affine(1.0, 1.0)?;
-        let scale = ops::linear(&Context::inference(), &one, logit_scale, None)?.exp()?; // [1, 1]
+        let context = Context::training(scores.dtype(), outputs.rng)?;
+        let one = context.attach(&Tensor::ones((1, 1), scores.dtype(), scores.device())?)?;
+        let scale = ops::linear(&context, &one, logit_scale, None)?.exp()?; // [1, 1]
         let scores = scores.broadcast_mul(&scale)?;
         let targets: Vec<u32> = (0..scores.dim(0)? as u32).collect();
         let rows = ops::cross_entropy(&scores, &targets)?;

@@ -49,7 +49,7 @@ def decoder_folder(out):
 def described(prefix, named):
     out = []
     for name, param in named:
-        if param.grad is None or not bool((param.grad != 0).any()):
+        if param.grad is None or param.grad.norm() < 1e-10:
             continue
         grad = param.grad.reshape(-1)
         out.append({"name": prefix + name.removeprefix("bert."), "norm": grad.norm().item(), "first": tensor(grad[:5])})

@@ -61,11 +61,13 @@ def record(loss, config, make, embeddings, labels=None, guide=None):
     value = instance([{"column": i} for i in range(len(leaves))], labels)
     assert value.dtype == torch.float64 and torch.isfinite(value), (loss, config)
     value.backward()
+    # scores, not classes or lists
+    scores = labels is not None and labels.is_floating_point() and labels.ndim == 1
     case = {
         "loss": loss,
         "config": config,
         "embeddings": [tensor(e) for e in embeddings],
-        "labels": None if labels is None else labels.tolist(),
+        "labels": None if labels is None else tensor(labels) if scores else labels.tolist(),
         "value": value.item(),
         "grads": [tensor(e.grad) for e in leaves],
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::data::sampler::batch::DefaultBatchSampler;
-use crate::data::{BatchSampler, DatasetSpec, EpochPlan, Sampler, SamplerSettings};
+use crate::data::{BatchSampler, DatasetSpec, EpochPlan, Sampler, SamplerSettings, Store};
 use crate::flow::{LabelKind, Preprocess, Tokens};
 use crate::util::progress::Progress;
 
