@@ -74,7 +74,8 @@ pub fn adopt<'a>(plan: &Plan, model: &mut SentenceTransformer, stores: impl Iter
         .filter(|(name, text)| !had(name).is_empty() && had(name) != **text)
         .map(|(name, text)| format!("`{name}` from {:?} to {text:?}", had(name)))
         .collect();
-    let new: Vec<String> = roles.iter().filter(|(name, text)| had(name) != **text).map(|(n, t)| format!("{n} {t:?}")).collect();
+    let new: Vec<String> =
+        roles.iter().filter(|(name, text)| had(name) != **text).map(|(n, t)| format!("{n} {t:?}")).collect();
     model.adopt_prompts(
         roles.into_iter().map(|(name, text)| (name.to_owned(), text)).collect(),
         everywhere.then_some(EVERY),
@@ -96,7 +97,8 @@ pub fn adopt<'a>(plan: &Plan, model: &mut SentenceTransformer, stores: impl Iter
 /// Of prompts of the model that training leaves out.
 fn unused(model: &SentenceTransformer, columns: &[(String, String)]) -> Option<String> {
     let named = |names: &[&'static str]| {
-        let prompt = |name: &'static str| Some((name, model.prompts().get(name).filter(|text| !text.is_empty())?.clone()));
+        let prompt =
+            |name: &'static str| Some((name, model.prompts().get(name).filter(|text| !text.is_empty())?.clone()));
         names.iter().find_map(|name| prompt(name))
     };
     let default = model.default_prompt().filter(|text| !text.is_empty()).map(str::to_owned);

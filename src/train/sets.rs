@@ -96,7 +96,8 @@ impl<'a> Opener<'a> {
 
     fn open(&mut self, set: &DatasetPlan, key: &str) -> Result<DataSet> {
         let loss = self.loss(&set.loss)?;
-        let store = Arc::new(open_store(self.plan, set, loss.as_ref(), self.model, routes::of(self.plan, self.model)?, key)?);
+        let store =
+            Arc::new(open_store(self.plan, set, loss.as_ref(), self.model, routes::of(self.plan, self.model)?, key)?);
         if !loss.params().is_empty() {
             let names = store.report().label.as_ref().map(|label| label.names.clone()).unwrap_or_default();
             let other = self.classes.iter().find(|(known, _, _)| Arc::ptr_eq(known, &loss));

