@@ -198,7 +198,7 @@ fn scores_are_not_rounded() {
 /// says what time and memory they take.
 #[test]
 #[ignore = "measures this process, so that it has to run alone"]
-fn triplets_of_large_batches_take_memory_of_their_distances() {
+fn triplets_of_large_batches_take_little_memory() {
     use candle_core::{Device, Var};
     use tallow::flow::{Labels, Outputs};
     for name in ["BatchHardTripletLoss", "BatchSemiHardTripletLoss", "BatchAllTripletLoss"] {
@@ -215,10 +215,9 @@ fn triplets_of_large_batches_take_memory_of_their_distances() {
             let norm = gradient.get(&x).unwrap().sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
             assert!(norm.is_finite() && norm > 0.0);
             let (seconds, peak) = (begun.elapsed().as_secs_f64(), tallow::util::memory::peak());
-            let distances = (rows * rows * 4) as f64;
             let more = peak.saturating_sub(before) as f64;
-            println!("{name}, {rows} rows: {seconds:.2} s, {:.0} MB, {:.0} matrices", more / 1e6, more / distances);
-            assert!(rows < 4096 || more < 16.0 * distances, "{name}: {more} bytes for {rows} rows");
+            println!("{name}, {rows} rows: {seconds:.2} s, {:.0} MB", more / 1e6);
+            assert!(more < 500e6, "{name}: {more} bytes for {rows} rows");
         }
     }
 }
