@@ -22,7 +22,7 @@ pub const CARD: Card = Card {
         "A batch needs rows of at least two classes and two rows of each: use `batch_sampler = \"group_by_label\"`.",
         "The margin belongs to the metric: normalised embeddings are at most 2 apart, so the default margin of 5 is never \
          reached; use about 0.3.",
-        "Time grows with the square of the batch size, memory likewise: triplets are counted, not made.",
+        "Triplets are counted, not made: time grows with the square of the batch size, memory with the batch size.",
     ],
     paper: "https://arxiv.org/abs/1703.07737",
     ..Card::new(
@@ -97,11 +97,11 @@ impl Loss for BatchAllTripletLoss {
 
     fn compute(&self, outputs: &Outputs, labels: Option<&Labels>) -> Result<Tensor> {
         let mining = Mining::new(&CARD, self.distance_metric, outputs, labels)?;
-        let (sums, active) = mining.weighted(|anchor, weights| weigh(anchor, self.margin, weights))?;
+        let (sum, active) = mining.sum(|anchor, weights| weigh(anchor, self.margin, weights), |sums| sums.sum_all())?;
         if active == 0 {
-            return Ok(sums.sum_all()?); // no weights: 0
+            return Ok(sum); // no weights: 0
         }
-        Ok(sums.affine(1.0 / active as f64, 0.0)?.sum_all()?.affine(1.0, self.margin)?)
+        Ok(sum.affine(1.0 / active as f64, self.margin)?)
     }
 
     fn check_dim(&self, _dim: usize) -> Result<Vec<String>> {

@@ -78,8 +78,9 @@ impl Loss for BatchHardSoftMarginTripletLoss {
 
     fn compute(&self, outputs: &Outputs, labels: Option<&Labels>) -> Result<Tensor> {
         let mining = Mining::new(&CARD, self.distance_metric, outputs, labels)?;
-        let differences = mining.hardest()?; // [n]
-        Ok(logsumexp(&Tensor::stack(&[&differences, &differences.zeros_like()?], 1)?)?.mean_all()?)
+        let softplus = |x: &Tensor| logsumexp(&Tensor::stack(&[x, &x.zeros_like()?], 1)?);
+        let sum = mining.hardest(|differences| softplus(differences)?.sum_all())?;
+        Ok(sum.affine(1.0 / mining.rows() as f64, 0.0)?)
     }
 }
 

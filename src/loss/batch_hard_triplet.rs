@@ -98,7 +98,8 @@ impl Loss for BatchHardTripletLoss {
 
     fn compute(&self, outputs: &Outputs, labels: Option<&Labels>) -> Result<Tensor> {
         let mining = Mining::new(&CARD, self.distance_metric, outputs, labels)?;
-        Ok(stable::relu(&mining.hardest()?.affine(1.0, self.margin)?)?.mean_all()?)
+        let sum = mining.hardest(|differences| stable::relu(&differences.affine(1.0, self.margin)?)?.sum_all())?;
+        Ok(sum.affine(1.0 / mining.rows() as f64, 0.0)?)
     }
 
     fn check_dim(&self, _dim: usize) -> Result<Vec<String>> {

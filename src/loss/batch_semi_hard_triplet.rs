@@ -99,8 +99,8 @@ impl Loss for BatchSemiHardTripletLoss {
     fn compute(&self, outputs: &Outputs, labels: Option<&Labels>) -> Result<Tensor> {
         let mining = Mining::new(&CARD, self.distance_metric, outputs, labels)?;
         let pairs = mining.positive_pairs().max(1) as f64;
-        let (sums, active) = mining.weighted(|anchor, weights| weigh(anchor, self.margin, weights))?;
-        Ok(sums.affine(1.0 / pairs, 0.0)?.sum_all()?.affine(1.0, self.margin * active as f64 / pairs)?)
+        let (sum, active) = mining.sum(|anchor, weights| weigh(anchor, self.margin, weights), |sums| sums.sum_all())?;
+        Ok(sum.affine(1.0 / pairs, self.margin * active as f64 / pairs)?)
     }
 
     fn check_dim(&self, _dim: usize) -> Result<Vec<String>> {

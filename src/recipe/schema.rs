@@ -72,7 +72,8 @@ pub struct ModelConfig {
     /// How many values `encode` and evaluations keep of each embedding; training uses all, see `[loss.matryoshka]`.
     /// Saved with the model. Default: what the base model says, else all.
     pub truncate_dim: Option<usize>,
-    /// Named prompts that are saved with the model. Default: as the base model has them.
+    /// Named prompts that are saved with the model; before those that `args.prompts` comes to. Default: as the base
+    /// model has them.
     pub prompts: Option<BTreeMap<String, String>>,
     /// The prompt used when none is asked for. Default: as the base model has it.
     pub default_prompt_name: Option<String>,

@@ -122,7 +122,7 @@ fn metrics_are_called_what_was_announced() {
     })
     .unwrap();
     let had: Vec<String> = outcome.final_metrics.values.iter().map(|(key, _)| trainer_key(key)).collect();
-    assert!(announced.len() > 20, "{announced:?}");
+    assert!(announced.len() > 15, "{announced:?}");
     assert_eq!(announced, had);
     assert!(announced.contains(&outcome.metric.unwrap()));
 }
@@ -198,7 +198,7 @@ fn scores_are_not_rounded() {
 /// says what time and memory they take.
 #[test]
 #[ignore = "measures this process, so that it has to run alone"]
-fn triplets_of_large_batches_take_memory_of_their_distances() {
+fn triplets_of_large_batches_take_little_memory() {
     use candle_core::{Device, Var};
     use tallow::flow::{Labels, Outputs};
     for name in ["BatchHardTripletLoss", "BatchSemiHardTripletLoss", "BatchAllTripletLoss"] {
@@ -207,16 +207,17 @@ fn triplets_of_large_batches_take_memory_of_their_distances() {
             let x = Var::randn(0f32, 1.0, (rows, 384), &Device::Cpu).unwrap();
             let outputs = Outputs::new(vec![x.as_tensor().clone()]);
             let labels = Labels::Int((0..rows as i64).map(|i| i % 64).collect());
+            // the peak from here on, as far as the system lets a process ask for it
+            let _ = std::fs::write("/proc/self/clear_refs", "5");
             let (begun, before) = (std::time::Instant::now(), tallow::util::memory::resident());
             let value = loss.compute(&outputs, Some(&labels)).unwrap();
             let gradient = value.backward().unwrap();
             let norm = gradient.get(&x).unwrap().sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
             assert!(norm.is_finite() && norm > 0.0);
             let (seconds, peak) = (begun.elapsed().as_secs_f64(), tallow::util::memory::peak());
-            let distances = (rows * rows * 4) as f64;
             let more = peak.saturating_sub(before) as f64;
-            println!("{name}, {rows} rows: {seconds:.2} s, {:.0} MB, {:.0} matrices", more / 1e6, more / distances);
-            assert!(rows < 4096 || more < 16.0 * distances, "{name}: {more} bytes for {rows} rows");
+            println!("{name}, {rows} rows: {seconds:.2} s, {:.0} MB", more / 1e6);
+            assert!(more < 500e6, "{name}: {more} bytes for {rows} rows");
         }
     }
 }

@@ -119,7 +119,8 @@ fn plans_survive_saving() {
     let p = Place::new();
     let text = format!(
         "{RECIPE}early_stopping_patience = 3\nload_best_model_at_end = true\neval_steps = 0.1\nsave_total_limit = 2\n\
-         max_tokens_per_batch = 4096\ngradient_cache_tokens = 512\n[model.prompts]\nquery = \"query: \"\n[loss.matryoshka]\ndims = [16, 8]\n"
+         max_tokens_per_batch = 4096\ngradient_cache_tokens = 512\n\
+         prompts = {{ a = \"text: \" }}\n[model.prompts]\nquery = \"query: \"\n[loss.matryoshka]\ndims = [16, 8]\n"
     );
     let text = text
         .replace("name = \"sts-dev\"", "columns = [\"a\", \"b\"]\nlabel = \"s\"\nlimit = 9\nmain_similarity = \"dot\"");
