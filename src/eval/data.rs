@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::cross_encoder::reranking as pair_reranking;
 use super::reranking;
 use crate::flow::Embeddings;
 
@@ -26,6 +27,12 @@ pub enum DataKind {
     Paraphrases,
     /// Several data sets for retrieval.
     Retrievals,
+    /// Pairs of texts with a class.
+    ClassifiedPairs,
+    /// Queries, each with documents that answer it and others, or what a search found.
+    RankedDocuments,
+    /// Several data sets for reranking what a search found.
+    RankedDocumentSets,
 }
 
 impl std::fmt::Display for DataKind {
@@ -40,6 +47,9 @@ impl std::fmt::Display for DataKind {
             Self::Teacher => "sentences with a teacher's embeddings",
             Self::Paraphrases => "sentences with ids and pairs of duplicates",
             Self::Retrievals => "a folder of data sets for retrieval",
+            Self::ClassifiedPairs => "pairs with classes",
+            Self::RankedDocuments => "queries with positive documents and others to rank",
+            Self::RankedDocumentSets => "a folder of data sets with what a search found",
         })
     }
 }
@@ -69,6 +79,12 @@ pub enum EvaluationData {
     Paraphrases { sentences: Vec<(String, String)>, duplicates: Vec<(String, String)> },
     /// For [`DataKind::Retrievals`]: names, each with data of the kind [`DataKind::Retrieval`].
     Retrievals(Vec<(String, EvaluationData)>),
+    /// For [`DataKind::ClassifiedPairs`]: three columns of equal length.
+    ClassifiedPairs { sentences1: Vec<String>, sentences2: Vec<String>, labels: Vec<i64> },
+    /// For [`DataKind::RankedDocuments`].
+    RankedDocuments(Vec<pair_reranking::Sample>),
+    /// For [`DataKind::RankedDocumentSets`]: names, each with samples.
+    RankedDocumentSets(Vec<(String, Vec<pair_reranking::Sample>)>),
 }
 
 impl EvaluationData {
@@ -85,6 +101,9 @@ impl EvaluationData {
             Self::Teacher { .. } => DataKind::Teacher,
             Self::Paraphrases { .. } => DataKind::Paraphrases,
             Self::Retrievals(_) => DataKind::Retrievals,
+            Self::ClassifiedPairs { .. } => DataKind::ClassifiedPairs,
+            Self::RankedDocuments(_) => DataKind::RankedDocuments,
+            Self::RankedDocumentSets(_) => DataKind::RankedDocumentSets,
         }
     }
 }

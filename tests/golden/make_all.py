@@ -10,7 +10,7 @@ from common import HERE
 
 SCRIPTS = [
     "fixtures", "modules", "bert", "ops", "losses", "losses_labels", "losses_own", "losses_pairs", "evaluators",
-    "inference", "optim", "schedules", "curves", "curves_more", "samplers",
+    "evaluators_pairs", "inference", "optim", "schedules", "curves", "curves_more", "samplers",
 ]
 
 
