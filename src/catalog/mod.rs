@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::flow::{Card, LabelKind};
+use crate::flow::{Card, LabelKind, ModelType};
 use crate::{data, eval, loss, model};
 
 /// Things of one kind.
@@ -35,9 +35,23 @@ pub fn sections() -> Vec<Section> {
             place: "`args.batch_sampler`, and `args.multi_dataset_batch_sampler` for several data sets",
             cards: data::sampler::cards().collect(),
         },
-        Section { title: "Evaluators", place: "`[[evaluator]]` with `type`", cards: eval::cards().collect() },
+        Section {
+            title: "Evaluators",
+            place: "`[[evaluator]]` with `type`",
+            cards: evaluators(ModelType::SentenceTransformer),
+        },
+        Section {
+            title: "Evaluators of a CrossEncoder",
+            place: "`[[evaluator]]` with `type` where `model_type = \"CrossEncoder\"`",
+            cards: evaluators(ModelType::CrossEncoder),
+        },
         Section { title: "Modules", place: "`modules.json` of a model", cards: model::module::CARDS.iter().collect() },
     ]
+}
+
+/// The evaluators of models of a type.
+fn evaluators(model_type: ModelType) -> Vec<&'static Card> {
+    eval::cards().filter(|card| card.model_types.contains(&model_type)).collect()
 }
 
 /// The reference page.

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use super::reranking::Ranked;
 use super::rows::{each_row, get, id_of, one_file};
 use super::source::files::missing;
 use super::source::{Format, Problem, Reason, Value};
@@ -79,6 +80,50 @@ pub fn read_beir(dir: &Path, split: &str) -> Result<Beir> {
     Ok(beir)
 }
 
+/// Reads a directory as [`read_beir`] does, and of each query the documents that a search found, best first, from
+/// `bm25.jsonl` (`query-id`, `corpus-ids`).
+///
+/// # Errors
+/// As there; when a document is not in the corpus, or nothing was found for a query.
+pub fn read_found(dir: &Path, split: &str) -> Result<Vec<Ranked>> {
+    let path = dir.join("bm25.jsonl");
+    let files = one_file(&path, Format::JsonLines).map_err(|e| {
+        e.with_hint("its rows have a `query-id` and, as `corpus-ids`, the documents that a search found, best first")
+    })?;
+    let beir = read_beir(dir, split)?;
+    let corpus: HashMap<&str, &str> = beir.corpus.iter().map(|(id, text)| (id.as_str(), text.as_str())).collect();
+    let rows = each_row(&files, |cells| {
+        let query = id_of(cells, &["query-id", "query_id"])?;
+        let name = "corpus-ids";
+        let found = match get(cells, &[name, "corpus_ids"]) {
+            Some(Value::Texts(ids)) if !ids.is_empty() => ids,
+            Some(other) => {
+                let text = format!("{} instead of a list of ids", other.kind());
+                return Err(Problem::cell(Reason::WrongType, name, text));
+            }
+            None => return Err(Problem::cell(Reason::MissingColumn, name, "missing")),
+        };
+        let text = |id: &String| {
+            corpus.get(id.as_str()).map(|text| (*text).to_owned()).ok_or_else(|| {
+                Problem::cell(Reason::WrongType, name, format!("the id `{id}` is not in `corpus.jsonl`"))
+            })
+        };
+        Ok((query, found.iter().map(text).collect::<Result<Vec<_>, _>>()?))
+    })?;
+    let mut found: HashMap<String, Vec<String>> = rows.into_iter().map(|(_, row)| row).collect();
+    let mut samples = Vec::with_capacity(beir.queries.len());
+    for ((id, query), relevant) in beir.queries.iter().zip(&beir.relevant) {
+        let Some(documents) = found.remove(id) else {
+            return Err(Error::data(format!("`{}` has no row for the query `{id}`", path.display()))
+                .with_hint("every query with a relevant document needs one"));
+        };
+        let positive = relevant.iter().filter_map(|id| corpus.get(id.as_str()).map(|text| (*text).to_owned()));
+        let positive = positive.collect();
+        samples.push(Ranked { query: query.clone(), positive, documents: Some(documents), ..Ranked::default() });
+    }
+    Ok(samples)
+}
+
 fn read_documents(path: &Path, titled: bool) -> Result<Vec<(String, String)>> {
     let files = one_file(path, Format::JsonLines)?;
     let rows = each_row(&files, |cells| {
@@ -121,4 +166,35 @@ fn read_qrels(path: &Path) -> Result<Vec<(String, String, f64)>> {
         e.with_hint("the file has to begin with the header `query-id`, `corpus-id`, `score`, separated by tabs")
     })?;
     Ok(rows.into_iter().map(|(_, row)| row).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_a_search_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        std::fs::create_dir(dir.path().join("qrels")).unwrap();
+        write("corpus.jsonl", "{\"_id\":\"a\",\"title\":\"T\",\"text\":\"x\"}\n{\"_id\":\"b\",\"text\":\"y\"}\n");
+        write("queries.jsonl", "{\"_id\":\"1\",\"text\":\"q\"}\n{\"_id\":\"2\",\"text\":\"r\"}\n");
+        write("qrels/test.tsv", "query-id\tcorpus-id\tscore\n1\ta\t1\n1\tgone\t1\n");
+        let told = || read_found(dir.path(), "test").unwrap_err().to_string();
+        assert!(told().contains("bm25.jsonl"));
+        write("bm25.jsonl", "{\"query-id\":\"1\",\"corpus-ids\":[\"b\",\"a\"]}\n");
+        let samples = read_found(dir.path(), "test").unwrap();
+        let expected = Ranked {
+            query: "q".into(),
+            positive: vec!["T x".into()],
+            documents: Some(vec!["y".into(), "T x".into()]),
+            ..Ranked::default()
+        };
+        assert_eq!(samples, [expected]);
+        write("bm25.jsonl", "{\"query-id\":\"1\",\"corpus-ids\":[\"c\"]}\n");
+        assert!(told().contains("line 1") && told().contains("the id `c` is not in `corpus.jsonl`"), "{}", told());
+        write("bm25.jsonl", "{\"query-id\":\"2\",\"corpus-ids\":[\"a\"]}\n");
+        assert!(told().contains("no row for the query `1`"));
+    }
 }

@@ -14,6 +14,8 @@ pub struct Ranked {
     pub query: String,
     pub positive: Vec<String>,
     pub negative: Vec<String>,
+    /// In place of negatives: what a search found, best first, positives among it.
+    pub documents: Option<Vec<String>>,
 }
 
 /// One row of a file.
@@ -30,6 +32,18 @@ enum Row {
 /// # Errors
 /// When the file is missing or a row cannot be used.
 pub fn read_reranking(path: &Path, columns: &[String], label: Option<&str>) -> Result<Vec<Ranked>> {
+    read(path, columns, label, false)
+}
+
+/// As [`read_reranking`], where a row may have `documents` in place of `negative`: what a search found, best first.
+///
+/// # Errors
+/// As there.
+pub fn read_ranked(path: &Path, columns: &[String], label: Option<&str>) -> Result<Vec<Ranked>> {
+    read(path, columns, label, true)
+}
+
+fn read(path: &Path, columns: &[String], label: Option<&str>, found: bool) -> Result<Vec<Ranked>> {
     let files = any_file(path)?;
     let name = |i: usize, default: &'static str| columns.get(i).map_or(default, String::as_str);
     let (query, second, third) = (name(0, "query"), name(1, "positive"), name(2, "negative"));
@@ -37,7 +51,8 @@ pub fn read_reranking(path: &Path, columns: &[String], label: Option<&str>) -> R
     let labels: Vec<&str> = label.map_or_else(|| LABEL_COLUMNS.to_vec(), |label| vec![label]);
     let rows = each_row(&files, |cells| {
         let asked = text_of(cells, &[query])?;
-        let judged = columns.len() == 2 || (columns.is_empty() && get(cells, &["positive", "negative"]).is_none());
+        let listed = get(cells, &["positive", "negative"]).is_some() || (found && get(cells, &["documents"]).is_some());
+        let judged = columns.len() == 2 || (columns.is_empty() && !listed);
         if judged {
             let names: &[&str] = if columns.is_empty() { &["passage", "document", "text"] } else { &[passage] };
             return Ok(Row::Judged {
@@ -46,7 +61,19 @@ pub fn read_reranking(path: &Path, columns: &[String], label: Option<&str>) -> R
                 relevant: judgement(cells, &labels)?,
             });
         }
-        Ok(Row::Lists(Ranked { query: asked, positive: texts(cells, second)?, negative: texts(cells, third)? }))
+        let positive = texts(cells, second)?;
+        if found && (third == "documents" || (columns.is_empty() && get(cells, &["documents"]).is_some())) {
+            if get(cells, &["negative"]).is_some_and(|cell| *cell != Value::Null) {
+                let problem = "a row has either this or `documents`, the negatives among them";
+                return Err(Problem::cell(Reason::WrongType, "negative", problem));
+            }
+            let documents = texts(cells, "documents")?;
+            if documents.is_empty() {
+                return Err(Problem::cell(Reason::EmptyText, "documents", "an empty list"));
+            }
+            return Ok(Row::Lists(Ranked { query: asked, positive, documents: Some(documents), ..Ranked::default() }));
+        }
+        Ok(Row::Lists(Ranked { query: asked, positive, negative: texts(cells, third)?, documents: None }))
     })?;
     let mut samples: Vec<Ranked> = Vec::new();
     let mut numbers: HashMap<String, usize> = HashMap::new();
@@ -116,6 +143,24 @@ mod tests {
         assert_eq!(lists[0].negative, ["y", "z"]);
         let named = judged.replace("passage", "answer");
         assert_eq!(lists, read("a.csv", &named, &["query", "answer"]).unwrap());
+    }
+
+    #[test]
+    fn what_a_search_found_may_stand_for_negatives() {
+        let read = |content: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a.jsonl");
+            std::fs::write(&path, content).unwrap();
+            read_ranked(&path, &[], None)
+        };
+        let found = "{\"query\":\"a\",\"positive\":[\"x\"],\"documents\":[\"y\",\"x\"]}\n";
+        let samples = read(&format!("{found}{{\"query\":\"b\",\"positive\":\"u\",\"negative\":[\"v\"]}}\n")).unwrap();
+        assert_eq!(samples[0].documents.as_deref().unwrap(), ["y", "x"]);
+        assert_eq!((samples[1].negative.as_slice(), &samples[1].documents), (&["v".to_owned()][..], &None));
+        let told = |content: &str| read(content).unwrap_err().to_string();
+        assert!(told(&found.replace("[\"y\",\"x\"]", "[]")).contains("`documents`"));
+        let both = told(&found.replace("\"query\"", "\"negative\":[\"n\"],\"query\""));
+        assert!(both.contains("line 1") && both.contains("`negative`"), "{both}");
     }
 
     #[test]

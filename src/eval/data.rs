@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::cross_encoder::reranking as pair_reranking;
 use super::reranking;
 use crate::flow::Embeddings;
 
@@ -28,6 +29,12 @@ pub enum DataKind {
     Retrievals,
     /// Pairs of sentences with a class.
     Classes,
+    /// Pairs of texts with a class.
+    ClassifiedPairs,
+    /// Queries, each with documents that answer it and others, or what a search found.
+    RankedDocuments,
+    /// Several data sets for reranking what a search found.
+    RankedDocumentSets,
 }
 
 impl std::fmt::Display for DataKind {
@@ -43,6 +50,9 @@ impl std::fmt::Display for DataKind {
             Self::Paraphrases => "sentences with ids and pairs of duplicates",
             Self::Retrievals => "a folder of data sets for retrieval",
             Self::Classes => "sentence pairs with classes",
+            Self::ClassifiedPairs => "pairs with classes",
+            Self::RankedDocuments => "queries with positive documents and others to rank",
+            Self::RankedDocumentSets => "a folder of data sets with what a search found",
         })
     }
 }
@@ -74,6 +84,12 @@ pub enum EvaluationData {
     Retrievals(Vec<(String, EvaluationData)>),
     /// For [`DataKind::Classes`]: `[columns][rows]` and a class a row.
     Classes { columns: Vec<Vec<String>>, classes: Vec<i64> },
+    /// For [`DataKind::ClassifiedPairs`]: three columns of equal length.
+    ClassifiedPairs { sentences1: Vec<String>, sentences2: Vec<String>, labels: Vec<i64> },
+    /// For [`DataKind::RankedDocuments`].
+    RankedDocuments(Vec<pair_reranking::Sample>),
+    /// For [`DataKind::RankedDocumentSets`]: names, each with samples.
+    RankedDocumentSets(Vec<(String, Vec<pair_reranking::Sample>)>),
 }
 
 impl EvaluationData {
@@ -91,6 +107,9 @@ impl EvaluationData {
             Self::Paraphrases { .. } => DataKind::Paraphrases,
             Self::Retrievals(_) => DataKind::Retrievals,
             Self::Classes { .. } => DataKind::Classes,
+            Self::ClassifiedPairs { .. } => DataKind::ClassifiedPairs,
+            Self::RankedDocuments(_) => DataKind::RankedDocuments,
+            Self::RankedDocumentSets(_) => DataKind::RankedDocumentSets,
         }
     }
 }

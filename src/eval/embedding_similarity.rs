@@ -143,9 +143,7 @@ impl EmbeddingSimilarityEvaluator {
         if scores.len() < 2 {
             return Err(Error::data("a correlation needs at least 2 pairs, got 1"));
         }
-        if let Some(row) = scores.iter().position(|score| !score.is_finite()) {
-            return Err(Error::data(format!("row {}: `score` is not a finite number", row + 1)));
-        }
+        shared::check_scores(&scores)?;
         Ok(Self { settings, sentences1, sentences2, scores })
     }
 }

@@ -17,6 +17,7 @@
 
 pub mod binary_classification;
 pub mod bootstrap;
+pub mod cross_encoder;
 pub mod csv;
 mod data;
 pub mod embedding_similarity;
@@ -31,6 +32,10 @@ pub mod shared;
 pub mod translation;
 pub mod triplet;
 
+use cross_encoder::{
+    classification as pair_classification, correlation as pair_correlation, nano_beir as pair_nano_beir,
+    reranking as pair_reranking,
+};
 pub use csv::Csv;
 pub use data::{DataKind, EvaluationData};
 use serde_json::{Map, Value};
@@ -52,6 +57,11 @@ pub trait Evaluator: Send + Sync {
     /// # Errors
     /// When the model cannot encode, its embeddings are not finite, or its similarity function is unknown.
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics>;
+
+    /// Told of the model before its first evaluation, where keys depend on more than the similarity function.
+    fn meet(&self, model: &dyn Encode) {
+        let _ = model;
+    }
 
     /// The name given to this one, which is the prefix of its metrics; may be empty.
     fn name(&self) -> &str {
@@ -238,6 +248,10 @@ crate::registry! {
         paraphrase_mining::ParaphraseMiningEvaluator,
         nano_beir::NanoBEIREvaluator,
         label_accuracy::LabelAccuracyEvaluator,
+        pair_reranking::CrossEncoderRerankingEvaluator,
+        pair_classification::CrossEncoderClassificationEvaluator,
+        pair_correlation::CrossEncoderCorrelationEvaluator,
+        pair_nano_beir::CrossEncoderNanoBEIREvaluator,
     }
 }
 

@@ -52,7 +52,7 @@ fn known(name: &str) -> Option<usize> {
 }
 
 /// What metrics of a data set are called after.
-fn title(name: &str) -> &str {
+pub(super) fn title(name: &str) -> &str {
     known(name).map_or(name, |at| DATASETS[at].1)
 }
 
@@ -250,12 +250,9 @@ impl NanoBEIREvaluator {
 
 /// The data sets that are asked for, by the names they are asked for; all, in the reference's order, without names.
 #[allow(clippy::type_complexity)]
-fn choose(
-    datasets: Vec<(String, EvaluationData)>,
-    names: Option<&[String]>,
-) -> Result<Vec<(String, (String, EvaluationData))>> {
+pub(super) fn choose<T>(datasets: Vec<(String, T)>, names: Option<&[String]>) -> Result<Vec<(String, (String, T))>> {
     let there: Vec<String> = datasets.iter().map(|(name, _)| name.clone()).collect();
-    let mut by_name: BTreeMap<String, EvaluationData> = datasets.into_iter().collect();
+    let mut by_name: BTreeMap<String, T> = datasets.into_iter().collect();
     if by_name.is_empty() {
         return Err(Error::data("there is no data set"));
     }

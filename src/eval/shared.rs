@@ -72,6 +72,17 @@ pub fn check_columns(columns: &[(&str, usize)]) -> Result<()> {
     Ok(())
 }
 
+/// Refuses scores that are no numbers.
+///
+/// # Errors
+/// [`Error::Data`] naming the row.
+pub fn check_scores(scores: &[f64]) -> Result<()> {
+    match scores.iter().position(|score| !score.is_finite()) {
+        Some(row) => Err(Error::data(format!("row {}: `score` is not a finite number", row + 1))),
+        None => Ok(()),
+    }
+}
+
 /// What is put in front of texts of a role: the prompt as given, the model's prompt of the given name, or the model's
 /// prompt for the role; a model without one gets nothing, not its default prompt, as the reference's `encode_query` and
 /// `encode_document` do.

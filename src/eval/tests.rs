@@ -295,3 +295,129 @@ fn a_similarity_for_tokens_is_refused() {
     let error = evaluator.evaluate(&model).unwrap_err();
     assert_eq!(error.to_string(), "the model's `similarity_fn_name`: unknown similarity function `maxsim`");
 }
+
+/// Scores a pair by the number that its second text is, once for each label.
+struct Ranker {
+    num_labels: usize,
+    prompts: RefCell<Vec<Option<String>>>,
+}
+
+impl Ranker {
+    fn new(num_labels: usize) -> Self {
+        Self { num_labels, prompts: RefCell::default() }
+    }
+}
+
+impl crate::flow::Predict for Ranker {
+    fn predict(
+        &self,
+        pairs: &[(&str, &str)],
+        _: Option<crate::flow::ActivationFn>,
+        options: &EncodeOptions,
+    ) -> Result<Embeddings> {
+        self.prompts.borrow_mut().push(options.prompt.clone());
+        let scores = pairs.iter().flat_map(|(_, b)| vec![b.parse().unwrap(); self.num_labels]);
+        Ok(Embeddings::new(self.num_labels, scores.collect()))
+    }
+
+    fn num_labels(&self) -> usize {
+        self.num_labels
+    }
+}
+
+impl Encode for Ranker {
+    fn encode(&self, _: &[&str], _: &EncodeOptions) -> Result<Embeddings> {
+        Err(Error::usage("no embeddings"))
+    }
+
+    fn similarity_fn_name(&self) -> &str {
+        "cosine"
+    }
+
+    fn named_prompt(&self, name: &str) -> Option<String> {
+        (name == "rank").then(|| "rank: ".to_owned())
+    }
+
+    fn predictor(&self) -> Option<&dyn crate::flow::Predict> {
+        Some(self)
+    }
+}
+
+fn to_rank(positive: &[&str], negative: &[&str]) -> EvaluationData {
+    EvaluationData::RankedDocuments(vec![cross_encoder::reranking::Sample {
+        query: "q".into(),
+        positive: texts(positive),
+        others: cross_encoder::reranking::Others::Negative(texts(negative)),
+    }])
+}
+
+#[test]
+fn a_reranker_that_scores_all_alike_gets_nothing_for_the_order() {
+    let evaluator = made("CrossEncoderRerankingEvaluator", json!({}), to_rank(&["1"], &["1", "1", "1"])).unwrap();
+    let metrics = evaluator.evaluate(&Ranker::new(1)).unwrap();
+    assert_eq!(metrics.get("mrr@10"), Some(0.25));
+    assert_eq!(metrics.get("map"), Some(0.25));
+    let alone = made("CrossEncoderRerankingEvaluator", json!({"at_k": 3}), to_rank(&["1"], &[])).unwrap();
+    assert_eq!(alone.evaluate(&Ranker::new(1)).unwrap().get("ndcg@3"), Some(1.0));
+    let none = message(made("CrossEncoderRerankingEvaluator", json!({}), to_rank(&[], &["1"])));
+    assert!(none.ends_with("none of the 1 queries has a positive document to rank"), "{none}");
+}
+
+#[test]
+fn evaluators_of_pairs_want_a_model_of_pairs() {
+    let ranking = || made("CrossEncoderRerankingEvaluator", json!({}), to_rank(&["1"], &["0"])).unwrap();
+    let error = ranking().evaluate(&Numbers::default()).unwrap_err();
+    assert!(error.to_string().contains("measures a CrossEncoder"), "{error}");
+    assert!(error.hint().unwrap().contains("RerankingEvaluator"));
+    let error = ranking().evaluate(&Ranker::new(3)).unwrap_err();
+    assert!(error.to_string().contains("one score a pair, this one has 3"), "{error}");
+
+    let prompted = |name: &str| {
+        let settings = json!({"prompt_name": name});
+        let model = Ranker::new(1);
+        let evaluator = made("CrossEncoderRerankingEvaluator", settings, to_rank(&["1"], &["0"])).unwrap();
+        evaluator.evaluate(&model).map(|_| model.prompts.borrow()[0].clone())
+    };
+    assert_eq!(prompted("rank").unwrap().as_deref(), Some("rank: "));
+    assert!(prompted("other").unwrap_err().to_string().contains("no prompt `other`"));
+
+    let scores = EvaluationData::ScoredPairs {
+        sentences1: texts(&["a", "a"]),
+        sentences2: texts(&["1", "nan"]),
+        scores: vec![0.0, 1.0],
+    };
+    let evaluator = made("CrossEncoderCorrelationEvaluator", json!({}), scores).unwrap();
+    let error = evaluator.evaluate(&Ranker::new(1)).unwrap_err();
+    assert!(error.to_string().contains("the model's score of (`a`, `nan`) is not finite"), "{error}");
+}
+
+#[test]
+fn what_is_measured_of_classes_depends_on_the_model() {
+    let classes = |labels: &[i64]| {
+        let data = EvaluationData::ClassifiedPairs {
+            sentences1: texts(&["a", "a", "a"]),
+            sentences2: texts(&["1", "2", "0"]),
+            labels: labels.to_vec(),
+        };
+        made("CrossEncoderClassificationEvaluator", json!({"name": "dev"}), data).unwrap()
+    };
+    let two = classes(&[1, 1, 0]);
+    assert_eq!(two.primary_key(""), "dev_average_precision");
+    two.meet(&Ranker::new(2));
+    assert_eq!(two.primary_key(""), "dev_f1_macro");
+    assert_eq!(classes(&[1, 2, 0]).keys("").len(), 3);
+    let error = classes(&[1, 2, 0]).evaluate(&Ranker::new(1)).unwrap_err();
+    assert!(error.to_string().contains("a label is 2, and the model has one score a pair"), "{error}");
+}
+
+#[test]
+fn unusual_data_sets_are_named_or_left_out() {
+    let sets = |names: &[&str], settings: Value| {
+        let EvaluationData::RankedDocuments(samples) = to_rank(&["1"], &["0"]) else { unreachable!() };
+        let sets = names.iter().map(|name| ((*name).to_owned(), samples.clone())).collect();
+        made("CrossEncoderNanoBEIREvaluator", settings, EvaluationData::RankedDocumentSets(sets))
+    };
+    let keys = |settings| sets(&["NanoArguAna", "NanoNQ"], settings).unwrap().keys("").len();
+    assert_eq!((keys(json!({})), keys(json!({"dataset_names": ["arguana", "nq"]}))), (9, 12));
+    assert!(message(sets(&["NanoNQ"], json!({"rerank_k": 0}))).contains("`rerank_k` must be at least 1"));
+}

@@ -8,17 +8,22 @@
 //!   embeddings as its label column;
 //! - paraphrases: a folder with a file of sentences and one of duplicates;
 //! - classes: a file of `sentence1`, `sentence2` and a class;
-//! - several data sets for retrieval: a folder of folders in the BEIR layout.
+//! - several data sets for retrieval: a folder of folders in the BEIR layout;
+//! - classified pairs: a file of two columns and a class; documents to rank: as reranking, also with what a search found;
+//!   several data sets of these: a folder of folders in the BEIR layout, each with a `bm25.jsonl`.
+//!
+//! A file of pairs has `sentence1`, `sentence2`, or `query`, `passage`, unless `columns` names others.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use crate::data::DatasetSpec;
-use crate::data::beir::read_beir;
+use crate::data::beir::{read_beir, read_found};
 use crate::data::paraphrases::read_paraphrases;
-use crate::data::reranking::{Ranked, read_reranking};
+use crate::data::reranking::{Ranked, read_ranked, read_reranking};
 use crate::data::texts::{self, Table};
 use crate::error::{Error, Result};
+use crate::eval::cross_encoder::reranking::{Others, Sample as PairSample};
 use crate::eval::reranking::Sample;
 use crate::eval::{DataKind, EvaluationData};
 use crate::flow::{Embeddings, Encode, EncodeOptions, LabelKind, Labels};
@@ -58,7 +63,7 @@ pub fn read(kind: DataKind, plan: &EvaluatorPlan) -> Result<EvaluationData> {
         Ok(table)
     };
     let folder = match kind {
-        DataKind::Paraphrases | DataKind::Retrievals => true,
+        DataKind::Paraphrases | DataKind::Retrievals | DataKind::RankedDocumentSets => true,
         DataKind::Retrieval => plan.path.is_dir(),
         _ => false,
     };
@@ -73,7 +78,8 @@ pub fn read(kind: DataKind, plan: &EvaluatorPlan) -> Result<EvaluationData> {
             .with_hint("leave it out; to measure less, give a folder with less in it"));
         }
     }
-    if kind == DataKind::Reranking && !matches!(plan.columns.len(), 0 | 2 | 3) {
+    let ranks = matches!(kind, DataKind::Reranking | DataKind::RankedDocuments);
+    if ranks && !matches!(plan.columns.len(), 0 | 2 | 3) {
         return Err(Error::usage(format!("`columns` names {} columns", plan.columns.len()))
             .with_hint("name two (query, passage, beside a label) or three (query, positive, negative)"));
     }
@@ -84,7 +90,7 @@ pub fn read(kind: DataKind, plan: &EvaluatorPlan) -> Result<EvaluationData> {
             Ok(retrieval_from_pairs(queries, passages))
         }
         DataKind::ScoredPairs => {
-            let table = table(&["sentence1", "sentence2"], LabelKind::Float)?;
+            let table = pairs(plan, &table)?;
             let scores = table.labels.as_ref().and_then(Labels::floats).ok_or_else(|| {
                 Error::data(format!("`{}` has no score column", plan.path.display()))
                     .with_hint("name it with `label`, or call it `score`")
@@ -109,7 +115,7 @@ pub fn read(kind: DataKind, plan: &EvaluatorPlan) -> Result<EvaluationData> {
             let read = read_paraphrases(&plan.path)?;
             Ok(EvaluationData::Paraphrases { sentences: read.sentences, duplicates: read.duplicates })
         }
-        DataKind::Retrievals => retrievals(plan),
+        DataKind::Retrievals => Ok(EvaluationData::Retrievals(folders(plan, "", &beir)?)),
         DataKind::Classes => {
             let table = table(&["sentence1", "sentence2"], LabelKind::Int)?;
             if !table.classes.is_empty() {
@@ -121,6 +127,16 @@ pub fn read(kind: DataKind, plan: &EvaluatorPlan) -> Result<EvaluationData> {
                     .with_hint("name it with `label`, or call it `label`"));
             };
             Ok(EvaluationData::Classes { columns: table.columns, classes })
+        }
+        DataKind::ClassifiedPairs => classified_pairs(plan, &table),
+        DataKind::RankedDocuments => {
+            let mut samples = read_ranked(&plan.path, &plan.columns, plan.label.as_deref())?;
+            samples.truncate(limit(plan));
+            Ok(EvaluationData::RankedDocuments(samples.into_iter().map(to_rank).collect()))
+        }
+        DataKind::RankedDocumentSets => {
+            let found = |path: &Path| Ok(read_found(path, "test")?.into_iter().map(to_rank).collect());
+            Ok(EvaluationData::RankedDocumentSets(folders(plan, ", `bm25.jsonl`", &found)?))
         }
         DataKind::Triplets => {
             let [anchors, positives, negatives] = take(table(&["anchor", "positive", "negative"], LabelKind::None)?);
@@ -167,27 +183,60 @@ fn beir(path: &Path) -> Result<EvaluationData> {
     Ok(EvaluationData::Retrieval { queries: beir.queries, corpus: beir.corpus, relevant })
 }
 
-/// Every folder in the BEIR layout that lies in the path.
-fn retrievals(plan: &EvaluatorPlan) -> Result<EvaluationData> {
-    let hint = "data sets are read from a folder of folders in the BEIR layout (`corpus.jsonl`, `queries.jsonl`, \
-                `qrels/test.tsv`), such as `NanoMSMARCO`; they are not downloaded";
+/// Every folder in the BEIR layout that lies in the path; `also` are files of a layout of its own.
+fn folders<T>(plan: &EvaluatorPlan, also: &str, read: &dyn Fn(&Path) -> Result<T>) -> Result<Vec<(String, T)>> {
+    let hint = format!(
+        "data sets are read from a folder of folders in the BEIR layout (`corpus.jsonl`, `queries.jsonl`, \
+         `qrels/test.tsv`{also}), such as `NanoMSMARCO`; they are not downloaded"
+    );
     if !plan.path.is_dir() {
         return Err(Error::data(format!("there is no folder `{}`", plan.path.display())).with_hint(hint));
     }
     let mut datasets = Vec::new();
     for folder in files::list(&plan.path)?.into_iter().filter(|path| path.join("corpus.jsonl").is_file()) {
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        datasets.push((name, beir(&folder)?));
+        datasets.push((name, read(&folder)?));
     }
     if datasets.is_empty() {
         let text = format!("`{}` holds no folder with a `corpus.jsonl`", plan.path.display());
         return Err(Error::data(text).with_hint(hint));
     }
-    Ok(EvaluationData::Retrievals(datasets))
+    Ok(datasets)
+}
+
+fn to_rank(sample: Ranked) -> PairSample {
+    let others = sample.documents.map_or(Others::Negative(sample.negative), Others::Documents);
+    PairSample { query: sample.query, positive: sample.positive, others }
+}
+
+/// Two texts a row and a number, the texts called `sentence1` and `sentence2` or, where there are none, `query` and
+/// `passage`.
+fn pairs(plan: &EvaluatorPlan, table: ReadTable<'_>) -> Result<Table> {
+    let read = table(&["sentence1", "sentence2"], LabelKind::Float);
+    match read {
+        Err(first) if plan.columns.is_empty() => table(&["query", "passage"], LabelKind::Float).or(Err(first)),
+        read => read,
+    }
+}
+
+fn classified_pairs(plan: &EvaluatorPlan, table: ReadTable<'_>) -> Result<EvaluationData> {
+    let table = pairs(plan, table)?;
+    let labels = table.labels.as_ref().and_then(Labels::floats).unwrap_or_default();
+    if labels.len() != table.len() {
+        return Err(Error::data(format!("`{}` has no label column", plan.path.display()))
+            .with_hint("name it with `label`, or call it `label`"));
+    }
+    if let Some(row) = labels.iter().position(|x| x.fract() != 0.0 || *x < 0.0) {
+        return Err(Error::data(format!("{}: the label is {}, and a class is wanted", table.locate(row), labels[row]))
+            .with_hint("classes are whole numbers from 0; scores are for CrossEncoderCorrelationEvaluator"));
+    }
+    let labels = labels.iter().map(|label| *label as i64).collect();
+    let [sentences1, sentences2] = take(table);
+    Ok(EvaluationData::ClassifiedPairs { sentences1, sentences2, labels })
 }
 
 fn labelled_pairs(plan: &EvaluatorPlan, table: ReadTable<'_>) -> Result<EvaluationData> {
-    let table = table(&["sentence1", "sentence2"], LabelKind::Float)?;
+    let table = pairs(plan, table)?;
     let scores = table.labels.as_ref().and_then(Labels::floats).unwrap_or_default();
     if let Some(row) = scores.iter().position(|x| *x != 0.0 && *x != 1.0) {
         return Err(Error::data(format!("{}: the label is {}, and 0 or 1 is wanted", table.locate(row), scores[row]))
@@ -224,9 +273,65 @@ fn teacher(plan: &EvaluatorPlan, table: ReadTable<'_>) -> Result<EvaluationData>
 }
 
 #[cfg(test)]
-#[allow(clippy::panic)]
+#[allow(clippy::panic, clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    fn plan(path: &Path, columns: &[&str]) -> EvaluatorPlan {
+        EvaluatorPlan {
+            kind: String::new(),
+            name: String::new(),
+            path: path.to_path_buf(),
+            columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+            label: None,
+            limit: None,
+            settings: serde_json::Map::new(),
+        }
+    }
+
+    #[test]
+    fn pairs_are_found_by_either_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv");
+        let read = |kind, text: &str, columns: &[&str]| {
+            std::fs::write(&path, text).unwrap();
+            read(kind, &plan(&path, columns))
+        };
+        let expected = EvaluationData::ClassifiedPairs {
+            sentences1: vec!["a".into(), "b".into()],
+            sentences2: vec!["x".into(), "y".into()],
+            labels: vec![2, 0],
+        };
+        for header in ["sentence1,sentence2", "query,passage"] {
+            let text = format!("{header},label\na,x,2\nb,y,0\n");
+            assert_eq!(read(DataKind::ClassifiedPairs, &text, &[]).unwrap(), expected);
+            assert_eq!(read(DataKind::ScoredPairs, &text, &[]).unwrap().kind(), DataKind::ScoredPairs);
+        }
+        assert_eq!(
+            read(DataKind::ClassifiedPairs, "one,two,label\na,x,2\nb,y,0\n", &["one", "two"]).unwrap(),
+            expected
+        );
+        let told = |text: &str| read(DataKind::ClassifiedPairs, text, &[]).unwrap_err().to_string();
+        let half = told("query,passage,label\na,x,1\nb,y,0.5\n");
+        assert!(half.contains("line 3") && half.contains("the label is 0.5, and a class is wanted"), "{half}");
+        assert!(told("one,two,label\na,x,1\n").contains("sentence1"));
+    }
+
+    #[test]
+    fn rows_of_a_query_are_ranked_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        let row =
+            |passage: &str, label: i32| format!("{{\"query\":\"q\",\"passage\":\"{passage}\",\"label\":{label}}}\n");
+        std::fs::write(&path, format!("{}{}{}", row("x", 0), row("y", 1), row("z", 0))).unwrap();
+        let data = read(DataKind::RankedDocuments, &plan(&path, &[])).unwrap();
+        let sample = PairSample {
+            query: "q".into(),
+            positive: vec!["y".into()],
+            others: Others::Negative(vec!["x".into(), "z".into()]),
+        };
+        assert_eq!(data, EvaluationData::RankedDocuments(vec![sample]));
+    }
 
     #[test]
     fn pairs_become_a_retrieval_task() {

@@ -10,7 +10,8 @@ from common import HERE
 
 SCRIPTS = [
     "fixtures", "modules", "bert", "ops", "losses", "losses_labels", "losses_own", "losses_pairs", "evaluators",
-    "inference", "optim", "schedules", "curves", "curves_more", "denoising", "cross_encoder", "samplers",
+    "evaluators_pairs", "inference", "optim", "schedules", "curves", "curves_more", "denoising", "cross_encoder",
+    "samplers",
 ]
 
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use candle_core::{DType, Device};
 use serde_json::{Map, Value};
+use tallow::eval::cross_encoder::reranking::{Others, Sample as PairSample};
 use tallow::eval::reranking::Sample;
-use tallow::eval::{self, Csv, EvaluationData, bootstrap};
-use tallow::flow::{Classify, Embeddings, Encode, EncodeOptions, Metrics};
+use tallow::eval::{self, Csv, EvaluationData, Evaluator, bootstrap};
+use tallow::flow::{ActivationFn, Classify, Embeddings, Encode, EncodeOptions, Metrics, Predict};
 use tallow::loss::{self, Loss, Setup};
 use tallow::model::SentenceTransformer;
 use tallow::util::seed::Rng;
@@ -49,6 +50,93 @@ fn trained(case: &Value) -> Option<Box<dyn Loss>> {
         param.assign(&tensor(&inputs[key], DType::F32)).unwrap();
     }
     Some(loss)
+}
+
+/// Looks the scores of every pair up.
+struct Scores {
+    table: HashMap<(String, String), Vec<f32>>,
+    num_labels: usize,
+}
+
+impl Predict for Scores {
+    fn predict(
+        &self,
+        pairs: &[(&str, &str)],
+        activation_fn: Option<ActivationFn>,
+        _: &EncodeOptions,
+    ) -> tallow::Result<Embeddings> {
+        assert!(activation_fn.is_none(), "the model's own");
+        let scores = pairs.iter().flat_map(|(a, b)| self.table[&((*a).to_owned(), (*b).to_owned())].clone());
+        Ok(Embeddings::new(self.num_labels, scores.collect()))
+    }
+
+    fn num_labels(&self) -> usize {
+        self.num_labels
+    }
+}
+
+impl Encode for Scores {
+    fn encode(&self, _: &[&str], _: &EncodeOptions) -> tallow::Result<Embeddings> {
+        panic!("a model of pairs has no embeddings")
+    }
+
+    fn similarity_fn_name(&self) -> &str {
+        "cosine"
+    }
+
+    fn predictor(&self) -> Option<&dyn Predict> {
+        Some(self)
+    }
+}
+
+/// The case's data and its model.
+fn pair_data(case: &Value) -> (EvaluationData, Scores) {
+    let inputs = &case["inputs"];
+    let pairs: Vec<Vec<String>> = inputs["pairs"].as_array().unwrap().iter().map(strings).collect();
+    let num_labels = inputs["num_labels"].as_u64().unwrap() as usize;
+    let scores = numbers(&case["embeddings"]["scores"]);
+    let rows = scores.chunks(num_labels).map(|row| row.iter().map(|x| *x as f32).collect());
+    let table = pairs.iter().map(|pair| (pair[0].clone(), pair[1].clone())).zip(rows).collect();
+    let column = |i: usize| pairs.iter().map(|pair| pair[i].clone()).collect::<Vec<String>>();
+    let data = match case["evaluator"].as_str().unwrap() {
+        "CrossEncoderCorrelationEvaluator" => EvaluationData::ScoredPairs {
+            sentences1: column(0),
+            sentences2: column(1),
+            scores: inputs["scores"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect(),
+        },
+        "CrossEncoderClassificationEvaluator" => EvaluationData::ClassifiedPairs {
+            sentences1: column(0),
+            sentences2: column(1),
+            labels: inputs["labels"].as_array().unwrap().iter().map(|x| x.as_i64().unwrap()).collect(),
+        },
+        "CrossEncoderRerankingEvaluator" => {
+            let sample = |sample: &Value| PairSample {
+                query: sample["query"].as_str().unwrap().to_owned(),
+                positive: strings(&sample["positive"]),
+                others: match sample.get("documents") {
+                    Some(documents) => Others::Documents(strings(documents)),
+                    None => Others::Negative(strings(&sample["negative"])),
+                },
+            };
+            EvaluationData::RankedDocuments(inputs["samples"].as_array().unwrap().iter().map(sample).collect())
+        }
+        "CrossEncoderNanoBEIREvaluator" => {
+            let dataset = |name: String| {
+                let own = |ids: &Value| strings(ids).iter().map(|id| format!("{name} {id}")).collect();
+                let set = &inputs["sets"][&name];
+                let sample = |(query, found): (&String, &Value)| PairSample {
+                    query: format!("{name} {query}"),
+                    positive: own(&set["relevant"][query]),
+                    others: Others::Documents(own(found)),
+                };
+                let samples = set["found"].as_object().unwrap().iter().map(sample).collect();
+                (name, samples)
+            };
+            EvaluationData::RankedDocumentSets(strings(&inputs["names"]).into_iter().map(dataset).collect())
+        }
+        other => panic!("no such evaluator: {other}"),
+    };
+    (data, Scores { table, num_labels })
 }
 
 fn strings(value: &Value) -> Vec<String> {
@@ -179,53 +267,70 @@ fn check_csv(place: &str, expected: &Map<String, Value>, files: &[Csv], metrics:
 
 #[test]
 fn evaluators_equal_the_reference() {
-    let golden = golden("evaluators");
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut missing_values = 0;
-    for (number, case) in golden["cases"].as_array().unwrap().iter().enumerate() {
-        let name = case["evaluator"].as_str().unwrap();
-        let place = format!("case {number}: {name} {}", case["config"]);
-        let mut settings: Map<String, Value> = case["config"].as_object().unwrap().clone();
-        let similarity = settings.shift_remove("similarity_fn_name").unwrap().as_str().unwrap().to_owned();
-        let (data, vectors) = data(case);
-        let model = Table { vectors, similarity, loss: trained(case) };
-        let evaluator = eval::build(name, &settings, data).unwrap_or_else(|e| panic!("{place}: {e}"));
-        let keys = evaluator.keys(&model.similarity);
-        assert!(keys.contains(&evaluator.primary_key(&model.similarity)), "{place}");
-        for _ in 0..2 {
-            let metrics = evaluator.evaluate(&model).unwrap_or_else(|e| panic!("{place}: {e}"));
-            let expected = case["metrics"].as_object().unwrap();
-            let got: Vec<&String> = metrics.values.iter().map(|(key, _)| key).collect();
-            assert_eq!(got, expected.keys().collect::<Vec<_>>(), "{place}");
-            assert_eq!(got, keys.iter().collect::<Vec<_>>(), "{place}");
-            for (key, value) in &metrics.values {
-                match expected[key].as_f64() {
-                    Some(expected) => {
-                        let tolerance = 1e-6 * expected.abs().max(1.0);
-                        assert!((value - expected).abs() <= tolerance, "{place} {key}: {value}, expected {expected}");
-                    }
-                    None => {
-                        assert!(value.is_nan(), "{place} {key}: {value}, expected NaN");
-                        missing_values += 1;
-                    }
-                }
-                assert_eq!(eval::trainer_key(key), case["trainer_keys"][key].as_str().unwrap(), "{place}");
-            }
-            assert_eq!(metrics.primary, case["primary_metric"].as_str().unwrap(), "{place}");
-            assert_eq!(evaluator.primary_key(&model.similarity), metrics.primary, "{place}");
-            check_csv(&place, case["csv"].as_object().unwrap(), &evaluator.csv(&model.similarity), &metrics);
-            for sample in &metrics.samples {
-                let again = bootstrap::value(sample);
-                let same = (again - metrics.get(&sample.key).unwrap()).abs() < 1e-9 || again.is_nan();
-                assert!(same, "{place}: the items give {again}");
-            }
+    for (file, of_pairs) in [("evaluators", false), ("evaluators_pairs", true)] {
+        let golden = golden(file);
+        for (number, case) in golden["cases"].as_array().unwrap().iter().enumerate() {
+            let name = case["evaluator"].as_str().unwrap();
+            let place = format!("{file} case {number}: {name} {}", case["config"]);
+            let mut settings: Map<String, Value> = case["config"].as_object().unwrap().clone();
+            let similarity = settings.shift_remove("similarity_fn_name");
+            let (data, model): (EvaluationData, Box<dyn Encode>) = if of_pairs {
+                let (data, model) = pair_data(case);
+                (data, Box::new(model))
+            } else {
+                let (data, vectors) = data(case);
+                let similarity = similarity.unwrap().as_str().unwrap().to_owned();
+                (data, Box::new(Table { vectors, similarity, loss: trained(case) }))
+            };
+            let evaluator = eval::build(name, &settings, data).unwrap_or_else(|e| panic!("{place}: {e}"));
+            missing_values += check(&place, case, evaluator.as_ref(), model.as_ref());
+            *counts.entry(name.to_owned()).or_default() += 1;
         }
-        *counts.entry(name.to_owned()).or_default() += 1;
     }
-    assert!(missing_values > 0, "the golden file has cases without a correlation");
+    assert!(missing_values > 0, "the golden files have cases without a correlation");
     for card in eval::cards() {
         assert!(counts.get(card.name).is_some_and(|count| *count >= 3), "{}: {counts:?}", card.name);
     }
+}
+
+/// Evaluates twice and compares all there is; gives back how many values were NaN.
+fn check(place: &str, case: &Value, evaluator: &dyn Evaluator, model: &dyn Encode) -> usize {
+    let similarity = model.similarity_fn_name();
+    evaluator.meet(model);
+    let keys = evaluator.keys(similarity);
+    assert!(keys.contains(&evaluator.primary_key(similarity)), "{place}");
+    let mut missing_values = 0;
+    for _ in 0..2 {
+        let metrics = evaluator.evaluate(model).unwrap_or_else(|e| panic!("{place}: {e}"));
+        let expected = case["metrics"].as_object().unwrap();
+        let got: Vec<&String> = metrics.values.iter().map(|(key, _)| key).collect();
+        assert_eq!(got, expected.keys().collect::<Vec<_>>(), "{place}");
+        assert_eq!(got, keys.iter().collect::<Vec<_>>(), "{place}");
+        for (key, value) in &metrics.values {
+            match expected[key].as_f64() {
+                Some(expected) => {
+                    let tolerance = 1e-6 * expected.abs().max(1.0);
+                    assert!((value - expected).abs() <= tolerance, "{place} {key}: {value}, expected {expected}");
+                }
+                None => {
+                    assert!(value.is_nan(), "{place} {key}: {value}, expected NaN");
+                    missing_values += 1;
+                }
+            }
+            assert_eq!(eval::trainer_key(key), case["trainer_keys"][key].as_str().unwrap(), "{place}");
+        }
+        assert_eq!(metrics.primary, case["primary_metric"].as_str().unwrap(), "{place}");
+        assert_eq!(evaluator.primary_key(similarity), metrics.primary, "{place}");
+        check_csv(place, case["csv"].as_object().unwrap(), &evaluator.csv(similarity), &metrics);
+        for sample in &metrics.samples {
+            let again = bootstrap::value(sample);
+            let same = (again - metrics.get(&sample.key).unwrap()).abs() < 1e-9 || again.is_nan();
+            assert!(same, "{place}: the items give {again}");
+        }
+    }
+    missing_values
 }
 
 /// The first `limit` rows of a JSON Lines file.

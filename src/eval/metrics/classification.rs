@@ -3,6 +3,8 @@
 //! Scores are f32 as in the reference; a threshold lies half way between two of them. All functions look at pairs in
 //! groups of equal score, so that the order of ties does not matter.
 
+use std::collections::BTreeMap;
+
 /// A threshold and what is reached with it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Best {
@@ -89,6 +91,42 @@ pub fn matthews_correlation(predicted: &[bool], labels: &[bool]) -> f64 {
     if below == 0.0 { 0.0 } else { (tp * tn - fp * fn_) / below }
 }
 
+/// The F1 scores of several classes in one number.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct F1 {
+    /// The mean over classes.
+    pub macro_mean: f64,
+    /// Of all predictions together: the accuracy.
+    pub micro: f64,
+    /// The mean over classes, weighted by how often each is right.
+    pub weighted: f64,
+}
+
+/// F1 of every class that is right or predicted anywhere; 0 for one that is never both.
+///
+/// Source: `sklearn.metrics.f1_score` with `average` `macro`, `micro` and `weighted`.
+#[must_use]
+pub fn f1_scores(predicted: &[i64], labels: &[i64]) -> F1 {
+    // by class: both, predicted, right
+    let mut counts: BTreeMap<i64, [usize; 3]> = BTreeMap::new();
+    let mut both = 0usize;
+    for (predicted, label) in predicted.iter().zip(labels) {
+        counts.entry(*predicted).or_default()[1] += 1;
+        counts.entry(*label).or_default()[2] += 1;
+        if predicted == label {
+            counts.entry(*label).or_default()[0] += 1;
+            both += 1;
+        }
+    }
+    let f1 = |[both, predicted, right]: &[usize; 3]| 2.0 * *both as f64 / (predicted + right) as f64;
+    let total = labels.len().max(1) as f64;
+    F1 {
+        macro_mean: counts.values().map(f1).sum::<f64>() / counts.len().max(1) as f64,
+        micro: both as f64 / total,
+        weighted: counts.values().map(|count| f1(count) * count[2] as f64).sum::<f64>() / total,
+    }
+}
+
 /// The pairs' numbers, the most alike first.
 fn sorted(scores: &[f32], rising: bool) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
@@ -130,6 +168,14 @@ mod tests {
         assert!((average_precision(&scores, &LABELS) - expected).abs() < 1e-15);
         let falling = SCORES.map(|x| 1.0 - x);
         assert_eq!(best_accuracy(&falling, &LABELS, false).value, 0.8);
+    }
+
+    #[test]
+    fn f1_of_classes() {
+        let f1 = f1_scores(&[0, 0, 1, 3], &[0, 1, 1, 2]);
+        // classes 0 and 1: 2/3 each, 2 and 3: 0
+        assert!((f1.macro_mean - 1.0 / 3.0).abs() < 1e-15 && (f1.weighted - 0.5).abs() < 1e-15);
+        assert_eq!((f1.micro, f1_scores(&[], &[])), (0.5, F1::default()));
     }
 
     #[test]

@@ -52,7 +52,16 @@ fn prompted(model: &SentenceTransformer, rows: usize, columns: usize, seed: u64,
 }
 
 fn setting<'a>(model: &'a SentenceTransformer, loss: &'a dyn Loss, cache_tokens: Option<usize>) -> Setting<'a> {
-    Setting { model, twin: None, decoder: None, loss, guide: None, precision: Precision::Full, cache_tokens }
+    Setting {
+        model,
+        twin: None,
+        decoder: None,
+        loss,
+        guide: None,
+        precision: Precision::Full,
+        cache_tokens,
+        step: None,
+    }
 }
 
 /// The gradients of every parameter, which forget them.
