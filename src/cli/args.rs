@@ -6,7 +6,9 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::error::Error;
-use crate::verbs::{cancel, cluster, demo, encode, evaluate, paraphrase_mining, run, search, smoke_test, status};
+use crate::verbs::{
+    cancel, cluster, demo, distill, encode, evaluate, paraphrase_mining, run, search, smoke_test, status,
+};
 
 const AFTER_HELP: &str = "\
 From a file of pairs to a trained model:
@@ -44,6 +46,7 @@ pub enum Command {
     Search(search::Request),
     ParaphraseMining(paraphrase_mining::Request),
     Cluster(cluster::Request),
+    Distill(distill::Request),
     /// Serve the verbs to an AI agent: an MCP server on stdin and stdout.
     ///
     /// Tools: smoke_test, run, run_status, cancel_run, evaluate. Relative paths are read relative to the directory

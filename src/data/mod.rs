@@ -2,6 +2,7 @@
 
 pub mod beir;
 pub mod columns;
+pub mod nano;
 pub mod paraphrases;
 pub mod probe;
 pub mod report;

@@ -8,16 +8,16 @@
 //!   embeddings as its label column;
 //! - paraphrases: a folder with a file of sentences and one of duplicates;
 //! - classes: a file of `sentence1`, `sentence2` and a class;
-//! - several data sets for retrieval: a folder of folders in the BEIR layout.
+//! - several data sets for retrieval: a folder of folders in the BEIR layout, or with Parquet files as on the Hub.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use crate::data::DatasetSpec;
 use crate::data::beir::read_beir;
 use crate::data::paraphrases::read_paraphrases;
 use crate::data::reranking::{Ranked, read_reranking};
 use crate::data::texts::{self, Table};
+use crate::data::{DatasetSpec, nano};
 use crate::error::{Error, Result};
 use crate::eval::reranking::Sample;
 use crate::eval::{DataKind, EvaluationData};
@@ -167,14 +167,19 @@ fn beir(path: &Path) -> Result<EvaluationData> {
     Ok(EvaluationData::Retrieval { queries: beir.queries, corpus: beir.corpus, relevant })
 }
 
-/// Every folder in the BEIR layout that lies in the path.
+/// Every folder in the BEIR layout that lies in the path, or every data set in it as they lie on the Hub.
 fn retrievals(plan: &EvaluatorPlan) -> Result<EvaluationData> {
     let hint = "data sets are read from a folder of folders in the BEIR layout (`corpus.jsonl`, `queries.jsonl`, \
-                `qrels/test.tsv`), such as `NanoMSMARCO`; they are not downloaded";
+                `qrels/test.tsv`), such as `NanoMSMARCO`, or from the folders `corpus`, `queries` and `qrels` of \
+                Parquet files, as on the Hub; they are not downloaded";
     if !plan.path.is_dir() {
         return Err(Error::data(format!("there is no folder `{}`", plan.path.display())).with_hint(hint));
     }
     let mut datasets = Vec::new();
+    for name in nano::names(&plan.path)? {
+        let (corpus, queries, relevant) = nano::read(&plan.path, &name)?;
+        datasets.push((name, EvaluationData::Retrieval { queries, corpus, relevant }));
+    }
     for folder in files::list(&plan.path)?.into_iter().filter(|path| path.join("corpus.jsonl").is_file()) {
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         datasets.push((name, beir(&folder)?));
