@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::reranking;
+use super::{mse_from_dataframe, reranking};
 use crate::flow::Embeddings;
 
 /// What an evaluator reads.
@@ -28,6 +28,8 @@ pub enum DataKind {
     Retrievals,
     /// Pairs of sentences with a class.
     Classes,
+    /// Sentences with a teacher's embeddings of what they are translations of, for each of several pairs of languages.
+    Taught,
 }
 
 impl std::fmt::Display for DataKind {
@@ -43,6 +45,7 @@ impl std::fmt::Display for DataKind {
             Self::Paraphrases => "sentences with ids and pairs of duplicates",
             Self::Retrievals => "a folder of data sets for retrieval",
             Self::Classes => "sentence pairs with classes",
+            Self::Taught => "parallel sentences with a teacher's embeddings",
         })
     }
 }
@@ -74,6 +77,8 @@ pub enum EvaluationData {
     Retrievals(Vec<(String, EvaluationData)>),
     /// For [`DataKind::Classes`]: `[columns][rows]` and a class a row.
     Classes { columns: Vec<Vec<String>>, classes: Vec<i64> },
+    /// For [`DataKind::Taught`]: a pair of languages after the other, as the evaluator's settings name them.
+    Taught(Vec<mse_from_dataframe::Taught>),
 }
 
 impl EvaluationData {
@@ -91,6 +96,7 @@ impl EvaluationData {
             Self::Paraphrases { .. } => DataKind::Paraphrases,
             Self::Retrievals(_) => DataKind::Retrievals,
             Self::Classes { .. } => DataKind::Classes,
+            Self::Taught(_) => DataKind::Taught,
         }
     }
 }

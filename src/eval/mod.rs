@@ -24,6 +24,7 @@ pub mod information_retrieval;
 pub mod label_accuracy;
 pub mod metrics;
 pub mod mse;
+pub mod mse_from_dataframe;
 pub mod nano_beir;
 pub mod paraphrase_mining;
 pub mod reranking;
@@ -238,6 +239,7 @@ crate::registry! {
         paraphrase_mining::ParaphraseMiningEvaluator,
         nano_beir::NanoBEIREvaluator,
         label_accuracy::LabelAccuracyEvaluator,
+        mse_from_dataframe::MSEEvaluatorFromDataFrame,
     }
 }
 

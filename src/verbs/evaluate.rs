@@ -26,6 +26,9 @@ Data of the other evaluators:
   MSEEvaluator
       a file with `source`, `target` and `--set teacher_model=FOLDER`,
       or with `target` and the teacher's embedding as `label` (a list)
+  MSEEvaluatorFromDataFrame
+      a file with a column a language, `--set teacher_model=FOLDER` and
+      `--set combinations=[[\"en\",\"es\"]]`
   ParaphraseMiningEvaluator
       a folder with `sentences.jsonl` (`id`, `text`) and
       `duplicates.jsonl` (`id1`, `id2`)

@@ -16,6 +16,7 @@ from sentence_transformers.sentence_transformer.evaluation import (
     InformationRetrievalEvaluator,
     LabelAccuracyEvaluator,
     MSEEvaluator,
+    MSEEvaluatorFromDataFrame,
     NanoBEIREvaluator,
     ParaphraseMiningEvaluator,
     RerankingEvaluator,
@@ -450,6 +451,23 @@ def label_accuracy():
         record("LabelAccuracyEvaluator", inputs, config, {"sentences1": first, "sentences2": second}, evaluator, model)
 
 
+def frames():
+    rows, dim = 15, 6
+    languages = {language: smooth(rows, dim) for language in ["en", "es", "fr"]}
+    teacher = smooth(rows, dim)
+    frame = [{language: f"{language} {i}" for language in languages} for i in range(rows)]
+    frame[3]["es"], frame[8]["fr"], frame[9]["fr"] = " ", "", ""
+    table = {f"{language} {i}": v for language, rows in languages.items() for i, v in enumerate(rows)}
+    learner, master = Stub(table), Stub({f"en {i}": v for i, v in enumerate(teacher)})
+    learner.eval = lambda: None
+    for change in [{}, {"name": "dev", "truncate_dim": 4}, {"combinations": [("en", "fr")]}]:
+        config = {"name": "", "combinations": [("en", "es"), ("en", "fr")], "truncate_dim": None, **change}
+        evaluator = MSEEvaluatorFromDataFrame(frame, teacher_model=master, **arguments_of(config))
+        config = {**config, "similarity_fn_name": "cosine"}
+        kept = {target: [i for i in range(rows) if frame[i][target].strip()] for target in ["es", "fr"]}
+        record("MSEEvaluatorFromDataFrame", {"rows": kept}, config, {**languages, "teacher": teacher}, evaluator, learner)
+
+
 def main():
     both = ["cosine", "dot"]
     custom = {
@@ -509,6 +527,7 @@ def main():
     others()
     precisions()
     label_accuracy()
+    frames()
     write("evaluators.json", {"about": versions(), "cases": cases})
     for c in cases:
         print(c["evaluator"][:12], c["config"].get("name"), c["primary_metric"], {k: round(v, 4) for k, v in list(c["metrics"].items())[:6]})
