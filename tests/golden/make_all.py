@@ -11,7 +11,7 @@ from common import HERE
 
 SCRIPTS = [
     "fixtures", "modules", "bert", "ops", "losses", "losses_labels", "losses_own", "evaluators", "inference", "optim",
-    "schedules", "curves", "curves_more", "samplers",
+    "schedules", "curves", "curves_more", "samplers", "tokenizers",
 ]
 
 

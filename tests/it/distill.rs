@@ -7,7 +7,7 @@ use candle_core::Device;
 use serde_json::Value;
 use tallow::flow::{Encode, EncodeOptions, Preprocess};
 use tallow::model::distill::{Components, Distillation, distill};
-use tallow::model::{SentenceTransformer, TextTokenizer};
+use tallow::model::{Corpus, SentenceTransformer, TextTokenizer, TokenizerAlgorithm, TokenizerTraining};
 use tallow::ops::PoolingMode;
 use tallow::train::Options;
 
@@ -117,6 +117,29 @@ fn pruned_tokenizers_equal_the_reference() {
             let ids = |tokenizer: &TextTokenizer| tokenizer.tokenize(&[*text], None).unwrap()[0].ids.clone();
             assert_eq!(ids(&made), ids(&reference), "{name} {text}");
         }
+    }
+}
+
+#[test]
+fn learnt_tokenizers_equal_the_reference() {
+    let text = std::fs::read_to_string(project("tests/golden/curves_pairs.jsonl")).unwrap();
+    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let texts: Vec<String> = rows
+        .iter()
+        .flat_map(|row| ["anchor", "positive"].map(|column| row[column].as_str().unwrap().to_owned()))
+        .collect();
+    for case in golden("tokenizers")["cases"].as_array().unwrap() {
+        let vocab_size = case["vocab_size"].as_u64().unwrap() as usize;
+        let lowercase = case["lowercase"].as_bool().unwrap();
+        let how = TokenizerTraining { vocab_size, algorithm: TokenizerAlgorithm::Bpe, lowercase };
+        let mut corpus = Corpus::new(how).unwrap();
+        corpus.add(&texts).unwrap();
+        let made: Value = serde_json::from_slice(&corpus.train().unwrap()).unwrap();
+        let tokens: Vec<&String> = made["model"]["vocab"].as_object().unwrap().keys().skip(256).collect();
+        assert_eq!(serde_json::to_value(tokens).unwrap(), case["tokens"], "{vocab_size}");
+        let join = |merge: &Value| format!("{} {}", merge[0].as_str().unwrap(), merge[1].as_str().unwrap());
+        let merges: Vec<String> = made["model"]["merges"].as_array().unwrap().iter().map(join).collect();
+        assert_eq!(serde_json::to_value(merges).unwrap(), case["merges"], "{vocab_size}");
     }
 }
 
