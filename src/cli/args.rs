@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Error;
 use crate::verbs::{
-    cancel, cluster, demo, encode, evaluate, paraphrase_mining, predict, rank, run, search, smoke_test, status,
+    cancel, cluster, demo, distill, encode, evaluate, paraphrase_mining, predict, rank, run, search, smoke_test, status,
 };
 
 const AFTER_HELP: &str = "\
@@ -48,6 +48,7 @@ pub enum Command {
     Search(search::Request),
     ParaphraseMining(paraphrase_mining::Request),
     Cluster(cluster::Request),
+    Distill(distill::Request),
     /// Serve the verbs to an AI agent: an MCP server on stdin and stdout.
     ///
     /// Tools: smoke_test, run, run_status, cancel_run, evaluate. Relative paths are read relative to the directory

@@ -47,6 +47,7 @@ fn dispatch(command: Command, printer: &mut Printer) -> Next {
         Command::Search(request) => answer(request, printer),
         Command::ParaphraseMining(request) => answer(request, printer),
         Command::Cluster(request) => answer(request, printer),
+        Command::Distill(request) => answer(request, printer),
         Command::Mcp => return Next::Serve,
     };
     Next::Exit(code)

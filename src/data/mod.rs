@@ -3,6 +3,7 @@
 pub mod beir;
 pub mod columns;
 mod feed;
+pub mod nano;
 pub mod paraphrases;
 pub mod probe;
 pub mod report;

@@ -51,7 +51,8 @@ impl Csv {
     #[must_use]
     pub fn row(&self, epoch: f64, steps: u64, metrics: &Metrics) -> String {
         let values = self.columns.iter().map(|column| {
-            let value = metrics.get(&column.key).unwrap_or(f64::NAN);
+            let detail = || metrics.details.iter().find(|(key, _)| *key == column.key).map(|(_, value)| *value);
+            let value = metrics.get(&column.key).or_else(detail).unwrap_or(f64::NAN);
             number(if column.negated { -value } else { value })
         });
         [number(epoch), steps.to_string()].into_iter().chain(values).collect::<Vec<_>>().join(",")

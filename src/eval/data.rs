@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::cross_encoder::reranking as pair_reranking;
-use super::reranking;
+use super::{mse_from_dataframe, reranking};
 use crate::flow::Embeddings;
 
 /// What an evaluator reads.
@@ -35,6 +35,8 @@ pub enum DataKind {
     RankedDocuments,
     /// Several data sets for reranking what a search found.
     RankedDocumentSets,
+    /// Sentences with a teacher's embeddings of what they are translations of, for each of several pairs of languages.
+    Taught,
 }
 
 impl std::fmt::Display for DataKind {
@@ -53,6 +55,7 @@ impl std::fmt::Display for DataKind {
             Self::ClassifiedPairs => "pairs with classes",
             Self::RankedDocuments => "queries with positive documents and others to rank",
             Self::RankedDocumentSets => "a folder of data sets with what a search found",
+            Self::Taught => "parallel sentences with a teacher's embeddings",
         })
     }
 }
@@ -90,6 +93,8 @@ pub enum EvaluationData {
     RankedDocuments(Vec<pair_reranking::Sample>),
     /// For [`DataKind::RankedDocumentSets`]: names, each with samples.
     RankedDocumentSets(Vec<(String, Vec<pair_reranking::Sample>)>),
+    /// For [`DataKind::Taught`]: a pair of languages after the other, as the evaluator's settings name them.
+    Taught(Vec<mse_from_dataframe::Taught>),
 }
 
 impl EvaluationData {
@@ -110,6 +115,7 @@ impl EvaluationData {
             Self::ClassifiedPairs { .. } => DataKind::ClassifiedPairs,
             Self::RankedDocuments(_) => DataKind::RankedDocuments,
             Self::RankedDocumentSets(_) => DataKind::RankedDocumentSets,
+            Self::Taught(_) => DataKind::Taught,
         }
     }
 }

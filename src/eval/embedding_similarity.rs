@@ -103,7 +103,8 @@ impl EvaluatorSettings for EmbeddingSimilaritySettings {
 ///
 /// Keys: `pearson_<similarity>` and `spearman_<similarity>`; with several similarity functions also `pearson_max` and
 /// `spearman_max`, the best of those that are numbers. Primary: Spearman. `precision` changes no key, but the name of the
-/// CSV file; `binary` and `ubinary` compare bits, of which they keep the same.
+/// CSV file; `binary` and `ubinary` compare bits, of which they keep the same. Cosines of bits that are equal are equal
+/// here; in the reference's f32 some of them come apart, and its Spearman correlation with them.
 ///
 /// Source: `evaluation/embedding_similarity.py` of sentence-transformers.
 ///

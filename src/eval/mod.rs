@@ -25,6 +25,7 @@ pub mod information_retrieval;
 pub mod label_accuracy;
 pub mod metrics;
 pub mod mse;
+pub mod mse_from_dataframe;
 pub mod nano_beir;
 pub mod paraphrase_mining;
 pub mod reranking;
@@ -252,6 +253,7 @@ crate::registry! {
         pair_classification::CrossEncoderClassificationEvaluator,
         pair_correlation::CrossEncoderCorrelationEvaluator,
         pair_nano_beir::CrossEncoderNanoBEIREvaluator,
+        mse_from_dataframe::MSEEvaluatorFromDataFrame,
     }
 }
 

@@ -16,16 +16,20 @@ use crate::util::suggest;
 
 /// The catalogue entry.
 pub const CARD: Card = Card {
-    inputs: &["a folder of folders in the BEIR layout"],
+    inputs: &["a folder of folders in the BEIR layout, or NanoBEIR as it is on the Hub"],
     columns: (2, 2),
     labels: LabelKind::None,
     gotchas: &[
-        "The data sets are read from a folder; they are not downloaded.",
+        "The data sets are read from a folder, or from the Hugging Face cache where there is no path; they are not \
+         downloaded.",
         "The small corpora make values higher than those of the whole BEIR: compare like with like.",
     ],
     paper: "https://arxiv.org/abs/2104.08663",
     ..Card::new("NanoBEIREvaluator", "Exact search in several small corpora, each alone and their mean.")
 };
+
+/// Where the reference has the data sets from.
+pub const DATASET_ID: &str = "sentence-transformers/NanoBEIR-en";
 
 /// The data sets of NanoBEIR in the reference's order: short name, and what their metrics are called after.
 const DATASETS: [(&str, &str); 13] = [
@@ -72,6 +76,9 @@ pub enum Prompts {
 pub struct NanoBEIRSettings {
     /// In front of every key; the reference has no such setting, and without it the keys are the reference's.
     pub name: String,
+    /// The id on the Hub of a data set with the folders `corpus`, `queries` and `qrels`, which is looked for in the
+    /// Hugging Face cache when there is no path; `sentence-transformers/NanoBEIR-en` when left out.
+    pub dataset_id: Option<String>,
     /// The data sets, by short name (`msmarco`) or by their folder's name; all that are in the folder when left out.
     pub dataset_names: Option<Vec<String>>,
     /// Cut-offs of the mean reciprocal rank.
@@ -107,6 +114,7 @@ impl Default for NanoBEIRSettings {
         let search = InformationRetrievalSettings::default();
         Self {
             name: String::new(),
+            dataset_id: None,
             dataset_names: None,
             mrr_at_k: search.mrr_at_k,
             ndcg_at_k: search.ndcg_at_k,
@@ -205,6 +213,7 @@ impl EvaluatorSettings for NanoBEIRSettings {
 /// type = "NanoBEIREvaluator"
 /// path = "nano-beir"
 /// ```
+/// Without `path`, `sentence-transformers/NanoBEIR-en` or another `dataset_id` is read from the Hugging Face cache.
 #[derive(Debug)]
 pub struct NanoBEIREvaluator {
     settings: NanoBEIRSettings,

@@ -2,13 +2,14 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::shared::{self, prefixed};
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::Result;
-use crate::flow::{Card, Embeddings, Encode, LabelKind, Metrics, Statistic};
+use crate::flow::{Card, Document, Embeddings, Encode, LabelKind, Metrics, Statistic};
 use crate::scoring::Similarity;
-use crate::scoring::blocks::Search;
+use crate::scoring::blocks::{Hit, Search};
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -32,6 +33,9 @@ pub struct TranslationSettings {
     pub name: String,
     /// Keep only the first values of each embedding.
     pub truncate_dim: Option<usize>,
+    /// Whether a run writes the sources whose most similar target is another one's, with the five most similar, as JSON
+    /// lines.
+    pub print_wrong_matches: bool,
     /// Whether a run keeps a CSV file with a row an evaluation; it does when left out.
     pub write_csv: Option<bool>,
 }
@@ -66,7 +70,8 @@ impl EvaluatorSettings for TranslationSettings {
 
 /// The share of sentences whose translation has the highest cosine of all sentences of the other language.
 ///
-/// Keys: `src2trg_accuracy`, `trg2src_accuracy`, `mean_accuracy` (primary). Of equal cosines the first counts.
+/// Keys: `src2trg_accuracy`, `trg2src_accuracy`, `mean_accuracy` (primary). Of equal cosines the first counts. What
+/// `print_wrong_matches` prints in the reference is a file of the run here.
 ///
 /// Source: `evaluation/translation.py` of sentence-transformers.
 ///
@@ -96,16 +101,44 @@ impl TranslationEvaluator {
     }
 }
 
-/// One value a row: 1 where the nearest row of the other side has the text of the row's own partner.
-fn matches(from: &Embeddings, to: &Embeddings, texts: &[String]) -> Vec<f64> {
-    let mut search = Search::new(Similarity::Cosine, from.clone(), 1);
+/// Targets that are told of a source without its own.
+const TOLD: usize = 5;
+
+/// For each row of one side the most similar ones of the other.
+fn nearest(from: &Embeddings, to: &Embeddings, most: usize) -> Vec<Vec<Hit>> {
+    let mut search = Search::new(Similarity::Cosine, from.clone(), most);
     let rows: Vec<u32> = (0..).take(to.rows()).collect();
     search.add(to.clone(), &rows);
-    let nearest = search.finish().into_iter().enumerate().map(|(row, hits)| {
+    search.finish()
+}
+
+/// One value a row: 1 where the nearest row of the other side has the text of the row's own partner.
+fn matches(nearest: &[Vec<Hit>], texts: &[String]) -> Vec<f64> {
+    let nearest = nearest.iter().enumerate().map(|(row, hits)| {
         let right = hits.first().is_some_and(|hit| texts[hit.rank as usize] == texts[row]);
         f64::from(u8::from(right))
     });
     nearest.collect()
+}
+
+impl TranslationEvaluator {
+    /// The sources whose nearest target is another one's, a line each.
+    fn wrong(&self, found: &[Vec<Hit>], right: &[f64]) -> Document {
+        let lines =
+            found.iter().zip(right).enumerate().filter(|(_, (_, right))| **right == 0.0).map(|(row, (hits, _))| {
+                let target = |hit: &Hit| {
+                    let number = hit.rank as usize;
+                    json!({"row": number, "target": self.targets[number], "score": hit.score})
+                };
+                let nearest: Vec<serde_json::Value> = hits.iter().map(target).collect();
+                let line = json!({
+                    "row": row, "source": self.sources[row], "target": self.targets[row], "nearest": nearest,
+                });
+                format!("{line}\n")
+            });
+        let name = shared::part(self.name()).replace(['/', '\\'], "_");
+        Document { file: format!("translation_evaluation{name}_wrong_matches.jsonl"), text: lines.collect() }
+    }
 }
 
 impl Evaluator for TranslationEvaluator {
@@ -121,13 +154,18 @@ impl Evaluator for TranslationEvaluator {
         let dim = self.settings.truncate_dim;
         let sources = shared::embed(model, &self.sources, None, dim)?;
         let targets = shared::embed(model, &self.targets, None, dim)?;
-        let there = matches(&sources, &targets, &self.targets);
-        let back = matches(&targets, &sources, &self.sources);
+        let told = self.settings.print_wrong_matches;
+        let found = nearest(&sources, &targets, if told { TOLD } else { 1 });
+        let there = matches(&found, &self.targets);
+        let back = matches(&nearest(&targets, &sources, 1), &self.sources);
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         let (first, second) = (mean(&there), mean(&back));
         let mut metrics = Metrics { primary: self.primary_key(model.similarity_fn_name()), ..Default::default() };
         for (name, value) in METRICS.iter().zip([first, second, (first + second) / 2.0]) {
             metrics.push(prefixed(self.name(), name), value);
+        }
+        if told {
+            metrics.documents.push(self.wrong(&found, &there));
         }
         let both = there.iter().zip(&back).map(|(a, b)| (a + b) / 2.0).collect();
         metrics.push_sample(Statistic::Mean, Vec::new(), vec![both]);

@@ -15,6 +15,9 @@ pub struct Metrics {
     /// What single metrics are made of, where an evaluator tells.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<Sample>,
+    /// Values that stand in CSV files and nowhere else.
+    #[serde(skip)]
+    pub details: Vec<(String, f64)>,
     /// Files an evaluator was asked to write beside its metrics.
     #[serde(skip)]
     pub documents: Vec<Document>,

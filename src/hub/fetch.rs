@@ -18,8 +18,7 @@ const UNWANTED: [&str; 3] = ["onnx/*", "openvino/*", "*.bin"];
 /// # Errors
 /// When the id is no id, or the model is neither in the cache nor to be had.
 pub fn fetch(id: &str) -> Result<PathBuf> {
-    let Some((owner, name)) = id.split_once('/').filter(|(o, n)| !o.is_empty() && !n.is_empty() && !n.contains('/'))
-    else {
+    let Some((owner, name)) = split(id) else {
         return Err(Error::usage(format!("`{id}` is neither a directory nor the id of a model"))
             .with_hint("ids look like `sentence-transformers/all-MiniLM-L6-v2`; a directory must exist"));
     };
@@ -46,6 +45,35 @@ pub fn fetch(id: &str) -> Result<PathBuf> {
         .ignore_patterns(patterns(&UNWANTED))
         .send()
         .map_err(|e| failed(&e))
+}
+
+/// The directory of the Parquet files of the data set `id` (`owner/name`) in the cache; nothing is downloaded.
+///
+/// # Errors
+/// When the id is no id, or the data set is not in the cache.
+pub fn cached_dataset(id: &str) -> Result<PathBuf> {
+    let Some((owner, name)) = split(id) else {
+        return Err(Error::usage(format!("`{id}` is not the id of a data set"))
+            .with_hint("ids look like `sentence-transformers/NanoBEIR-en`"));
+    };
+    let way_out = format!(
+        "fetch it once, `hf download --repo-type dataset {id}`, or give a folder of data sets in the BEIR layout; \
+         `HF_HOME` says where the cache is"
+    );
+    let client =
+        HFClientSync::new().map_err(|e| Error::model(format!("the Hugging Face cache cannot be read: {e}")))?;
+    let repository = client.dataset(owner, name);
+    let found =
+        repository.snapshot_download().allow_patterns(vec!["*.parquet".to_owned()]).local_files_only(true).send();
+    found
+        .ok()
+        .filter(|path| path.is_dir())
+        .ok_or_else(|| Error::data(format!("the data set `{id}` is not in the Hugging Face cache")).with_hint(way_out))
+}
+
+/// Owner and name.
+fn split(id: &str) -> Option<(&str, &str)> {
+    id.split_once('/').filter(|(o, n)| !o.is_empty() && !n.is_empty() && !n.contains('/'))
 }
 
 /// Whether a cached snapshot has weights, in its root or in a module's folder; a download may have been broken off.

@@ -2,4 +2,4 @@
 
 mod fetch;
 
-pub use fetch::fetch;
+pub use fetch::{cached_dataset, fetch};

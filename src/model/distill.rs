@@ -9,6 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use clap::ValueEnum;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -55,6 +57,44 @@ pub struct Distillation {
     pub pooling: PoolingMode,
 }
 
+impl Default for Distillation {
+    /// As model2vec has it: 256 components, weights, and without the thousand unused tokens of BERT's vocabularies.
+    fn default() -> Self {
+        Self {
+            components: Components::Most(256),
+            sif_coefficient: Some(1e-4),
+            token_remove_pattern: Some(r"\[unused\d+\]".to_owned()),
+            pooling: PoolingMode::Mean,
+        }
+    }
+}
+
+/// Which of a teacher's hidden states become a token's vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[value(rename_all = "lower")]
+pub enum TeacherPooling {
+    /// The mean of all.
+    #[default]
+    Mean,
+    /// The first special token's.
+    First,
+    /// The last special token's.
+    Last,
+}
+
+impl TeacherPooling {
+    /// The pooling it is.
+    #[must_use]
+    pub const fn mode(self) -> PoolingMode {
+        match self {
+            Self::Mean => PoolingMode::Mean,
+            Self::First => PoolingMode::Cls,
+            Self::Last => PoolingMode::LastToken,
+        }
+    }
+}
+
 /// A tokenizer, and a row for each of its tokens.
 pub struct Distilled {
     pub tokenizer: TextTokenizer,
@@ -82,7 +122,7 @@ pub fn distill(directory: &Path, how: &Distillation, device: &Device) -> Result<
     let tokenizer = teacher.tokenizer(None)?.ok_or_else(|| Error::Internal("a Transformer reads no texts".into()))?;
     let pattern = |text: &String| {
         regex::Regex::new(text).map_err(|e| {
-            Error::usage(format!("`model.static_embedding.token_remove_pattern`: {e}"))
+            Error::usage(format!("`token_remove_pattern`: {e}"))
                 .with_hint("it is a regular expression, as `\\[unused\\d+\\]`")
         })
     };

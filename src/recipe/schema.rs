@@ -14,6 +14,7 @@ pub use super::shape::{EvaluatorConfig, LossConfig, OneOrMany, PcaDims};
 pub use crate::data::OnBadRow;
 use crate::flow::{ActivationFn, ModelType};
 pub use crate::model::TokenizerAlgorithm;
+pub use crate::model::distill::TeacherPooling;
 pub use crate::ops::PoolingMode;
 use crate::optim::schedule::SchedulerType;
 pub use crate::scoring::Similarity as SimilarityFunction;
@@ -120,18 +121,6 @@ pub struct StaticEmbeddingConfig {
     /// Which of the teacher's hidden states of a token between the special tokens: `mean` of all, `first` or `last`.
     /// Default: `mean`.
     pub pooling: Option<TeacherPooling>,
-}
-
-/// Which of a teacher's hidden states become a token's vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum TeacherPooling {
-    /// The mean of all.
-    Mean,
-    /// The first special token's.
-    First,
-    /// The last special token's.
-    Last,
 }
 
 /// One data set.

@@ -61,15 +61,17 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
 }
 
 /// How many principal components: a number, a part of the variance, `auto` or `none`.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "Value")]
-pub struct PcaDims(pub Components);
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(transparent)]
+pub struct PcaDims(pub Value);
 
-impl TryFrom<Value> for PcaDims {
-    type Error = String;
-
-    fn try_from(value: Value) -> Result<Self, String> {
-        let components = match &value {
+impl PcaDims {
+    /// What it comes to.
+    ///
+    /// # Errors
+    /// What is wrong with it, without its key.
+    pub fn components(&self) -> Result<Components, String> {
+        let components = match &self.0 {
             Value::String(text) if text == "auto" => Some(Components::All),
             Value::String(text) if text == "none" => Some(Components::Off),
             Value::Number(n) if n.is_f64() => {
@@ -80,8 +82,7 @@ impl TryFrom<Value> for PcaDims {
             }
             _ => None,
         };
-        let wanted = "expected 1 or more dimensions, a part of the variance as 0.9, `auto` or `none`";
-        components.map(Self).ok_or_else(|| format!("{wanted}, found {value}"))
+        components.ok_or_else(|| format!("must be a number of dimensions, or above 0 and below 1, found {}", self.0))
     }
 }
 

@@ -121,6 +121,7 @@ impl Evaluation {
                 evaluator.evaluate(&seen).map_err(|e| e.within(format!("evaluator `{}`", evaluator.card().name)))?;
             all.values.extend(metrics.values);
             all.samples.extend(metrics.samples);
+            all.details.extend(metrics.details);
             all.documents.extend(metrics.documents);
         }
         all.primary = self.primary(model.similarity_fn_name()).unwrap_or_default();

@@ -6,9 +6,10 @@
 //! - translations: a file of `source`, `target`;
 //! - a teacher's embeddings: a file of `source`, `target` and the setting `teacher_model`, or of `target` with the
 //!   embeddings as its label column;
+//! - a teacher's embeddings in several languages: a file with a column a language, and the setting `teacher_model`;
 //! - paraphrases: a folder with a file of sentences and one of duplicates;
 //! - classes: a file of `sentence1`, `sentence2` and a class;
-//! - several data sets for retrieval: a folder of folders in the BEIR layout;
+//! - several data sets for retrieval: a folder of folders in the BEIR layout, or with Parquet files as on the Hub;
 //! - classified pairs: a file of two columns and a class; documents to rank: as reranking, also with what a search found;
 //!   several data sets of these: a folder of folders in the BEIR layout, each with a `bm25.jsonl`.
 //!
@@ -17,11 +18,11 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use crate::data::DatasetSpec;
 use crate::data::beir::{read_beir, read_found};
 use crate::data::paraphrases::read_paraphrases;
 use crate::data::reranking::{Ranked, read_ranked, read_reranking};
 use crate::data::texts::{self, Table};
+use crate::data::{DatasetSpec, OnBadRow, nano};
 use crate::error::{Error, Result};
 use crate::eval::cross_encoder::reranking::{Others, Sample as PairSample};
 use crate::eval::reranking::Sample;
@@ -115,7 +116,8 @@ pub fn read(kind: DataKind, plan: &EvaluatorPlan) -> Result<EvaluationData> {
             let read = read_paraphrases(&plan.path)?;
             Ok(EvaluationData::Paraphrases { sentences: read.sentences, duplicates: read.duplicates })
         }
-        DataKind::Retrievals => Ok(EvaluationData::Retrievals(folders(plan, "", &beir)?)),
+        DataKind::Retrievals => retrievals(plan),
+        DataKind::Taught => taught(plan),
         DataKind::Classes => {
             let table = table(&["sentence1", "sentence2"], LabelKind::Int)?;
             if !table.classes.is_empty() {
@@ -136,7 +138,7 @@ pub fn read(kind: DataKind, plan: &EvaluatorPlan) -> Result<EvaluationData> {
         }
         DataKind::RankedDocumentSets => {
             let found = |path: &Path| Ok(read_found(path, "test")?.into_iter().map(to_rank).collect());
-            Ok(EvaluationData::RankedDocumentSets(folders(plan, ", `bm25.jsonl`", &found)?))
+            Ok(EvaluationData::RankedDocumentSets(folders(plan, ", each with a `bm25.jsonl`", &found)?))
         }
         DataKind::Triplets => {
             let [anchors, positives, negatives] = take(table(&["anchor", "positive", "negative"], LabelKind::None)?);
@@ -183,11 +185,26 @@ fn beir(path: &Path) -> Result<EvaluationData> {
     Ok(EvaluationData::Retrieval { queries: beir.queries, corpus: beir.corpus, relevant })
 }
 
-/// Every folder in the BEIR layout that lies in the path; `also` are files of a layout of its own.
+/// Every folder in the BEIR layout that lies in the path, or every data set in it as they lie on the Hub.
+fn retrievals(plan: &EvaluatorPlan) -> Result<EvaluationData> {
+    let names = if plan.path.is_dir() { nano::names(&plan.path)? } else { Vec::new() };
+    if names.is_empty() {
+        let also = ", or from the folders `corpus`, `queries` and `qrels` of Parquet files, as on the Hub";
+        return Ok(EvaluationData::Retrievals(folders(plan, also, &beir)?));
+    }
+    let mut datasets = Vec::new();
+    for name in names {
+        let (corpus, queries, relevant) = nano::read(&plan.path, &name)?;
+        datasets.push((name, EvaluationData::Retrieval { queries, corpus, relevant }));
+    }
+    Ok(EvaluationData::Retrievals(datasets))
+}
+
+/// Every folder in the BEIR layout that lies in the path; `also` are other layouts, or files.
 fn folders<T>(plan: &EvaluatorPlan, also: &str, read: &dyn Fn(&Path) -> Result<T>) -> Result<Vec<(String, T)>> {
     let hint = format!(
         "data sets are read from a folder of folders in the BEIR layout (`corpus.jsonl`, `queries.jsonl`, \
-         `qrels/test.tsv`{also}), such as `NanoMSMARCO`; they are not downloaded"
+         `qrels/test.tsv`), such as `NanoMSMARCO`{also}; they are not downloaded"
     );
     if !plan.path.is_dir() {
         return Err(Error::data(format!("there is no folder `{}`", plan.path.display())).with_hint(hint));
@@ -251,6 +268,38 @@ fn labelled_pairs(plan: &EvaluatorPlan, table: ReadTable<'_>) -> Result<Evaluati
     let labels = scores.iter().map(|score| *score == 1.0).collect();
     let [sentences1, sentences2] = take(table);
     Ok(EvaluationData::LabelledPairs { sentences1, sentences2, labels })
+}
+
+/// The teacher encodes the first column of each of the evaluator's `combinations`.
+fn taught(plan: &EvaluatorPlan) -> Result<EvaluationData> {
+    let combinations = plan.settings.get("combinations").cloned().unwrap_or_default();
+    let combinations: Vec<[String; 2]> = serde_json::from_value(combinations).unwrap_or_default();
+    let Some(teacher) = plan.settings.get("teacher_model").and_then(|path| path.as_str()) else {
+        return Err(Error::usage("`teacher_model` is required but missing")
+            .with_hint("set it to the folder of the model that encodes the originals"));
+    };
+    if let Some((key, _)) =
+        [("columns", !plan.columns.is_empty()), ("label", plan.label.is_some())].into_iter().find(|(_, given)| *given)
+    {
+        return Err(Error::usage(format!("`{key}` has no meaning here"))
+            .with_hint("name the columns in `combinations`, as `[[\"en\", \"es\"]]`"));
+    }
+    let model = SentenceTransformer::load(Path::new(teacher)).map_err(|e| e.within("`teacher_model`"))?;
+    let options = EncodeOptions { progress: Some("encoding with the teacher"), ..EncodeOptions::default() };
+    let mut all = Vec::with_capacity(combinations.len());
+    for columns in combinations {
+        let spec = DatasetSpec {
+            columns: Some(columns.to_vec()),
+            // a row without one of both texts says nothing of this pair
+            on_bad_row: OnBadRow::Skip,
+            limit: plan.limit.map(|_| limit(plan)),
+            ..DatasetSpec::new(vec![plan.path.to_string_lossy().into_owned()], LabelKind::None)
+        };
+        let [sources, sentences] = take(texts::read_table(&spec, Path::new(""))?);
+        let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
+        all.push((sentences, model.encode(&sources, &options)?));
+    }
+    Ok(EvaluationData::Taught(all))
 }
 
 /// The teacher encodes the first column, or its embeddings are the labels.
@@ -331,6 +380,35 @@ mod tests {
             others: Others::Negative(vec!["x".into(), "z".into()]),
         };
         assert_eq!(data, EvaluationData::RankedDocuments(vec![sample]));
+    }
+
+    #[test]
+    fn rows_without_a_translation_are_left_out_of_their_languages() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("parallel.jsonl");
+        let rows = r#"{"en": "a cat", "es": "un gato", "fr": "un chat"}
+            {"en": "a dog", "es": " ", "fr": "un chien"}
+            {"en": "a house", "es": "una casa", "fr": ""}"#;
+        std::fs::write(&path, rows).unwrap();
+        let settings = serde_json::json!({
+            "combinations": [["en", "es"], ["en", "fr"]],
+            "teacher_model": concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny-static"),
+        });
+        let plan = EvaluatorPlan {
+            kind: "MSEEvaluatorFromDataFrame".to_owned(),
+            name: String::new(),
+            path,
+            columns: Vec::new(),
+            label: None,
+            limit: None,
+            settings: settings.as_object().unwrap().clone(),
+        };
+        let EvaluationData::Taught(taught) = read(DataKind::Taught, &plan).unwrap() else { panic!("not taught") };
+        assert_eq!(taught[0].0, ["un gato", "una casa"]);
+        assert_eq!(taught[1].0, ["un chat", "un chien"]);
+        assert_eq!(taught[0].1.row(0), taught[1].1.row(0), "both are of `a cat`");
+        let without = EvaluatorPlan { settings: serde_json::Map::new(), ..plan };
+        assert!(read(DataKind::Taught, &without).unwrap_err().to_string().contains("`teacher_model`"));
     }
 
     #[test]

@@ -7,14 +7,19 @@ use serde_json::{Map, Value};
 
 use super::Reporter;
 use crate::error::{Error, Result};
-use crate::eval::{self, Evaluator};
+use crate::eval::{self, Evaluator, nano_beir};
 use crate::flow::{Embeddings, Encode, EncodeOptions};
-use crate::model::{ModelOptions, SentenceTransformer};
+use crate::hub;
+use crate::model::distill::Distillation;
+pub(super) use crate::model::distill::TeacherPooling;
+use crate::model::{ModelOptions, SentenceTransformer, StaticSource};
 use crate::ops::{self, device};
 use crate::recipe::plan::EvaluatorPlan;
+use crate::recipe::schema::PcaDims;
 use crate::recipe::{self, Builtin, Plan};
 use crate::train::events::Listener;
 use crate::train::{self, Outcome};
+use crate::util::seed::Rng;
 
 /// Reads a recipe and resolves it; the notes say what was decided for the user.
 pub(super) fn plan(recipe: &Path, set: &[String]) -> Result<(Plan, Vec<String>)> {
@@ -38,6 +43,21 @@ pub(super) fn evaluator_settings(kind: &str, set: &[String]) -> Result<Map<Strin
     recipe::settings(&(entry.schema)().to_value(), set)
 }
 
+/// Where an evaluator's data are: the path that was given, or for NanoBEIR the Hugging Face cache.
+pub(super) fn evaluation_path(kind: &str, path: Option<&Path>, settings: &Map<String, Value>) -> Result<PathBuf> {
+    match path {
+        Some(path) if path.exists() => Ok(path.to_path_buf()),
+        Some(path) => Err(Error::usage(format!("there is nothing at `{}`", path.display()))
+            .with_hint("`--path` names the evaluator's data, read relative to the current directory")),
+        None if kind == nano_beir::CARD.name => {
+            let id = settings.get("dataset_id").and_then(Value::as_str);
+            hub::cached_dataset(id.unwrap_or(nano_beir::DATASET_ID))
+        }
+        None => Err(Error::usage(format!("`{kind}` reads its data from `--path`, which is missing"))
+            .with_hint("give the folder or file; `tallow evaluate --help` says what is in it")),
+    }
+}
+
 /// An evaluator with its data.
 pub(super) fn evaluator(plan: &EvaluatorPlan) -> Result<Box<dyn Evaluator>> {
     train::build_evaluator(plan)
@@ -56,11 +76,15 @@ pub(super) fn load_model(path: &Path) -> Result<SentenceTransformer> {
 /// A saved model for much work: on the GPU this program is built for, or, said to `reporter`, on the CPU where that
 /// cannot be opened.
 pub(super) fn load_encoder(path: &Path, reporter: &mut dyn Reporter) -> Result<SentenceTransformer> {
-    let device = device::first().unwrap_or_else(|e| {
+    let device = device_for_work(reporter);
+    load(path, Some(device))
+}
+
+fn device_for_work(reporter: &mut dyn Reporter) -> Device {
+    device::first().unwrap_or_else(|e| {
         reporter.line(&format!("warning: {e}; the CPU computes instead"));
         Device::Cpu
-    });
-    load(path, Some(device))
+    })
 }
 
 /// As [`load_encoder`], of a model that scores pairs.
@@ -92,13 +116,49 @@ pub(super) fn encode_filled(
     Ok((filled().map(|(number, _)| number).collect(), embeddings))
 }
 
+/// How to distil, from the arguments of a command.
+pub(super) fn distillation(
+    pca_dims: Value,
+    sif_coefficient: f64,
+    token_remove_pattern: &str,
+    pooling: TeacherPooling,
+) -> Result<Distillation> {
+    let components = PcaDims(pca_dims).components().map_err(|text| {
+        Error::usage(format!("`--pca-dims` {text}")).with_hint("256 is usual; `auto` keeps all components")
+    })?;
+    Ok(Distillation {
+        components,
+        sif_coefficient: Some(sif_coefficient).filter(|sif| *sif > 0.0),
+        token_remove_pattern: Some(token_remove_pattern.to_owned()).filter(|pattern| !pattern.is_empty()),
+        pooling: pooling.mode(),
+    })
+}
+
+/// A static embedding out of the transformer in `path`, saved in `output`: its tokens and dimensions.
+pub(super) fn distill(
+    path: &Path,
+    how: Distillation,
+    output: &Path,
+    reporter: &mut dyn Reporter,
+) -> Result<(usize, usize)> {
+    let options = ModelOptions { device: Some(device_for_work(reporter)), ..ModelOptions::default() };
+    let source = StaticSource::Teacher(found(path)?, how);
+    let model = SentenceTransformer::new_static_from(&source, &options, Rng::new(0))?;
+    model.save(output)?;
+    Ok((model.tokenizer().vocabulary(), model.dimension()))
+}
+
 fn load(path: &Path, device: Option<Device>) -> Result<SentenceTransformer> {
+    SentenceTransformer::load_with(&found(path)?, &ModelOptions { device, ..ModelOptions::default() })
+}
+
+/// The folder of a model: a run's is taken for the model in it.
+fn found(path: &Path) -> Result<PathBuf> {
     if !path.exists() {
         return Err(Error::usage(format!("there is no model at `{}`", path.display()))
             .with_hint("name the folder of a saved model, such as `runs/<run_id>/model`"));
     }
-    let directory = model_inside(path).unwrap_or_else(|| path.to_path_buf());
-    SentenceTransformer::load_with(&directory, &ModelOptions { device, ..ModelOptions::default() })
+    Ok(model_inside(path).unwrap_or_else(|| path.to_path_buf()))
 }
 
 fn model_inside(path: &Path) -> Option<PathBuf> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{Answer, Reporter, Verb, engine};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flow::Metrics;
 use crate::recipe::plan::EvaluatorPlan;
 use crate::util::clock;
@@ -26,12 +26,18 @@ Data of the other evaluators:
   MSEEvaluator
       a file with `source`, `target` and `--set teacher_model=FOLDER`,
       or with `target` and the teacher's embedding as `label` (a list)
+  MSEEvaluatorFromDataFrame
+      a file with a column a language, `--set teacher_model=FOLDER` and
+      `--set combinations=[[\"en\",\"es\"]]`
   ParaphraseMiningEvaluator
       a folder with `sentences.jsonl` (`id`, `text`) and
       `duplicates.jsonl` (`id1`, `id2`)
   NanoBEIREvaluator
       a folder of folders in the BEIR layout, such as `NanoMSMARCO`;
-      nothing is downloaded";
+      without `--path`, `sentence-transformers/NanoBEIR-en` (or
+      `--set dataset_id=ID`) from the Hugging Face cache
+  LabelAccuracyEvaluator
+      only in a run: its classifier is thrown away with it";
 
 /// Measure a saved model.
 ///
@@ -47,9 +53,11 @@ pub struct Request {
     /// The evaluator, by sentence-transformers' class name.
     #[arg(long, value_name = "CLASS")]
     pub evaluator: String,
-    /// The data: a folder or a file, as the evaluator needs it.
+    /// The data: a folder or a file, as the evaluator needs it; NanoBEIREvaluator without it reads the Hugging Face
+    /// cache.
     #[arg(long)]
-    pub path: PathBuf,
+    #[serde(default)]
+    pub path: Option<PathBuf>,
     /// Put in front of every metric's key.
     #[arg(long, default_value = "")]
     #[serde(default)]
@@ -92,18 +100,16 @@ impl Verb for Request {
     type Response = Response;
 
     fn run(self, reporter: &mut dyn Reporter) -> Result<Response> {
-        if !self.path.exists() {
-            return Err(Error::usage(format!("there is nothing at `{}`", self.path.display()))
-                .with_hint("`--path` names the evaluator's data, read relative to the current directory"));
-        }
+        let settings = engine::evaluator_settings(&self.evaluator, &self.set)?;
+        let path = engine::evaluation_path(&self.evaluator, self.path.as_deref(), &settings)?;
         let evaluator = engine::evaluator(&EvaluatorPlan {
             kind: self.evaluator.clone(),
             name: self.name.clone(),
-            path: self.path.clone(),
+            path,
             columns: self.columns.clone(),
             label: self.label.clone(),
             limit: None,
-            settings: engine::evaluator_settings(&self.evaluator, &self.set)?,
+            settings,
         })?;
         let model = engine::load_encoder(&self.model, reporter)?;
         let begun = std::time::Instant::now();
@@ -151,7 +157,7 @@ mod tests {
         let request = Request {
             model: "m".into(),
             evaluator: "EmbeddingSimilarityEvaluator".into(),
-            path: "p".into(),
+            path: Some("p".into()),
             name: String::new(),
             columns: Vec::new(),
             label: None,

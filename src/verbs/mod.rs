@@ -7,6 +7,7 @@
 pub mod cancel;
 pub mod cluster;
 pub mod demo;
+pub mod distill;
 pub mod encode;
 pub mod evaluate;
 pub mod paraphrase_mining;

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from common import tensor, torch, versions, write
+from scipy.stats import spearmanr
 
 from sentence_transformers.sentence_transformer.evaluation import (
     BinaryClassificationEvaluator,
@@ -15,6 +16,7 @@ from sentence_transformers.sentence_transformer.evaluation import (
     InformationRetrievalEvaluator,
     LabelAccuracyEvaluator,
     MSEEvaluator,
+    MSEEvaluatorFromDataFrame,
     NanoBEIREvaluator,
     ParaphraseMiningEvaluator,
     RerankingEvaluator,
@@ -380,12 +382,26 @@ def others():
     nano([({}, "cosine"), (both, "cosine"), ({"truncate_dim": 3}, "dot"), ({**both, "main_score_function": "dot", "aggregate_key": "avg"}, "cosine")])
 
 
+def bits_tell(gold, first, second):
+    """Cosines of bits that are equal come apart in float32; the pairs are such that it does not matter."""
+    for dim in [9, first.shape[1]]:
+        bits = [np.pad((x[:, :dim] > 0).astype(np.float64), ((0, 0), (0, -dim % 8))) for x in (first, second)]
+        exact = (bits[0] * bits[1]).sum(1) / np.sqrt((bits[0].sum(1) * bits[1].sum(1)))
+        in_f32 = pairwise_cos_sim(*[torch.from_numpy(b.astype(np.float32)) for b in bits]).numpy()
+        if abs(spearmanr(gold, exact.astype(np.float32))[0] - spearmanr(gold, in_f32)[0]) > 1e-9:
+            return False
+    return True
+
+
 def precisions():
-    gold = [round(float(x), 3) for x in rng.uniform(0, 1, 30)]
-    first, second = smooth(30, 11), smooth(30, 11)
-    second = np.round(second + 0.7 * first, 3).astype(np.float32)
+    while True:
+        gold = [round(float(x), 3) for x in rng.uniform(0, 1, 14)]
+        first, second = smooth(14, 43), smooth(14, 43)
+        second = np.round(second + 0.7 * first, 3).astype(np.float32)
+        if bits_tell(gold, first, second):
+            break
     table = {f"a{i}": v for i, v in enumerate(first)} | {f"b{i}": v for i, v in enumerate(second)}
-    names = [[f"{c}{i}" for i in range(30)] for c in "ab"]
+    names = [[f"{c}{i}" for i in range(14)] for c in "ab"]
     for precision in ["float32", "int8", "uint8", "binary", "ubinary"]:
         for change in [{}, {"similarity_fn_names": ALL, "name": "dev", "truncate_dim": 9}]:
             config = {
@@ -433,6 +449,23 @@ def label_accuracy():
             "weight": tensor(loss.classifier.weight), "bias": tensor(loss.classifier.bias),
         }
         record("LabelAccuracyEvaluator", inputs, config, {"sentences1": first, "sentences2": second}, evaluator, model)
+
+
+def frames():
+    rows, dim = 15, 6
+    languages = {language: smooth(rows, dim) for language in ["en", "es", "fr"]}
+    teacher = smooth(rows, dim)
+    frame = [{language: f"{language} {i}" for language in languages} for i in range(rows)]
+    frame[3]["es"], frame[8]["fr"], frame[9]["fr"] = " ", "", ""
+    table = {f"{language} {i}": v for language, rows in languages.items() for i, v in enumerate(rows)}
+    learner, master = Stub(table), Stub({f"en {i}": v for i, v in enumerate(teacher)})
+    learner.eval = lambda: None
+    for change in [{}, {"name": "dev", "truncate_dim": 4}, {"combinations": [("en", "fr")]}]:
+        config = {"name": "", "combinations": [("en", "es"), ("en", "fr")], "truncate_dim": None, **change}
+        evaluator = MSEEvaluatorFromDataFrame(frame, teacher_model=master, **arguments_of(config))
+        config = {**config, "similarity_fn_name": "cosine"}
+        kept = {target: [i for i in range(rows) if frame[i][target].strip()] for target in ["es", "fr"]}
+        record("MSEEvaluatorFromDataFrame", {"rows": kept}, config, {**languages, "teacher": teacher}, evaluator, learner)
 
 
 def main():
@@ -494,6 +527,7 @@ def main():
     others()
     precisions()
     label_accuracy()
+    frames()
     write("evaluators.json", {"about": versions(), "cases": cases})
     for c in cases:
         print(c["evaluator"][:12], c["config"].get("name"), c["primary_metric"], {k: round(v, 4) for k, v in list(c["metrics"].items())[:6]})

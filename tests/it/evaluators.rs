@@ -12,7 +12,7 @@ use tallow::loss::{self, Loss, Setup};
 use tallow::model::SentenceTransformer;
 use tallow::util::seed::Rng;
 
-use crate::support::{golden, numbers, shape, shared, tensor};
+use crate::support::{golden, numbers, shape, shared, tensor, whole};
 
 /// Looks every text up in a table of vectors.
 struct Table {
@@ -236,6 +236,18 @@ fn data(case: &Value) -> (EvaluationData, HashMap<String, Vec<f32>>) {
             };
             EvaluationData::Retrievals(strings(&inputs["names"]).into_iter().map(dataset).collect())
         }
+        "MSEEvaluatorFromDataFrame" => {
+            let teacher = &case["embeddings"]["teacher"];
+            let values = numbers(teacher).into_iter().map(|x| x as f32).collect();
+            let teacher = Embeddings::new(shape(teacher)[1], values);
+            let mut of = |combination: &Value| {
+                let target = combination[1].as_str().unwrap();
+                let rows: Vec<usize> = whole(&inputs["rows"][target]).iter().map(|row| *row as usize).collect();
+                let all = texts(target);
+                (rows.iter().map(|row| all[*row].clone()).collect(), teacher.select(&rows))
+            };
+            EvaluationData::Taught(case["config"]["combinations"].as_array().unwrap().iter().map(&mut of).collect())
+        }
         "LabelAccuracyEvaluator" => EvaluationData::Classes {
             columns: vec![texts("sentences1"), texts("sentences2")],
             classes: inputs["labels"].as_array().unwrap().iter().map(|x| x.as_i64().unwrap()).collect(),
@@ -421,6 +433,27 @@ fn real_models_score_as_with_the_reference() {
         ("cosine_map@100", 0.975),
     ];
     check("InformationRetrievalEvaluator", serde_json::json!({}), retrieval, &expected, 1e-9);
+}
+
+#[test]
+fn wrong_matches_are_told() {
+    let data = EvaluationData::Parallel {
+        sources: ["a", "b", "c"].map(str::to_owned).into(),
+        targets: ["x", "y", "z"].map(str::to_owned).into(),
+    };
+    let settings = serde_json::json!({"name": "de", "print_wrong_matches": true});
+    let evaluator = eval::build("TranslationEvaluator", settings.as_object().unwrap(), data).unwrap();
+    let at = |x: f32, y: f32| vec![x, y];
+    let vectors = [("a", at(1.0, 0.0)), ("b", at(0.6, 0.8)), ("c", at(0.0, 1.0))].into_iter();
+    let vectors = vectors.chain([("x", at(1.0, 0.0)), ("y", at(0.0, 1.0)), ("z", at(0.6, 0.8))]);
+    let vectors = vectors.map(|(text, vector)| (text.to_owned(), vector)).collect();
+    let model = Table { vectors, similarity: "cosine".into(), loss: None };
+    let metrics = evaluator.evaluate(&model).unwrap();
+    assert_eq!(metrics.documents[0].file, "translation_evaluation_de_wrong_matches.jsonl");
+    let lines: Vec<Value> = metrics.documents[0].text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().map(|line| line["source"].as_str().unwrap()).collect::<Vec<_>>(), ["b", "c"]);
+    let nearest = lines[0]["nearest"].as_array().unwrap();
+    assert_eq!(nearest.iter().map(|n| n["target"].as_str().unwrap()).collect::<Vec<_>>(), ["z", "y", "x"]);
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod mcp;
 mod measured;
 mod model;
 mod modules;
+mod nano;
 mod ops;
 mod optim;
 mod prompts;

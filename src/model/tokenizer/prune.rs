@@ -42,9 +42,8 @@ pub fn prune(bytes: &[u8], unknown: Option<&str>, padding: Option<&str>, remove:
         is(&unknown, token) || !matched && (kept || !added.contains(token.as_str()))
     });
     if tokens.ordered.is_empty() {
-        return Err(Error::usage("no token of the vocabulary is left").with_hint(
-            "`model.static_embedding.token_remove_pattern` matches them all; the default is `\\[unused\\d+\\]`",
-        ));
+        return Err(Error::usage("no token of the vocabulary is left")
+            .with_hint("`token_remove_pattern` matches them all; the default is `\\[unused\\d+\\]`"));
     }
     let number: HashMap<&str, usize> = tokens.ordered.iter().enumerate().map(|(i, (t, _))| (t.as_str(), i)).collect();
     let kept_added = kept_added(&file, &number, [unknown.as_deref(), padding.as_deref()]);

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::Resolver;
+use crate::eval::nano_beir;
+use crate::hub;
 use crate::recipe::plan::{DatasetPlan, EvaluatorPlan, Location, LossPlan, MatryoshkaPlan};
 use crate::recipe::schema::{DatasetConfig, LossConfig, MatryoshkaConfig, Recipe};
 use crate::util::files;
@@ -233,6 +235,13 @@ impl Resolver<'_> {
                     self.problems.push(problem);
                     PathBuf::from(text)
                 }),
+                None if config.kind == nano_beir::CARD.name => {
+                    let id = config.settings.get("dataset_id").and_then(Value::as_str);
+                    hub::cached_dataset(id.unwrap_or(nano_beir::DATASET_ID)).unwrap_or_else(|error| {
+                        self.problem(format!("{key}.path"), error.to_string(), error.hint().unwrap_or_default());
+                        PathBuf::new()
+                    })
+                }
                 None => {
                     self.problem(
                         format!("{key}.path"),

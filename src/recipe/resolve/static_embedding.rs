@@ -1,23 +1,15 @@
 //! Where the vectors and the tokens of a new static embedding come from.
 
 use super::Resolver;
-use crate::model::distill::{Components, Distillation};
+use crate::model::distill::Distillation;
 use crate::model::{SMALLEST_VOCABULARY, TokenizerTraining};
-use crate::ops::PoolingMode;
 use crate::recipe::plan::{Location, ModelSource};
-use crate::recipe::schema::{PcaDims, StaticEmbeddingConfig, TeacherPooling};
+use crate::recipe::schema::{PcaDims, StaticEmbeddingConfig};
 
 /// The widest static embedding: far above any in use, and a table of it still has a size that can be computed.
 const WIDEST: usize = 65_536;
 /// Tokens of a tokenizer that is learnt, as the trainers of the `tokenizers` library have it.
 const VOCABULARY: usize = 30_000;
-/// Components kept, as in model2vec.
-const COMPONENTS: usize = 256;
-/// Of the weights, as in model2vec.
-const SIF: f64 = 1e-4;
-/// Tokens left out, as in model2vec: BERT's vocabularies have a thousand of them.
-const REMOVED: &str = r"\[unused\d+\]";
-
 fn key(name: &str) -> String {
     format!("model.static_embedding.{name}")
 }
@@ -97,28 +89,32 @@ impl Resolver<'_> {
     }
 
     fn distillation(&mut self, from: &StaticEmbeddingConfig) -> Distillation {
-        let sif = from.sif_coefficient.unwrap_or(SIF);
-        if !(0.0..1.0).contains(&sif) {
+        let default = Distillation::default();
+        if let Some(sif) = from.sif_coefficient.filter(|sif| !(0.0..1.0).contains(sif)) {
             self.problem(
                 key("sif_coefficient"),
                 format!("must be 0 or more and below 1, found {sif}"),
                 "1e-4 is usual, 0 gives all tokens the same weight",
             );
         }
-        let pattern = from.token_remove_pattern.clone().unwrap_or_else(|| REMOVED.to_owned());
-        if let Err(error) = regex::Regex::new(&pattern) {
+        let components = from.pca_dims.as_ref().map(PcaDims::components).transpose().unwrap_or_else(|text| {
+            self.problem(
+                key("pca_dims"),
+                text,
+                "256 is usual; `auto` keeps all components, `none` the teacher's own values",
+            );
+            None
+        });
+        let given = from.token_remove_pattern.as_ref();
+        if let Some((pattern, Err(error))) = given.map(|pattern| (pattern, regex::Regex::new(pattern))) {
             let text = format!("`{pattern}` is not a regular expression: {}", last_line(&error.to_string()));
             self.problem(key("token_remove_pattern"), text, r"write it in single quotes, as '\[unused\d+\]'");
         }
         Distillation {
-            components: from.pca_dims.map_or(Components::Most(COMPONENTS), |PcaDims(components)| components),
-            sif_coefficient: (sif > 0.0).then_some(sif),
-            token_remove_pattern: (!pattern.is_empty()).then_some(pattern),
-            pooling: match from.pooling.unwrap_or(TeacherPooling::Mean) {
-                TeacherPooling::Mean => PoolingMode::Mean,
-                TeacherPooling::First => PoolingMode::Cls,
-                TeacherPooling::Last => PoolingMode::LastToken,
-            },
+            components: components.unwrap_or(default.components),
+            sif_coefficient: from.sif_coefficient.or(default.sif_coefficient).filter(|sif| *sif > 0.0),
+            token_remove_pattern: given.cloned().or(default.token_remove_pattern).filter(|pattern| !pattern.is_empty()),
+            pooling: from.pooling.unwrap_or_default().mode(),
         }
     }
 }
