@@ -30,6 +30,7 @@ pub mod nano_beir;
 pub mod paraphrase_mining;
 pub mod reranking;
 pub mod shared;
+pub mod sparse;
 pub mod translation;
 pub mod triplet;
 
@@ -257,12 +258,18 @@ crate::registry! {
     }
 }
 
+/// All evaluators, those of sparse embeddings last.
+pub fn entries() -> impl Iterator<Item = &'static Entry> + Clone {
+    EVALUATORS.iter().chain(sparse::EVALUATORS)
+}
+
 /// The entry of the evaluator called `name`: its card, what to read for it, and its builder.
 ///
 /// # Errors
 /// [`Error::Usage`] with the nearest name as hint.
 pub fn find(name: &str) -> Result<&'static Entry> {
-    registry::find(EVALUATORS, "evaluator", name)
+    let found = entries().find(|entry| entry.name() == name);
+    found.ok_or_else(|| registry::unknown(entries().map(Named::name), "evaluator", name))
 }
 
 /// The evaluator called `name` with settings (its table in the recipe without `type` and where its data lies) and data.
@@ -275,7 +282,7 @@ pub fn build(name: &str, settings: &Map<String, Value>, data: EvaluationData) ->
 
 /// The cards of all evaluators.
 pub fn cards() -> impl Iterator<Item = &'static Card> + Clone {
-    EVALUATORS.iter().map(|entry| entry.card)
+    entries().map(|entry| entry.card)
 }
 
 /// A metric's key as the trainer logs it and `metric_for_best_model` names it: with `eval_` in front, once.

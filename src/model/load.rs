@@ -14,7 +14,7 @@ use super::module::splade_pooling::SpladePooling;
 use super::module::static_embedding::StaticEmbedding;
 use super::module::transformer::Transformer;
 use super::module::{self, Module, Source, chain_width};
-use super::options::{ModelOptions, StaticOptions, StaticSource, TransformerTask};
+use super::options::{ModelOptions, NetworkTokenizer, StaticOptions, StaticSource, TransformerTask};
 use super::pairs::Pairs;
 use super::sentence_transformer::SentenceTransformer;
 use super::tokenizer::TextTokenizer;
@@ -115,13 +115,20 @@ impl SentenceTransformer {
     ///
     /// # Errors
     /// When the architecture is not supported, or the tokenizer cannot be read.
-    pub fn new_network(config: &Map<String, Value>, tokenizer: &Path, options: &ModelOptions) -> Result<Self> {
+    pub fn new_network(config: &Map<String, Value>, from: &NetworkTokenizer, options: &ModelOptions) -> Result<Self> {
+        let (tokenizer, read) = match from {
+            NetworkTokenizer::File(path) => (path.as_path(), TextTokenizer::load(path, true)?),
+            NetworkTokenizer::Bytes(bytes) => {
+                let origin = Path::new("tokenizer.json");
+                (origin, TextTokenizer::from_bytes(bytes.clone(), origin, true)?)
+            }
+        };
         let mut description = Description::default();
         let options = &settle(tokenizer, &mut description, options)?;
         let device = options.device.as_ref().unwrap_or(&Device::Cpu);
         let prefix = format!("{}0.", options.name_prefix);
-        let transformer =
-            Transformer::fresh(config, &Source { directory: tokenizer, prefix: &prefix, device, options })?;
+        let source = Source { directory: tokenizer, prefix: &prefix, device, options };
+        let transformer = Transformer::fresh(config, read, &source)?;
         let mut modules: Vec<Box<dyn Module>> = vec![Box::new(transformer)];
         if options.task == TransformerTask::FeatureExtraction {
             let dimension = chain_width(modules.iter().map(AsRef::as_ref))?;

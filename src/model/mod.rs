@@ -19,7 +19,7 @@ pub mod weights;
 pub use cross_encoder::Ranked;
 pub use directory::Description;
 pub use masked_lm::Vocabulary;
-pub use options::{ModelOptions, StaticOptions, StaticSource, TransformerTask};
+pub use options::{ModelOptions, NetworkTokenizer, StaticOptions, StaticSource, TransformerTask};
 pub use pairs::Pairs;
 pub use sentence_transformer::SentenceTransformer;
 pub use tasks::RoutedPreprocess;

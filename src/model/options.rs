@@ -7,6 +7,15 @@ use super::distill::Distillation;
 use crate::flow::{ActivationFn, ModelType};
 use crate::ops::PoolingMode;
 
+/// The tokenizer of a new network.
+#[derive(Debug, Clone)]
+pub enum NetworkTokenizer {
+    /// A `tokenizer.json`, or a directory that has one.
+    File(PathBuf),
+    /// One that was learnt.
+    Bytes(Vec<u8>),
+}
+
 /// What a Transformer module is to make.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TransformerTask {

@@ -87,6 +87,8 @@ pub enum ModelSource {
     Distilled { teacher: Location, how: Distillation },
     /// A new network.
     Config { config: Map<String, Value>, tokenizer: Location },
+    /// A new network, and a tokenizer that is learnt from the training data.
+    ConfigAndTokenizer { config: Map<String, Value>, training: TokenizerTraining },
 }
 
 /// The model; `None` leaves a setting to the base model.

@@ -61,7 +61,8 @@ pub struct ModelConfig {
     /// A new network with random weights: the keys of a Hugging Face `config.json`, such as `model_type = "bert"`,
     /// `hidden_size`, `num_hidden_layers`; `vocab_size` is the tokenizer's unless given.
     pub config: Option<Map<String, Value>>,
-    /// The tokenizer of a model made from `config`: a `tokenizer.json`, a directory with one, or an id on the Hub.
+    /// The tokenizer of a model made from `config`: a `tokenizer.json`, a directory with one, or an id on the Hub. Default:
+    /// one that is learnt from the texts of the training data, with `vocab_size` tokens at most.
     pub tokenizer: Option<String>,
     /// Tokens kept of a text, special tokens included. Default: as the base model has it.
     pub max_seq_length: Option<usize>,

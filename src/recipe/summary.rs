@@ -86,6 +86,13 @@ impl Plan {
                 let kind = config.get("model_type").and_then(Value::as_str).unwrap_or("network");
                 format!("a new {kind} from scratch, tokenizer {tokenizer}")
             }
+            ModelSource::ConfigAndTokenizer { config, training } => {
+                let kind = config.get("model_type").and_then(Value::as_str).unwrap_or("network");
+                format!(
+                    "a new {kind} from scratch, and a tokenizer of at most {} tokens learnt from the training data",
+                    training.vocab_size
+                )
+            }
         };
         table.row("model", "", source);
         table.optional("max_seq_length", model.max_seq_length);

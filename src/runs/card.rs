@@ -3,6 +3,8 @@
 //! Metadata: <https://github.com/huggingface/hub-docs/blob/main/modelcard.md>; tags and the model index are those
 //! sentence-transformers writes, so that the Hub shows both alike.
 
+mod kinds;
+
 use std::path::Path;
 
 use serde::Serialize;
@@ -22,10 +24,13 @@ pub struct Facts {
     pub model_type: ModelType,
     /// The base model as the recipe names it (Hub id or folder); none for one initialised from scratch.
     pub base: Option<String>,
+    /// Of an embedding, or the labels of a pair.
     pub dimension: usize,
     pub max_seq_length: Option<usize>,
     /// `cosine`, `dot`, `euclidean`, `manhattan`.
     pub similarity: String,
+    /// What a CrossEncoder applies to its logits.
+    pub activation: Option<&'static str>,
     /// Prompt names and texts.
     pub prompts: Vec<(String, String)>,
     /// Widths the embeddings can be cut to (MatryoshkaLoss); empty otherwise.
@@ -159,14 +164,9 @@ pub fn text(facts: &Facts) -> Result<String> {
 fn context(facts: &Facts) -> Context {
     let hub_id = facts.base.as_deref().filter(|b| is_hub_id(b));
     let rows = facts.rows;
-    let mut tags = vec![
-        "sentence-transformers".to_owned(),
-        "sentence-similarity".to_owned(),
-        "feature-extraction".to_owned(),
-        "dense".to_owned(),
-        "generated_from_trainer".to_owned(),
-        format!("dataset_size:{rows}"),
-    ];
+    let mut tags = vec!["sentence-transformers".to_owned()];
+    tags.extend(kinds::tags(facts).iter().map(|tag| (*tag).to_owned()));
+    tags.extend(["generated_from_trainer".to_owned(), format!("dataset_size:{rows}")]);
     tags.extend(facts.losses.iter().map(|l| format!("loss:{l}")));
     tags.push("tallow".to_owned());
     Context {
@@ -178,11 +178,11 @@ fn context(facts: &Facts) -> Context {
             (None, Some(base)) => format!("fine-tuned from `{}`", last_part(base)),
             (None, None) => "trained from scratch".to_owned(),
         },
-        purpose: "It maps texts to vectors, for semantic search, clustering and comparing texts.",
+        purpose: kinds::purpose(facts),
         summary: summary(facts, rows),
         tags: tags.iter().map(|t| quoted(t)).collect(),
         base_model: hub_id.map(quoted),
-        pipeline_tag: "sentence-similarity",
+        pipeline_tag: kinds::pipeline(facts),
         metrics: metric_names(facts).iter().map(|m| quoted(m)).collect(),
         results: facts
             .evaluations
@@ -192,10 +192,8 @@ fn context(facts: &Facts) -> Context {
             .filter(|r| !r.metrics.is_empty())
             .collect(),
         facts: model_facts(facts),
-        python_usage: python_usage(facts),
-        tallow_usage: "tallow search path/to/this/folder --corpus passages.txt --query \"your question\"\n\
-                       tallow encode path/to/this/folder --input texts.txt --output embeddings.npy"
-            .to_owned(),
+        python_usage: kinds::python(facts),
+        tallow_usage: kinds::shell(facts),
         evaluations: facts.evaluations.iter().map(table).collect(),
         verdict: facts.judgement.delta.map(|_| facts.judgement.line()),
         verdict_metric: facts.judgement.metric.clone().unwrap_or_default(),
@@ -226,45 +224,15 @@ fn summary(facts: &Facts, rows: u64) -> String {
 }
 
 fn model_facts(facts: &Facts) -> Vec<Named> {
-    let mut named = vec![
-        ("Dimensions", facts.dimension.to_string()),
-        ("Maximum length", facts.max_seq_length.map_or_else(|| "unlimited".to_owned(), |n| format!("{n} tokens"))),
-        ("Similarity", facts.similarity.clone()),
-    ];
+    let mut named = kinds::output(facts);
+    let length = facts.max_seq_length.map_or_else(|| "unlimited".to_owned(), |n| format!("{n} tokens"));
+    named.insert(1, ("Maximum length", length));
     if !facts.matryoshka_dims.is_empty() {
         let dims: Vec<String> = facts.matryoshka_dims.iter().map(usize::to_string).collect();
         named.push(("Can be truncated to", format!("{} dimensions", dims.join(", "))));
     }
-    for (name, text) in &facts.prompts {
-        if !text.is_empty() {
-            named.push(("Prompt", format!("`{name}`: {}", quoted(text))));
-        }
-    }
+    named.extend(kinds::prompts(facts));
     named.into_iter().map(|(name, value)| Named { name: name.to_owned(), value }).collect()
-}
-
-fn python_usage(facts: &Facts) -> String {
-    let asymmetric = facts.prompts.iter().any(|(name, text)| name == "query" && !text.is_empty());
-    let truncate = facts.matryoshka_dims.iter().min().filter(|d| **d < facts.dimension);
-    let mut lines = vec![
-        "from sentence_transformers import SentenceTransformer".to_owned(),
-        String::new(),
-        "model = SentenceTransformer(\"path/to/this/folder\")".to_owned(),
-    ];
-    if let Some(dim) = truncate {
-        lines.push(format!("# shorter vectors: SentenceTransformer(\"path/to/this/folder\", truncate_dim={dim})"));
-    }
-    if asymmetric {
-        lines.push("queries = model.encode_query([\"a question\"])".to_owned());
-        lines.push("documents = model.encode_document([\"a passage\", \"another passage\"])".to_owned());
-        lines.push(format!("print(queries.shape)  # (1, {})", facts.dimension));
-        lines.push("print(model.similarity(queries, documents))".to_owned());
-    } else {
-        lines.push("embeddings = model.encode([\"a text\", \"another text\", \"a third one\"])".to_owned());
-        lines.push(format!("print(embeddings.shape)  # (3, {})", facts.dimension));
-        lines.push("print(model.similarity(embeddings, embeddings))".to_owned());
-    }
-    lines.join("\n")
 }
 
 fn dataset_row(dataset: &Dataset) -> DatasetRow {
@@ -310,6 +278,10 @@ fn index_entry(evaluation: &Evaluation) -> ResultEntry {
         "MSEEvaluator" => ("knowledge-distillation", "Knowledge Distillation"),
         "ParaphraseMiningEvaluator" => ("paraphrase-mining", "Paraphrase Mining"),
         "NanoBEIREvaluator" => ("nano-beir", "Nano BEIR"),
+        "CrossEncoderRerankingEvaluator" => ("cross-encoder-reranking", "Cross Encoder Reranking"),
+        "CrossEncoderNanoBEIREvaluator" => ("cross-encoder-nano-beir", "Cross Encoder Nano BEIR"),
+        "CrossEncoderClassificationEvaluator" => ("cross-encoder-classification", "Cross Encoder Classification"),
+        "CrossEncoderCorrelationEvaluator" => ("cross-encoder-correlation", "Cross Encoder Correlation"),
         _ => ("feature-extraction", "Feature Extraction"),
     };
     let dataset = if evaluation.name.is_empty() { "unknown" } else { &evaluation.name };

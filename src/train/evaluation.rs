@@ -10,7 +10,7 @@ use super::step::{Setting, views};
 use crate::data::EpochPlan;
 use crate::error::Result;
 use crate::eval::{self, Csv, Evaluator};
-use crate::flow::{Classify, Embeddings, Encode, EncodeOptions, Metrics};
+use crate::flow::{Classify, Embeddings, Encode, EncodeOptions, EncodeSparse, Metrics, Predict};
 use crate::model::SentenceTransformer;
 use crate::ops::{self, Context, Precision};
 use crate::recipe::plan::EvaluatorPlan;
@@ -55,6 +55,14 @@ impl Encode for InTraining<'_> {
 
     fn named_prompt(&self, name: &str) -> Option<String> {
         self.model.named_prompt(name)
+    }
+
+    fn sparse(&self) -> Option<&dyn EncodeSparse> {
+        self.model.sparse()
+    }
+
+    fn predictor(&self) -> Option<&dyn Predict> {
+        self.model.predictor()
     }
 
     fn classifier(&self) -> Option<&dyn Classify> {

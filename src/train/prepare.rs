@@ -17,7 +17,7 @@ use crate::data::{EpochPlan, Store};
 use crate::error::{Error, Result};
 use crate::eval::{label_accuracy, trainer_key};
 use crate::flow::{Batch, Encode};
-use crate::model::{ModelOptions, SentenceTransformer, StaticOptions, StaticSource};
+use crate::model::{ModelOptions, NetworkTokenizer, SentenceTransformer, StaticOptions, StaticSource};
 use crate::ops::{self, Param, Precision};
 use crate::optim::steps::{Cadence, Steps};
 use crate::recipe::Plan;
@@ -124,7 +124,12 @@ fn load_model_as(
             made.map_err(|e| e.within("`model.static_embedding.distill_from`"))
         }
         ModelSource::Config { config, tokenizer } => {
-            SentenceTransformer::new_network(config, &locate(tokenizer, "model.tokenizer")?, &options)
+            let tokenizer = NetworkTokenizer::File(locate(tokenizer, "model.tokenizer")?);
+            SentenceTransformer::new_network(config, &tokenizer, &options)
+        }
+        ModelSource::ConfigAndTokenizer { config, training } => {
+            let tokenizer = NetworkTokenizer::Bytes(own_tokenizer::train(plan, *training)?);
+            SentenceTransformer::new_network(config, &tokenizer, &options)
         }
     }
 }

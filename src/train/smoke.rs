@@ -14,7 +14,7 @@ use super::timings::Timings;
 use super::{Coverage, guard};
 use crate::error::{Error, Result};
 use crate::eval::trainer_key;
-use crate::flow::{ActivationFn, Classify, Embeddings, Encode, EncodeOptions, Predict};
+use crate::flow::{ActivationFn, Classify, Embeddings, Encode, EncodeOptions, EncodeSparse, Predict, SparseEmbeddings};
 use crate::model::SentenceTransformer;
 use crate::ops::Param;
 use crate::optim::{AdamW, AdamWConfig, clip_coefficient, gradient_norm};
@@ -212,6 +212,10 @@ impl Encode for Counter<'_> {
         Ok(Embeddings::new(dim, vec![1.0; texts.len() * dim]))
     }
 
+    fn sparse(&self) -> Option<&dyn EncodeSparse> {
+        self.model.sparse().map(|_| self as &dyn EncodeSparse)
+    }
+
     fn predictor(&self) -> Option<&dyn Predict> {
         self.model.predictor().map(|_| self as &dyn Predict)
     }
@@ -222,6 +226,20 @@ impl Encode for Counter<'_> {
 
     fn classifier(&self) -> Option<&dyn Classify> {
         self.classifier
+    }
+}
+
+impl EncodeSparse for Counter<'_> {
+    fn encode_sparse(&self, texts: &[&str], options: &EncodeOptions) -> Result<SparseEmbeddings> {
+        // one value is enough to be counted
+        let narrow = self.encode(texts, &EncodeOptions { truncate_dim: Some(1), ..options.clone() })?;
+        let mut embeddings = SparseEmbeddings::new(self.model.dimension());
+        (0..narrow.rows()).for_each(|_| embeddings.push_entries(&[(0, 1.0)]));
+        Ok(embeddings)
+    }
+
+    fn words(&self, dimensions: &[u32]) -> Vec<String> {
+        dimensions.iter().map(u32::to_string).collect()
     }
 }
 

@@ -69,7 +69,8 @@ fn base(plan: &Plan) -> Option<String> {
         ModelSource::Distilled { teacher: Location::Path(path), .. } => Some(path.display().to_string()),
         ModelSource::StaticEmbedding { .. }
         | ModelSource::StaticEmbeddingAndTokenizer { .. }
-        | ModelSource::Config { .. } => None,
+        | ModelSource::Config { .. }
+        | ModelSource::ConfigAndTokenizer { .. } => None,
     }
 }
 
@@ -107,6 +108,7 @@ fn facts(plan: &Plan, outcome: &Outcome, model: &SentenceTransformer, judgement:
         dimension: model.dimension(),
         max_seq_length: model.max_seq_length(),
         similarity: model.similarity_fn_name().to_owned(),
+        activation: Some(model.activation_fn().name()),
         prompts: model.prompts().iter().map(|(name, text)| (name.clone(), text.clone())).collect(),
         matryoshka_dims: matryoshka_dims(plan),
         datasets: plan.train_dataset.iter().map(described).collect(),

@@ -100,16 +100,14 @@ impl Transformer {
         Self::around(backbone, config, TextTokenizer::load(directory, true)?, source)
     }
 
-    /// A new network of the architecture that `config` describes, for a tokenizer in `source`'s directory (or its file):
-    /// random weights, normal with the configuration's `initializer_range`. `vocab_size` is the tokenizer's where the
+    /// A new network of the architecture that `config` describes, for a tokenizer: random weights, normal with the configuration's `initializer_range`. `vocab_size` is the tokenizer's where the
     /// configuration says none.
     ///
     /// # Errors
     /// When the architecture is not supported, or its vocabulary is smaller than the tokenizer's.
-    pub fn fresh(config: &Map<String, Value>, source: &Source<'_>) -> Result<Self> {
+    pub fn fresh(config: &Map<String, Value>, tokenizer: TextTokenizer, source: &Source<'_>) -> Result<Self> {
         /// Keeps the network's weights apart from other things drawn from the same seed.
         const STREAM: u64 = 0xF2E5;
-        let tokenizer = TextTokenizer::load(source.directory, true)?;
         let mut config = config.clone();
         let words = config.entry("vocab_size").or_insert_with(|| tokenizer.vocabulary().into()).as_u64().unwrap_or(0);
         if words < tokenizer.vocabulary() as u64 {

@@ -50,6 +50,17 @@ pub struct TokenizerTraining {
     pub algorithm: TokenizerAlgorithm,
     /// Whether upper and lower case are one.
     pub lowercase: bool,
+    /// Whether texts stand between special tokens, as networks want them (`[CLS] … [SEP]`).
+    pub framed: bool,
+}
+
+/// BERT's special tokens, in the order of their numbers.
+const SPECIAL: [&str; 5] = ["[PAD]", UNKNOWN, "[CLS]", "[SEP]", "[MASK]"];
+
+impl TokenizerTraining {
+    fn special_tokens(&self) -> &'static [&'static str] {
+        if self.framed { &SPECIAL } else { &[UNKNOWN] }
+    }
 }
 
 /// The fewest tokens that can be asked for: the bytes.
@@ -77,7 +88,7 @@ impl Corpus {
     /// When the tokenizer cannot be set up.
     pub fn new(how: TokenizerTraining) -> Result<Self> {
         let empty = match how.algorithm {
-            TokenizerAlgorithm::WordPiece => word_piece(&how, json!({UNKNOWN: 0})),
+            TokenizerAlgorithm::WordPiece => word_piece(&how, numbered(how.special_tokens())),
             TokenizerAlgorithm::Bpe => bpe(&how, json!({}), json!([])),
         };
         let cutter = Tokenizer::from_bytes(empty.to_string()).map_err(|e| Error::Internal(e.to_string()))?;
@@ -149,8 +160,9 @@ fn merge(
     prefix: Option<&str>,
 ) -> Result<BPE> {
     if first.len() > how.vocab_size {
+        let table = if how.framed { "config" } else { "static_embedding" };
         return Err(Error::usage(format!(
-            "`model.static_embedding.vocab_size` is {}, the characters of the training data alone are {} tokens",
+            "`model.{table}.vocab_size` is {}, the characters of the training data alone are {} tokens",
             how.vocab_size,
             first.len()
         ))
@@ -181,10 +193,9 @@ fn train_word_piece(how: &TokenizerTraining, mut words: BTreeMap<String, u64>) -
     let known: BTreeSet<char> = seen.iter().take(CHARACTERS).map(|(c, _)| *c).collect();
     words.retain(|word, _| word.chars().all(|c| known.contains(&c)));
     let inner: BTreeSet<char> = words.keys().flat_map(|word| word.chars().skip(1)).collect();
-    let first = std::iter::once(UNKNOWN.to_owned())
-        .chain(known.iter().map(char::to_string))
-        .chain(inner.iter().map(|c| format!("{PREFIX}{c}")))
-        .collect();
+    let special = how.special_tokens().iter().map(|token| (*token).to_owned());
+    let first =
+        special.chain(known.iter().map(char::to_string)).chain(inner.iter().map(|c| format!("{PREFIX}{c}"))).collect();
     let model = merge(how, words, first, Some(PREFIX))?;
     Ok(word_piece(how, ordered(&model)))
 }
@@ -203,19 +214,42 @@ fn ordered(model: &BPE) -> Value {
     Value::Object(tokens.into_iter().map(|(token, id)| (token, json!(id))).collect::<Map<_, _>>())
 }
 
+/// Tokens by their numbers, from 0 on.
+fn numbered(tokens: &[&str]) -> Value {
+    Value::Object(tokens.iter().enumerate().map(|(id, token)| ((*token).to_owned(), json!(id))).collect())
+}
+
+/// `[CLS] A [SEP]` and `[CLS] A [SEP] B [SEP]`, as BERT has them.
+fn frame() -> Value {
+    let id = |token: &str| SPECIAL.iter().position(|other| *other == token).unwrap_or_default();
+    let special = |token: &str, kind: usize| json!({"SpecialToken": {"id": token, "type_id": kind}});
+    let text = |which: &str, kind: usize| json!({"Sequence": {"id": which, "type_id": kind}});
+    let known = |token: &str| json!({"id": token, "ids": [id(token)], "tokens": [token]});
+    let single = [special("[CLS]", 0), text("A", 0), special("[SEP]", 0)];
+    let pair: Vec<Value> = single.iter().cloned().chain([text("B", 1), special("[SEP]", 1)]).collect();
+    json!({
+        "type": "TemplateProcessing", "single": single, "pair": pair,
+        "special_tokens": {"[CLS]": known("[CLS]"), "[SEP]": known("[SEP]")},
+    })
+}
+
 fn word_piece(how: &TokenizerTraining, vocabulary: Value) -> Value {
+    let added = how.special_tokens().iter().enumerate().map(|(id, token)| {
+        json!({
+            "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+            "special": true,
+        })
+    });
+    let added: Vec<Value> = added.collect();
     json!({
         "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": [{
-            "id": 0, "content": UNKNOWN, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
-            "special": true,
-        }],
+        "added_tokens": added,
         "normalizer": {
             "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null,
             "lowercase": how.lowercase,
         },
         "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": null,
+        "post_processor": if how.framed { frame() } else { Value::Null },
         "decoder": {"type": "WordPiece", "prefix": PREFIX, "cleanup": true},
         "model": {
             "type": "WordPiece", "unk_token": UNKNOWN, "continuing_subword_prefix": PREFIX,
@@ -250,7 +284,7 @@ mod tests {
     use super::*;
 
     fn train(algorithm: TokenizerAlgorithm, vocab_size: usize, lowercase: bool) -> Result<Vec<u8>> {
-        let mut corpus = Corpus::new(TokenizerTraining { vocab_size, algorithm, lowercase })?;
+        let mut corpus = Corpus::new(TokenizerTraining { vocab_size, algorithm, lowercase, framed: false })?;
         let texts: Vec<String> =
             include_str!("../../../tests/golden/sentences.py").lines().map(str::to_owned).collect();
         let (some, others) = texts.split_at(40);
@@ -283,11 +317,36 @@ mod tests {
     }
 
     #[test]
+    fn networks_get_their_special_tokens() {
+        let how = TokenizerTraining {
+            vocab_size: 200,
+            algorithm: TokenizerAlgorithm::WordPiece,
+            lowercase: true,
+            framed: true,
+        };
+        let mut corpus = Corpus::new(how).unwrap();
+        corpus.add(&["the cat and the dog and the bird".to_owned()]).unwrap();
+        let tokenizer = Tokenizer::from_bytes(corpus.train().unwrap()).unwrap();
+        let encoding = tokenizer.encode(("The", "zebra the"), true).unwrap();
+        let tokens = encoding.get_tokens();
+        assert_eq!(
+            (&tokens[..3], tokens.last().unwrap().as_str()),
+            (&["[CLS]", "the", "[SEP]"].map(String::from)[..], "[SEP]")
+        );
+        assert_eq!((encoding.get_type_ids()[2], encoding.get_type_ids()[3]), (0, 1));
+        assert_eq!(tokenizer.token_to_id("[PAD]"), Some(0));
+    }
+
+    #[test]
     fn more_characters_than_tokens_are_refused() {
         let error = train(TokenizerAlgorithm::WordPiece, 40, true).unwrap_err();
         assert!(error.to_string().contains("`model.static_embedding.vocab_size` is 40"), "{error}");
-        let none =
-            Corpus::new(TokenizerTraining { vocab_size: 300, algorithm: TokenizerAlgorithm::Bpe, lowercase: true });
+        let none = Corpus::new(TokenizerTraining {
+            vocab_size: 300,
+            algorithm: TokenizerAlgorithm::Bpe,
+            lowercase: true,
+            framed: false,
+        });
         assert!(none.unwrap().train().is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Resolver;
 use crate::flow::ModelType;
+use crate::model::{TokenizerAlgorithm, TokenizerTraining};
 use crate::recipe::plan::{Location, ModelPlan, ModelSource};
 use crate::recipe::schema::ModelConfig;
 
@@ -54,18 +55,23 @@ impl Resolver<'_> {
             return self.static_embedding(embedding);
         }
         if let Some(config) = &model.config {
-            let tokenizer = match &model.tokenizer {
-                Some(text) => self.locate("model.tokenizer", text),
+            return match &model.tokenizer {
+                Some(text) => {
+                    ModelSource::Config { config: config.clone(), tokenizer: self.locate("model.tokenizer", text) }
+                }
                 None => {
-                    self.problem(
-                        "model.tokenizer",
-                        "is required with `[model.config]`",
-                        "give a `tokenizer.json`, a directory with one, or a Hub id",
-                    );
-                    Location::Hub(String::new())
+                    // the network gets as many words as the tokenizer turns out to have
+                    let mut config = config.clone();
+                    let most = config.shift_remove("vocab_size").and_then(|n| n.as_u64()).unwrap_or(30_000);
+                    let training = TokenizerTraining {
+                        vocab_size: usize::try_from(most).unwrap_or(usize::MAX),
+                        algorithm: TokenizerAlgorithm::WordPiece,
+                        lowercase: true,
+                        framed: true,
+                    };
+                    ModelSource::ConfigAndTokenizer { config, training }
                 }
             };
-            return ModelSource::Config { config: config.clone(), tokenizer };
         }
         let base = model.base.as_deref().map_or(Location::Hub(String::new()), |text| self.locate("model.base", text));
         if let Location::Path(path) = &base

@@ -81,6 +81,7 @@ impl Resolver<'_> {
         ModelSource::StaticEmbeddingAndTokenizer {
             embedding_dim,
             training: TokenizerTraining {
+                framed: false,
                 vocab_size,
                 algorithm: from.tokenizer_algorithm.unwrap_or_default(),
                 lowercase: from.lowercase.unwrap_or(true),

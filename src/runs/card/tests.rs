@@ -10,6 +10,7 @@ fn facts() -> Facts {
         dimension: 384,
         max_seq_length: Some(256),
         similarity: "cosine".into(),
+        activation: None,
         prompts: vec![("query".into(), "query: ".into()), ("document".into(), String::new())],
         matryoshka_dims: vec![384, 128],
         datasets: vec![Dataset {
