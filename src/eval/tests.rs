@@ -205,7 +205,7 @@ fn settings_are_checked_before_data() {
         ),
         ("InformationRetrievalEvaluator", json!({"query_prompt": "a", "query_prompt_name": "b"}), "exclude each other"),
         ("EmbeddingSimilarityEvaluator", json!({"main_similarity": "cosin"}), "setting `main_similarity`"),
-        ("EmbeddingSimilarityEvaluator", json!({"precision": "int8"}), "has no setting `precision`"),
+        ("EmbeddingSimilarityEvaluator", json!({"precise": "int8"}), "has no setting `precise`"),
     ] {
         let error = find(name).unwrap().settings(settings.as_object().unwrap()).unwrap_err();
         assert!(error.to_string().contains(part), "{error}");

@@ -11,6 +11,8 @@ use super::search::{Hit, find};
 use super::{Answer, Reporter, Verb, run};
 use crate::data::texts::read_texts;
 use crate::error::{Error, Result};
+use crate::flow::{Encode, EncodeOptions, ModelType};
+use crate::model::{Ranked, SentenceTransformer};
 use crate::runs::folder::display;
 use crate::util::files;
 
@@ -18,10 +20,23 @@ use crate::util::files;
 #[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
+    /// The type of model: `SentenceTransformer`, `CrossEncoder` or `SparseEncoder`.
+    #[arg(long, value_name = "TYPE", default_value = "SentenceTransformer", value_parser = model_type)]
+    #[serde(default)]
+    pub model_type: ModelType,
     /// Where data, recipe, run and model go.
     #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
     #[serde(default = "directory")]
     pub output: PathBuf,
+}
+
+fn model_type(text: &str) -> std::result::Result<ModelType, String> {
+    match text {
+        "SentenceTransformer" => Ok(ModelType::SentenceTransformer),
+        "CrossEncoder" => Ok(ModelType::CrossEncoder),
+        "SparseEncoder" => Ok(ModelType::SparseEncoder),
+        _ => Err("give SentenceTransformer, CrossEncoder or SparseEncoder".to_owned()),
+    }
 }
 
 const DIRECTORY: &str = "tallow-demo";
@@ -31,8 +46,10 @@ fn directory() -> PathBuf {
 }
 
 /// The demo's files, by name.
-const FILES: [(&str, &[u8]); 5] = [
+const FILES: [(&str, &[u8]); 7] = [
     ("recipe.toml", include_bytes!("../../examples/demo/recipe.toml")),
+    ("cross-encoder.toml", include_bytes!("../../examples/demo/cross-encoder.toml")),
+    ("sparse-encoder.toml", include_bytes!("../../examples/demo/sparse-encoder.toml")),
     ("train.jsonl", include_bytes!("../../examples/demo/train.jsonl")),
     ("dev.jsonl", include_bytes!("../../examples/demo/dev.jsonl")),
     ("tokenizer.json", include_bytes!("../../examples/demo/tokenizer.json")),
@@ -44,6 +61,8 @@ const FILES: [(&str, &[u8]); 5] = [
 pub struct Response {
     /// Where everything lies.
     pub output: PathBuf,
+    /// What was trained.
+    pub recipe: PathBuf,
     /// The run, as `run` answers.
     pub run: run::Response,
     /// The questions with the passages the model found before and after training.
@@ -79,17 +98,20 @@ impl Verb for Request {
                 files::write_atomic(&path, bytes)?;
             }
         }
-        let recipe = here.join("recipe.toml");
+        let recipe = here.join(recipe(self.model_type));
+        if self.model_type == ModelType::CrossEncoder {
+            write_candidates(&here)?;
+        }
         let runs = here.join("runs");
         let request = run::Request {
             set: vec![format!("output_dir={}", toml::Value::String(absolute(&runs)?))],
-            recipe: Some(recipe),
+            recipe: Some(recipe.clone()),
             keep_base: true,
             ..run::Request::default()
         };
         let run = request.run(reporter)?;
         let questions = compare(&here, &run)?;
-        Ok(Response { output: here, run, questions })
+        Ok(Response { output: here, recipe, run, questions })
     }
 }
 
@@ -98,16 +120,64 @@ fn absolute(path: &Path) -> Result<String> {
     Ok(path.to_string_lossy().into_owned())
 }
 
+fn recipe(model_type: ModelType) -> &'static str {
+    match model_type {
+        ModelType::CrossEncoder => "cross-encoder.toml",
+        ModelType::SparseEncoder => "sparse-encoder.toml",
+        ModelType::SentenceTransformer | ModelType::MultiVectorEncoder => "recipe.toml",
+    }
+}
+
+/// Passages of other questions that each question's own is to be put in front of.
+const CANDIDATES: usize = 9;
+
+/// What a reranker is measured on: every question of `dev.jsonl` with its passage and those of some others.
+fn write_candidates(here: &Path) -> Result<()> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        query: &'a str,
+        positive: [&'a str; 1],
+        negative: Vec<&'a str>,
+    }
+    let path = here.join("dev.jsonl");
+    let (questions, passages) = (read_texts(&path, Some("question"))?, read_texts(&path, Some("passage"))?);
+    let count = questions.len();
+    let line = |i: usize| Line {
+        query: &questions[i],
+        positive: [&passages[i]],
+        // spread over all, so that some are of the same topic
+        negative: (1..=CANDIDATES.min(count.saturating_sub(1)))
+            .map(|k| passages[(i + k * k) % count].as_str())
+            .collect(),
+    };
+    super::vectors::write_lines(&here.join("rerank.jsonl"), &(0..count).map(line).collect::<Vec<_>>())
+}
+
+/// The passages a model finds for each question: by its embeddings, or by reading each with each.
+fn ask(model: &SentenceTransformer, questions: &[String], passages: &[String]) -> Result<Vec<Vec<Hit>>> {
+    if model.predictor().is_some() {
+        let texts: Vec<&str> = passages.iter().map(String::as_str).collect();
+        let best = |question: &String| -> Result<Vec<Hit>> {
+            let ranked = model.rank(question, &texts, &EncodeOptions::default())?;
+            let hit = |place: &Ranked| Hit {
+                index: place.corpus_id,
+                score: f64::from(place.score),
+                text: passages[place.corpus_id].clone(),
+            };
+            Ok(ranked.iter().take(TOP_K).map(hit).collect())
+        };
+        return questions.iter().map(best).collect();
+    }
+    let query = engine::encode_options(model, Role::Query, "questions");
+    let document = engine::encode_options(model, Role::Document, "passages");
+    let found = find(model, (questions, &query), (passages, &document), TOP_K)?;
+    Ok(found.into_iter().map(|f| f.hits).collect())
+}
+
 fn compare(here: &Path, run: &run::Response) -> Result<Vec<Comparison>> {
     let questions = questions(&here.join("questions.json"))?;
     let passages = read_texts(&here.join("dev.jsonl"), Some("passage"))?;
-    let ask = |dir: &Path| -> Result<Vec<Vec<Hit>>> {
-        let model = engine::load_model(dir)?;
-        let query = engine::encode_options(&model, Role::Query, "questions");
-        let document = engine::encode_options(&model, Role::Document, "passages");
-        let found = find(&model, (&questions, &query), (&passages, &document), TOP_K)?;
-        Ok(found.into_iter().map(|f| f.hits).collect())
-    };
+    let ask = |dir: &Path| ask(&engine::load_model(dir)?, &questions, &passages);
     let missing = |what: &str| Error::Internal(format!("the demo's run left no {what} model"));
     let before = ask(run.base_model_dir.as_deref().ok_or_else(|| missing("untrained"))?)?;
     let after = ask(run.model_dir.as_deref().ok_or_else(|| missing("trained"))?)?;
@@ -143,13 +213,15 @@ impl Answer for Response {
         lines.push("Ask something else, or change the recipe and train again:".to_owned());
         let corpus = self.output.join("dev.jsonl");
         if let Some(model) = &self.run.model_dir {
-            lines.push(format!(
-                "  tallow search {} --corpus {} --column passage --query \"...\"",
-                display(model),
-                display(&corpus)
-            ));
+            let (model, corpus) = (display(model), display(&corpus));
+            lines.push(match self.run.model_type {
+                ModelType::CrossEncoder => {
+                    format!("  tallow rank {model} --documents {corpus} --column passage --query \"...\"")
+                }
+                _ => format!("  tallow search {model} --corpus {corpus} --column passage --query \"...\""),
+            });
         }
-        lines.push(format!("  tallow run {}", display(&self.output.join("recipe.toml"))));
+        lines.push(format!("  tallow run {}", display(&self.recipe)));
         lines.push(String::new());
         lines.push(self.run.human());
         lines.join("\n")
@@ -206,7 +278,7 @@ mod tests {
             };
             assert!(of(&train).is_disjoint(&of(&dev)), "`{field}` leaks");
         }
-        let questions: Vec<String> = serde_json::from_slice(FILES[4].1).unwrap();
+        let questions: Vec<String> = serde_json::from_slice(FILES[6].1).unwrap();
         assert_eq!(questions.len(), 3);
     }
 

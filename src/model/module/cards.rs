@@ -1,6 +1,6 @@
 //! The catalogue entries of the modules, in the order of [`MODULES`](super::MODULES).
 
-use crate::flow::Card;
+use crate::flow::{Card, ModelType};
 
 const TOKENS: &[&str] = &["token embeddings"];
 const SENTENCE: &[&str] = &["a sentence embedding"];
@@ -13,6 +13,14 @@ const fn card(name: &'static str, summary: &'static str, inputs: &'static [&'sta
 /// One each.
 pub const CARDS: &[Card] = &[
     card("Transformer", "A network that gives every token an embedding that depends on the others.", TEXTS),
+    Card {
+        model_types: &[ModelType::SparseEncoder],
+        ..card(
+            "SpladePooling",
+            "Makes one weight a word of the scores that a network gives every word at each token.",
+            TOKENS,
+        )
+    },
     Card {
         gotchas: &["A prompt's tokens take part unless `include_prompt` is false."],
         ..card(
@@ -52,7 +60,9 @@ mod tests {
     #[test]
     fn every_module_has_a_card() {
         let cards: Vec<&str> = super::CARDS.iter().map(|card| card.name).collect();
-        let modules: Vec<&str> = super::super::supported().into_iter().filter(|name| *name != "Asym").collect();
+        let other_names = ["Asym", "MLMTransformer"];
+        let modules = super::super::supported().into_iter().filter(|name| !other_names.contains(name));
+        let modules: Vec<&str> = modules.collect();
         assert_eq!(cards, modules);
     }
 }
