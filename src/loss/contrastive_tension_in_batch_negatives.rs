@@ -59,8 +59,7 @@ pub const CARD: Card = Card {
 /// # Recipe
 /// ```toml
 /// [train_dataset]
-/// path = "sentences.jsonl"
-/// columns = ["text"]
+/// path = "sentences.txt"
 /// [loss]
 /// name = "ContrastiveTensionLossInBatchNegatives"
 /// [args]

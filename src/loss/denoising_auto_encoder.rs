@@ -68,8 +68,7 @@ pub const CARD: Card = Card {
 /// base = "bert-base-uncased"
 /// pooling_mode = "cls"
 /// [train_dataset]
-/// path = "sentences.jsonl"
-/// columns = ["text"]
+/// path = "sentences.txt"
 /// [loss]
 /// name = "DenoisingAutoEncoderLoss"
 /// ```

@@ -128,8 +128,8 @@ pub struct StaticEmbeddingConfig {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetConfig {
-    /// A file (jsonl, csv, tsv, parquet, arrow), a glob or a directory, or a list of them; relative to the recipe, or
-    /// to the current directory.
+    /// A file (jsonl, csv, tsv, parquet, arrow, or txt with one text a line, as column `text`), a glob or a directory, or
+    /// a list of them; relative to the recipe, or to the current directory.
     pub path: Option<OneOrMany<String>>,
     /// A data set's id on the Hub, in place of `path`.
     pub id: Option<String>,

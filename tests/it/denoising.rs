@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
-use tallow::flow::{Encode, EncodeOptions, PackedBatch, Preprocess};
+use tallow::flow::{Encode, EncodeOptions, PackedBatch, Piece, Preprocess};
 use tallow::model::{ModelOptions, SentenceTransformer};
 use tallow::ops::{self, Context, Param};
 use tallow::train::{self, Event, Options};
@@ -107,6 +107,23 @@ pub fn the_decoder_equals_the_reference() {
             assert!(most < 1e-5, "tied {tied}: {name} has a gradient of {most}");
         }
     }
+}
+
+#[test]
+fn words_are_what_the_tokenizer_makes_pieces_of() {
+    let model = load(&project("tests/fixtures/tiny-bert"), "");
+    let pieces = model.tokenizer().pieces();
+    let of = |text: &str| {
+        let tokens = model.tokenizer().tokenize(&[text], None).unwrap().remove(0);
+        tokens.ids.iter().map(|id| pieces[*id as usize]).collect::<Vec<_>>()
+    };
+    let plain = of("The farmer repairs it.");
+    assert_eq!((plain.first(), plain.last()), (Some(&Piece::Special), Some(&Piece::Special)));
+    // four words and a full stop, whatever pieces they are in
+    assert_eq!(plain.iter().filter(|piece| **piece == Piece::Start).count(), 5, "{plain:?}");
+    use Piece::{Continuation, Special, Start};
+    assert_eq!(of("zzyzx"), [Special, Start, Continuation, Continuation, Continuation, Continuation, Special]);
+    assert_eq!(of("日"), [Special, Start, Special], "an unknown word is one");
 }
 
 #[test]

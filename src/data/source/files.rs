@@ -15,6 +15,8 @@ pub enum Format {
     Tsv,
     Parquet,
     Arrow,
+    /// One text a line.
+    Texts,
 }
 
 const ENDINGS: &[(&str, Format)] = &[
@@ -31,8 +33,8 @@ const ENDINGS: &[(&str, Format)] = &[
     ("ipc", Format::Arrow),
 ];
 
-const KNOWN: &str =
-    "formats are known by their endings: `.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`, `.arrow`, `.feather`";
+const KNOWN: &str = "formats are known by their endings: `.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`, `.arrow`, `.feather`, and `.txt` with one \
+     text a line";
 
 impl Format {
     /// By the file's ending.
@@ -40,6 +42,12 @@ impl Format {
     pub fn of(path: &Path) -> Option<Self> {
         let ending = path.extension()?.to_str()?.to_ascii_lowercase();
         ENDINGS.iter().find(|(name, _)| *name == ending).map(|(_, format)| *format)
+    }
+
+    /// As [`Format::of`], of a file that was named: a directory's `.txt` files are rather about its data than among it.
+    fn of_named(path: &Path) -> Option<Self> {
+        let text = || path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("txt"));
+        Self::of(path).or_else(|| text().then_some(Self::Texts))
     }
 
     /// Whether cells carry a type; otherwise (CSV, TSV) all are text, and `0.5` means the number where one is wanted.
@@ -110,7 +118,8 @@ impl Files {
             let inside = files::list(&path)?;
             let before = self.0.len();
             for entry in inside.into_iter().filter(|e| e.is_file() && !is_hidden(e) && !is_description(e)) {
-                self.push_known(entry, base_dir);
+                let format = Format::of(&entry);
+                self.push_known(entry, format, base_dir);
             }
             if self.0.len() == before {
                 return Err(Error::data(format!("the directory `{written}` has no data files in it")).with_hint(KNOWN));
@@ -118,7 +127,7 @@ impl Files {
             return Ok(());
         }
         if path.is_file() {
-            let Some(format) = Format::of(&path) else {
+            let Some(format) = Format::of_named(&path) else {
                 return Err(Error::data(format!("`{written}` is of an unknown format")).with_hint(KNOWN));
             };
             self.0.push(DataFile { path, shown: written.to_owned(), format });
@@ -153,7 +162,8 @@ impl Files {
             })?;
             if entry.is_file() {
                 any = true;
-                self.push_known(entry, base_dir);
+                let format = Format::of_named(&entry);
+                self.push_known(entry, format, base_dir);
             }
         }
         if self.0.len() > before {
@@ -168,8 +178,8 @@ impl Files {
         })
     }
 
-    fn push_known(&mut self, path: PathBuf, base_dir: &Path) {
-        if let Some(format) = Format::of(&path) {
+    fn push_known(&mut self, path: PathBuf, format: Option<Format>, base_dir: &Path) {
+        if let Some(format) = format {
             let shown = path.strip_prefix(base_dir).unwrap_or(&path).display().to_string();
             self.0.push(DataFile { path, shown, format });
         }

@@ -8,6 +8,7 @@ mod guard;
 pub mod jsonl;
 mod lines;
 pub mod parquet;
+pub mod txt;
 
 use std::sync::Arc;
 
@@ -159,6 +160,7 @@ pub fn open(file: &DataFile, wanted: Option<&[String]>) -> Result<Box<dyn Source
         Format::Tsv => Box::new(csv::Delimited::open(file, b'\t')?),
         Format::Parquet => Box::new(parquet::open(file, wanted)?),
         Format::Arrow => Box::new(arrow::open(file, wanted)?),
+        Format::Texts => Box::new(txt::Texts::open(file)?),
     })
 }
 

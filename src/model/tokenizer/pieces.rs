@@ -27,8 +27,16 @@ pub(super) fn of(tokenizer: &Tokenizer) -> Vec<Piece> {
             pieces[*id as usize] = Piece::Continuation;
         }
     }
+    // what stands for a word that is not known is one, though it is among the special tokens
+    let unknown = match tokenizer.get_model() {
+        ModelWrapper::WordPiece(model) => Some(model.unk_token.clone()),
+        ModelWrapper::WordLevel(model) => Some(model.unk_token.clone()),
+        ModelWrapper::BPE(model) => model.unk_token.clone(),
+        ModelWrapper::Unigram(_) => None,
+    };
     for (id, token) in tokenizer.get_added_tokens_decoder() {
-        if let Some(piece) = pieces.get_mut(id as usize).filter(|_| token.special) {
+        let special = token.special && unknown.as_ref() != Some(&token.content);
+        if let Some(piece) = pieces.get_mut(id as usize).filter(|_| special) {
             *piece = Piece::Special;
         }
     }

@@ -26,6 +26,9 @@ fn tables_for_evaluators() {
     place.write("t.txt", b"\xEF\xBB\xBFone\r\n\ntwo");
     assert_eq!(read_lines(&place.path("t.txt")).unwrap(), ["one", "", "two"]);
     assert_eq!(read_texts(&place.path("t.txt"), None).unwrap().len(), 3);
+    let store = place.open(&spec("t.txt", LabelKind::None)).unwrap();
+    assert_eq!((store.columns(), store.len()), (&["text".to_owned()][..], 2));
+    assert_eq!(store.locate(1), "`t.txt` line 3", "blank lines do not count");
     place.write("bad.txt", b"ok\nn\xff\n");
     assert!(read_lines(&place.path("bad.txt")).unwrap_err().to_string().contains("line 2: bad UTF-8 at byte 2"));
     assert_eq!(read_texts(&place.path("dev.tsv"), Some("sentence1")).unwrap(), ["A cat", "X"]);

@@ -118,6 +118,11 @@ fn what_a_wrapped_loss_needs_is_resolved_and_told_with_its_place() {
     plan.save(&file).unwrap();
     assert_eq!(tallow::recipe::Plan::load(&file).unwrap(), plan, "settings without a value have no place in a file");
 
+    let other =
+        with("name = \"DenoisingAutoEncoderLoss\"\ntie_encoder_decoder = false\ndecoder_name_or_path = \"minilm\"");
+    let (plan, _) = p.resolve(&other, &[]).unwrap();
+    assert_eq!(plan.train_dataset[0].loss.settings["decoder_name_or_path"].as_str(), guide.to_str());
+
     let needs = |loss: &str| p.refusal(&with(loss), &[]).0;
     let softmax = needs("name = \"SoftmaxLoss\"");
     assert!(softmax.contains("`loss.num_labels`: is required but missing"), "{softmax}");
@@ -125,6 +130,8 @@ fn what_a_wrapped_loss_needs_is_resolved_and_told_with_its_place() {
     assert!(inner.contains("`loss.loss.num_labels`: is required but missing"), "{inner}");
     let guide = needs("name = \"Matryoshka2dLoss\"\nloss = \"GISTEmbedLoss\"\ndims = [8]");
     assert!(guide.contains("`loss.loss.guide`: is required but missing"), "{guide}");
+    let decoder = needs("name = \"DenoisingAutoEncoderLoss\"\ntie_encoder_decoder = false");
+    assert!(decoder.contains("`decoder_name_or_path` is missing"), "{decoder}");
     let gone = needs("name = \"AdaptiveLayerLoss\"\nloss = { name = \"GISTEmbedLoss\", guide = \"./gone\" }");
     assert!(gone.contains("`loss.loss.guide`: there is no `./gone`"), "{gone}");
 }
