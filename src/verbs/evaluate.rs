@@ -31,7 +31,20 @@ Data of the other evaluators:
       `duplicates.jsonl` (`id1`, `id2`)
   NanoBEIREvaluator
       a folder of folders in the BEIR layout, such as `NanoMSMARCO`;
-      nothing is downloaded";
+      nothing is downloaded
+  CrossEncoderRerankingEvaluator
+      a file with `query`, `passage`, `label` (0 or 1), a row a passage,
+      or with `query` and lists `positive` and `negative`, or `positive`
+      and `documents` (what a search found, best first) (JSON lines)
+  CrossEncoderClassificationEvaluator
+      a file with `sentence1`, `sentence2` (or `query`, `passage`) and
+      `label`, a whole number
+  CrossEncoderCorrelationEvaluator
+      a file with `sentence1`, `sentence2` (or `query`, `passage`) and
+      `score`
+  CrossEncoderNanoBEIREvaluator
+      as NanoBEIREvaluator, each folder with a `bm25.jsonl` of rows
+      `query-id`, `corpus-ids`";
 
 /// Measure a saved model.
 ///
