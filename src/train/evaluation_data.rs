@@ -20,7 +20,9 @@ use std::path::Path;
 
 use crate::data::beir::{read_beir, read_found};
 use crate::data::paraphrases::read_paraphrases;
+use crate::data::probe::probe;
 use crate::data::reranking::{Ranked, read_ranked, read_reranking};
+use crate::data::source::Files;
 use crate::data::texts::{self, Table};
 use crate::data::{DatasetSpec, OnBadRow, nano};
 use crate::error::{Error, Result};
@@ -229,11 +231,10 @@ fn to_rank(sample: Ranked) -> PairSample {
 /// Two texts a row and a number, the texts called `sentence1` and `sentence2` or, where there are none, `query` and
 /// `passage`.
 fn pairs(plan: &EvaluatorPlan, table: ReadTable<'_>) -> Result<Table> {
-    let read = table(&["sentence1", "sentence2"], LabelKind::Float);
-    match read {
-        Err(first) if plan.columns.is_empty() => table(&["query", "passage"], LabelKind::Float).or(Err(first)),
-        read => read,
-    }
+    let columns = probe(&Files::resolve(&[plan.path.to_string_lossy().into_owned()], Path::new(""))?)?;
+    let has = |name: &str| columns.iter().any(|column| column.name == name);
+    let ranked = plan.columns.is_empty() && !has("sentence1") && has("query");
+    table(if ranked { &["query", "passage"] } else { &["sentence1", "sentence2"] }, LabelKind::Float)
 }
 
 fn classified_pairs(plan: &EvaluatorPlan, table: ReadTable<'_>) -> Result<EvaluationData> {
@@ -364,6 +365,7 @@ mod tests {
         let half = told("query,passage,label\na,x,1\nb,y,0.5\n");
         assert!(half.contains("line 3") && half.contains("the label is 0.5, and a class is wanted"), "{half}");
         assert!(told("one,two,label\na,x,1\n").contains("sentence1"));
+        assert!(told("query,passage,label\na,x,often\n").contains("`label`"));
     }
 
     #[test]

@@ -37,7 +37,22 @@ Data of the other evaluators:
       without `--path`, `sentence-transformers/NanoBEIR-en` (or
       `--set dataset_id=ID`) from the Hugging Face cache
   LabelAccuracyEvaluator
-      only in a run: its classifier is thrown away with it";
+      only in a run: its classifier is thrown away with it
+  CrossEncoderRerankingEvaluator
+      a file with `query`, `passage`, `label` (0 or 1), a row a passage,
+      or with `query` and lists `positive` and `negative`, or `positive`
+      and `documents` (what a search found, best first) (JSON lines)
+  CrossEncoderClassificationEvaluator
+      a file with `sentence1`, `sentence2` (or `query`, `passage`) and
+      `label`, a whole number
+  CrossEncoderCorrelationEvaluator
+      a file with `sentence1`, `sentence2` (or `query`, `passage`) and
+      `score`
+  CrossEncoderNanoBEIREvaluator
+      as NanoBEIREvaluator, each folder with a `bm25.jsonl` of rows
+      `query-id`, `corpus-ids`
+  Sparse...Evaluator, of SparseEncoder models
+      what the evaluator without `Sparse` in its name reads";
 
 /// Measure a saved model.
 ///

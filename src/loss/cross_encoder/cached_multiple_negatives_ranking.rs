@@ -4,6 +4,7 @@ use candle_core::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::logits;
 use super::multiple_negatives_ranking::{self, MultipleNegativesRankingLoss, Negatives};
 use crate::error::Result;
 use crate::flow::{ActivationFn, Card, Labels, MicroBatch, Outputs, Pairing};
@@ -117,12 +118,12 @@ impl Loss for CachedMultipleNegativesRankingLoss {
         inputs::micro_batch(self.mini_batch_size, None, self.show_progress_bar).ok()
     }
 
-    fn compute(&self, outputs: &Outputs, labels: Option<&Labels>) -> Result<Tensor> {
-        self.plain().compute(outputs, labels)
+    fn compute(&self, outputs: &Outputs, _labels: Option<&Labels>) -> Result<Tensor> {
+        self.plain().over_candidates(&CARD, outputs)
     }
 
     fn check_dim(&self, dim: usize) -> Result<Vec<String>> {
-        self.plain().check_dim(dim)
+        logits::check_one(&CARD, dim)
     }
 }
 

@@ -134,14 +134,20 @@ impl Loss for MultipleNegativesRankingLoss {
     }
 
     fn compute(&self, outputs: &Outputs, _labels: Option<&Labels>) -> Result<Tensor> {
-        // As many columns as there are candidates, whatever the data has.
-        let scores = logits::scores(&Card { columns: (2, usize::MAX), ..CARD }, outputs, self.activation_fn)?;
-        let scores = Tensor::stack(&scores, 1)?.affine(self.scale, 0.0)?; // [n, candidates]
-        Ok(ops::cross_entropy(&scores, &vec![0; scores.dim(0)?])?)
+        self.over_candidates(&CARD, outputs)
     }
 
     fn check_dim(&self, dim: usize) -> Result<Vec<String>> {
         logits::check_one(&CARD, dim)
+    }
+}
+
+impl MultipleNegativesRankingLoss {
+    /// The loss over a batch's columns, as many as there are candidates.
+    pub(super) fn over_candidates(&self, card: &Card, outputs: &Outputs) -> Result<Tensor> {
+        let scores = logits::scores(card, outputs, self.activation_fn)?;
+        let scores = Tensor::stack(&scores, 1)?.affine(self.scale, 0.0)?; // [n, candidates]
+        Ok(ops::cross_entropy(&scores, &vec![0; scores.dim(0)?])?)
     }
 }
 
