@@ -131,7 +131,7 @@ fn learnt_tokenizers_equal_the_reference() {
     for case in golden("tokenizers")["cases"].as_array().unwrap() {
         let vocab_size = case["vocab_size"].as_u64().unwrap() as usize;
         let lowercase = case["lowercase"].as_bool().unwrap();
-        let how = TokenizerTraining { vocab_size, algorithm: TokenizerAlgorithm::Bpe, lowercase };
+        let how = TokenizerTraining { vocab_size, algorithm: TokenizerAlgorithm::Bpe, lowercase, framed: false };
         let mut corpus = Corpus::new(how).unwrap();
         corpus.add(&texts).unwrap();
         let made: Value = serde_json::from_slice(&corpus.train().unwrap()).unwrap();
