@@ -35,5 +35,6 @@ mod resume;
 mod runs;
 mod samplers;
 mod schedule;
+mod sparse_encoder;
 mod support;
 mod train;

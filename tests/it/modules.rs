@@ -42,8 +42,10 @@ fn every_module_has_golden_values() {
         .flat_map(|case| case["modules"].as_array().unwrap().clone())
         .map(|name| name.as_str().unwrap().to_owned())
         .collect();
-    // the older name of the Router
-    for name in module::supported().into_iter().filter(|name| *name != "Asym") {
+    // older names of the Router and of a Transformer; what sparse embeddings are made by is in sparse_encoder.json
+    for name in
+        module::supported().into_iter().filter(|name| !["Asym", "MLMTransformer", "SpladePooling"].contains(name))
+    {
         assert!(seen.contains(name), "`{name}` is in the table of modules but not in modules.json");
     }
 }

@@ -444,8 +444,9 @@ fn what_a_loss_learns_is_learned_and_shared_with_its_evaluation() {
     let text = MIXED.replace("num_labels = 5 }\n    [args]", "num_labels = 6 }\n    [args]");
     let error = run(&plan(&text, &[]), dir.path(), Options::default()).0.unwrap_err();
     assert!(error.to_string().contains("no training data set trains them"), "{error}");
-    let error = run(&plan(&MIXED.replace(", num_labels = 5", ""), &[]), dir.path(), Options::default()).0.unwrap_err();
-    assert!(error.hint().unwrap().contains("num_labels"), "{error}");
+    let loaded = recipe::parse(&project("test.toml"), &MIXED.replace(", num_labels = 5", ""), &[]).unwrap();
+    let error = loaded.resolve(&Builtin).unwrap_err();
+    assert!(error.to_string().contains("loss.num_labels`: is required but missing"), "{error}");
 }
 
 /// A model whose weights lie in its modules' folders, and whose queries and documents go different ways.

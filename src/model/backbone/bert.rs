@@ -315,6 +315,10 @@ impl Backbone for Bert {
         ]
     }
 
+    fn unused(&self) -> &[(String, Tensor)] {
+        &self.unused
+    }
+
     fn take_unused(&mut self) -> Vec<(String, Tensor)> {
         std::mem::take(&mut self.unused)
     }

@@ -56,7 +56,10 @@ pub trait Backbone: Send + Sync {
     /// The rows of its tables that a pass over `batch` reads.
     fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)>;
 
-    /// Tensors of the checkpoint that the network does not use (a pooler, a classifier), in f32; none the second time.
+    /// Tensors of the checkpoint that the network does not use (a pooler, a classifier), in f32; saved again.
+    fn unused(&self) -> &[(String, Tensor)];
+
+    /// The same for a head, which saves those that it uses.
     fn take_unused(&mut self) -> Vec<(String, Tensor)>;
 
     /// The table of the words' embeddings, `[words, hidden]`, which a head may share; `None` where it is not such.

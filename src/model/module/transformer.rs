@@ -24,8 +24,6 @@ pub struct Transformer {
     backbone: Box<dyn Backbone>,
     /// What makes logits of the hidden states, of a model that classifies.
     head: Option<Head>,
-    /// Tensors of the checkpoint that nothing uses; saved again, in f32.
-    unused: Vec<(String, Tensor)>,
     config: Value,
     max_seq_length: Option<usize>,
     lower_case: bool,
@@ -140,9 +138,11 @@ impl Transformer {
         if let Some(dropout) = source.options.dropout {
             backbone.set_dropout(dropout);
         }
-        let unused = backbone.take_unused();
-        let (head, unused) = match source.options.task {
-            TransformerTask::FeatureExtraction => (None, unused),
+        let left = |backbone: &mut Box<dyn Backbone>| {
+            Weights::left_over(backbone.take_unused(), &directory.join("model.safetensors"), source.device)
+        };
+        let head = match source.options.task {
+            TransformerTask::FeatureExtraction => None,
             TransformerTask::SequenceClassification => {
                 /// Keeps the head's weights apart from other things drawn from the same seed.
                 const STREAM: u64 = 0x4EAD;
@@ -151,20 +151,20 @@ impl Transformer {
                     dropout: source.options.dropout,
                     rng: Rng::new(source.options.seed).fork(STREAM),
                 };
-                let mut left = Weights::left_over(unused, &directory.join("model.safetensors"), source.device);
+                let mut left = left(&mut backbone);
                 let width = backbone.hidden_size();
                 let head =
                     SequenceClassification::load(&config, width, &mut left, source.prefix, options, source.device)?;
-                (Some(Head::Classify(head)), Vec::new())
+                Some(Head::Classify(head))
             }
             TransformerTask::FillMask => {
                 /// As above.
                 const STREAM: u64 = 0x3A5C;
-                let mut left = Weights::left_over(unused, &directory.join("model.safetensors"), source.device);
+                let mut left = left(&mut backbone);
                 let rng = Rng::new(source.options.seed).fork(STREAM);
                 let network = backbone.as_ref();
                 let head = MaskedLm::load(&config, network, &mut left, source.prefix, rng, source.device)?;
-                (Some(Head::FillMask(head)), Vec::new())
+                Some(Head::FillMask(head))
             }
         };
         let read = |name: &str| -> Result<Value> {
@@ -197,7 +197,6 @@ impl Transformer {
         Ok(Self {
             backbone,
             head,
-            unused,
             all_layers: config.get("output_hidden_states").and_then(Value::as_bool).unwrap_or(false),
             config,
             max_seq_length,
@@ -333,7 +332,7 @@ impl Module for Transformer {
         }
         self.tokenizer.save(directory)?;
         let mut all = tensors(&self.params())?;
-        all.extend(self.unused.iter().cloned());
+        all.extend(self.backbone.unused().iter().cloned());
         weights::save(&directory.join("model.safetensors"), &all)
     }
 }

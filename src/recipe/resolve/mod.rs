@@ -78,7 +78,8 @@ impl Resolver<'_> {
     /// Refuses a name that is not among `known`.
     fn known(&mut self, key: &str, what: &str, name: &str, known: &[&str]) -> bool {
         let found = known.contains(&name);
-        if !found {
+        // of a type of model that cannot be trained nothing is known, which is told once
+        if !found && !known.is_empty() {
             self.problem(key, format!("there is no {what} `{name}`"), suggest::hint(name, known.iter().copied()));
         }
         found
