@@ -29,6 +29,11 @@ pub fn sections() -> Vec<Section> {
             place: "`[loss]` with `name` where `model_type = \"CrossEncoder\"`",
             cards: loss::cross_encoder::LOSSES.iter().map(|entry| entry.card).collect(),
         },
+        Section {
+            title: "Losses of a SparseEncoder",
+            place: "`[loss]` with `name` where `model_type = \"SparseEncoder\"`, and a table `[loss.splade]`",
+            cards: loss::sparse_encoder::LOSSES.iter().map(|entry| entry.card).collect(),
+        },
         Section { title: "Losses around losses", place: "a table under `[loss]`", cards: wrappers },
         Section {
             title: "Samplers",

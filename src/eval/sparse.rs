@@ -149,6 +149,10 @@ where
         &self.settings
     }
 
+    fn meet(&self, model: &dyn Encode) {
+        self.inner.meet(model);
+    }
+
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
         let sparse = model.sparse().ok_or_else(|| {
             Error::usage(format!("`{}` measures sparse embeddings, and the model's are dense", self.card.name))

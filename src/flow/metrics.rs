@@ -21,6 +21,9 @@ pub struct Metrics {
     /// Files an evaluator was asked to write beside its metrics.
     #[serde(skip)]
     pub documents: Vec<Document>,
+    /// What makes the metrics worthless.
+    #[serde(skip)]
+    pub alarm: Option<String>,
 }
 
 /// A file's name and what is in it.

@@ -8,6 +8,7 @@ pub mod communities;
 pub mod cosine;
 pub mod distance;
 pub mod dot;
+pub mod inverted;
 pub mod mining;
 pub mod quantize;
 pub mod stable;

@@ -1,5 +1,6 @@
 //! Evaluators with their data, and all of them together.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use candle_core::Tensor;
@@ -10,7 +11,7 @@ use super::step::{Setting, views};
 use crate::data::EpochPlan;
 use crate::error::Result;
 use crate::eval::{self, Csv, Evaluator};
-use crate::flow::{Classify, Embeddings, Encode, EncodeOptions, EncodeSparse, Metrics, Predict};
+use crate::flow::{ActivationFn, Classify, Embeddings, Encode, EncodeOptions, EncodeSparse, Metrics, Predict};
 use crate::model::SentenceTransformer;
 use crate::ops::{self, Context, Precision};
 use crate::recipe::plan::EvaluatorPlan;
@@ -42,6 +43,33 @@ pub struct EvalSet {
 struct InTraining<'a> {
     model: &'a SentenceTransformer,
     classifier: Option<&'a dyn Classify>,
+    /// Scores of pairs that are all alike.
+    collapsed: Cell<Option<f32>>,
+}
+
+/// Fewer pairs than these may have equal scores.
+const MANY_PAIRS: usize = 20;
+/// Scores that lie closer together, by their size, are one.
+const ALIKE: f32 = 1e-5;
+
+impl Predict for InTraining<'_> {
+    fn predict(
+        &self,
+        pairs: &[(&str, &str)],
+        activation_fn: Option<ActivationFn>,
+        options: &EncodeOptions,
+    ) -> Result<Embeddings> {
+        let scores = self.model.predict(pairs, activation_fn, options)?;
+        let (least, most) = scores.data().iter().fold((f32::MAX, f32::MIN), |(a, b), x| (a.min(*x), b.max(*x)));
+        if scores.dim() == 1 && scores.rows() >= MANY_PAIRS && most - least <= ALIKE * most.abs().max(1e-3) {
+            self.collapsed.set(Some(most));
+        }
+        Ok(scores)
+    }
+
+    fn num_labels(&self) -> usize {
+        self.model.num_labels()
+    }
 }
 
 impl Encode for InTraining<'_> {
@@ -62,7 +90,7 @@ impl Encode for InTraining<'_> {
     }
 
     fn predictor(&self) -> Option<&dyn Predict> {
-        self.model.predictor()
+        self.model.predictor().map(|_| self as &dyn Predict)
     }
 
     fn classifier(&self) -> Option<&dyn Classify> {
@@ -119,7 +147,7 @@ impl Evaluation {
     /// # Errors
     /// When an evaluator or a loss fails.
     pub fn run(&self, model: &SentenceTransformer, classifier: Option<&dyn Classify>) -> Result<Metrics> {
-        let seen = InTraining { model, classifier };
+        let seen = InTraining { model, classifier, collapsed: Cell::new(None) };
         let mut all = Metrics::default();
         for (set, key) in self.sets.iter().zip(self.loss_keys()) {
             all.push(key, Self::loss(model, set)?);
@@ -133,6 +161,12 @@ impl Evaluation {
             all.documents.extend(metrics.documents);
         }
         all.primary = self.primary(model.similarity_fn_name()).unwrap_or_default();
+        all.alarm = seen.collapsed.get().map(|score| {
+            format!(
+                "all pairs get the same score, {score:.4}: the reranker tells nothing apart, and its metrics are those \
+                 of chance; lower `args.learning_rate`, or give rows with harder and more balanced labels"
+            )
+        });
         Ok(all)
     }
 

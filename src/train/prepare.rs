@@ -180,6 +180,7 @@ impl Prepared {
         }
         let tasks = routes::tasks(plan, &model, &sets)?;
         let evaluation = evaluation(plan, &mut opener, &tasks, listener)?;
+        evaluation.evaluators.iter().for_each(|evaluator| evaluator.meet(&model));
         warnings.append(&mut opener.warnings);
         model.set_column_tasks(tasks);
         let stores = || sets.iter().map(|set| set.store.as_ref());

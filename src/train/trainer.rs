@@ -330,6 +330,9 @@ impl Trainer<'_> {
         let (step, epoch) = (self.state.step, self.epoch());
         listener.event(&Event::Evaluation { step, epoch, metrics: &metrics, seconds, tables: &tables });
         metrics.documents.clear();
+        if let Some(alarm) = metrics.alarm.take() {
+            self.warn(format!("after step {step}: {alarm}"), listener);
+        }
         Ok(metrics)
     }
 

@@ -1,6 +1,6 @@
 //! `encode`: texts in, embeddings out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use schemars::JsonSchema;
@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::engine;
 use super::{Answer, Reporter, Verb, corpus, vectors};
 use crate::error::{Error, Result};
-use crate::flow::Encode;
+use crate::flow::{Encode, EncodeOptions, EncodeSparse};
+use crate::model::SentenceTransformer;
 use crate::runs::folder::display;
 use crate::scoring::quantize::{Precision, Ranges, quantize};
 use crate::util::memory;
@@ -40,6 +41,14 @@ pub struct Request {
     #[arg(long, value_name = "D")]
     #[serde(default)]
     pub truncate_dim: Option<usize>,
+    /// Of sparse embeddings keep only so many of the largest values.
+    #[arg(long, value_name = "N")]
+    #[serde(default)]
+    pub max_active_dims: Option<usize>,
+    /// Write the words of sparse embeddings as well, so many of each, largest weight first.
+    #[arg(long, value_name = "K")]
+    #[serde(default)]
+    pub decode: Option<usize>,
     /// Divide each embedding by its length.
     #[arg(long)]
     #[serde(default)]
@@ -58,7 +67,7 @@ pub struct Request {
     #[arg(long, value_name = "FILE")]
     #[serde(default)]
     pub calibration: Option<PathBuf>,
-    /// Where the embeddings go, by ending: `.npy`, `.jsonl` or `.safetensors`.
+    /// Where the embeddings go, by ending: `.npy`, `.jsonl` or `.safetensors`; sparse ones to `.jsonl`.
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
 }
@@ -74,8 +83,11 @@ pub struct Response {
     pub dimension: usize,
     /// How values are kept.
     pub precision: Precision,
-    /// Bytes of an embedding.
+    /// Bytes of an embedding; of sparse ones on average.
     pub bytes: usize,
+    /// Of sparse embeddings: values that are not zero, on average.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active_dims: Option<f64>,
     /// The prompt that was put in front.
     pub prompt: Option<String>,
     /// What encoding took, loading left out.
@@ -115,6 +127,22 @@ impl Verb for Request {
         if self.bf16 && !engine::bf16_helps() {
             reporter.line("warning: --bf16: products are computed in f32 here, as exact, and not faster");
         }
+        if let Some(sparse) = model.sparse() {
+            options.bf16 = self.bf16;
+            options.max_active_dims = self.max_active_dims;
+            let dense = [
+                ("truncate-dim", self.truncate_dim.is_some()),
+                ("normalize", self.normalize),
+                ("precision", self.precision != Precision::Float32),
+            ];
+            return write_sparse(&model, sparse, (&texts, &options), &self.output, self.decode, &dense);
+        }
+        for (name, given) in [("max-active-dims", self.max_active_dims.is_some()), ("decode", self.decode.is_some())] {
+            if given {
+                return Err(Error::usage(format!("`--{name}` is for sparse embeddings, and the model's are dense"))
+                    .with_hint("leave it out"));
+            }
+        }
         options.truncate_dim = self.truncate_dim;
         options.normalize = self.normalize;
         options.bf16 = self.bf16;
@@ -147,6 +175,7 @@ impl Verb for Request {
             dimension: embeddings.dim(),
             precision: self.precision,
             bytes: quantized.map_or(4 * embeddings.dim(), |q| q.width),
+            active_dims: None,
             prompt: options.prompt.filter(|p| !p.is_empty()),
             seconds,
             peak_memory_bytes: memory::peak(),
@@ -154,9 +183,69 @@ impl Verb for Request {
     }
 }
 
+/// A line of sparse embeddings.
+#[derive(Serialize)]
+struct Line<'a> {
+    indices: &'a [u32],
+    values: &'a [f32],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    words: Option<Vec<(String, f32)>>,
+}
+
+/// Encodes and writes dimensions and values; `dense` are options that only dense embeddings have.
+fn write_sparse(
+    model: &SentenceTransformer,
+    sparse: &dyn EncodeSparse,
+    (texts, options): (&[String], &EncodeOptions),
+    output: &Path,
+    decode: Option<usize>,
+    dense: &[(&str, bool)],
+) -> Result<Response> {
+    if let Some((name, _)) = dense.iter().find(|(_, given)| *given) {
+        return Err(Error::usage(format!("`--{name}` is for dense embeddings, and the model's are sparse"))
+            .with_hint("leave it out; `--max-active-dims` makes sparse embeddings smaller"));
+    }
+    if vectors::Format::of(output)? != vectors::Format::JsonLines {
+        return Err(Error::usage(format!(
+            "sparse embeddings are written as JSON lines, not to `{}`",
+            output.display()
+        ))
+        .with_hint("end it in `.jsonl`: a line is `{\"indices\": [...], \"values\": [...]}`"));
+    }
+    let begun = std::time::Instant::now();
+    let all: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let embeddings = sparse.encode_sparse(&all, options)?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let line = |row: usize| {
+        let (indices, values) = embeddings.row(row);
+        Line { indices, values, words: decode.map(|top_k| model.decode(&embeddings, row, Some(top_k))) }
+    };
+    vectors::write_lines(output, &(0..embeddings.rows()).map(line).collect::<Vec<_>>())?;
+    let active_dims = embeddings.active_dims();
+    Ok(Response {
+        output: output.to_path_buf(),
+        rows: embeddings.rows(),
+        dimension: embeddings.dim(),
+        precision: Precision::Float32,
+        bytes: (8.0 * active_dims).round() as usize,
+        active_dims: Some(active_dims),
+        prompt: options.prompt.clone().filter(|p| !p.is_empty()),
+        seconds,
+        peak_memory_bytes: memory::peak(),
+    })
+}
+
 impl Answer for Response {
     fn human(&self) -> String {
         let rate = self.rows as f64 / self.seconds.max(1e-9);
+        if let Some(active) = self.active_dims {
+            return format!(
+                "{} sparse embeddings with {active:.1} of {} dimensions on average in {} ({rate:.0} texts/s)",
+                self.rows,
+                self.dimension,
+                display(&self.output)
+            );
+        }
         format!(
             "{} embeddings of {} dimensions ({}, {} bytes each) in {} ({rate:.0} texts/s)",
             self.rows,

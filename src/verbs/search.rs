@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::flow::{Embeddings, Encode, EncodeOptions};
 use crate::scoring::Similarity;
 use crate::scoring::blocks::Search;
+use crate::scoring::inverted::InvertedIndex;
 
 /// Search a small corpus with a saved model: it is encoded anew each time.
 #[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
@@ -113,11 +114,23 @@ pub(super) fn find(
     let with_text = || corpus.iter().zip(0u32..).filter(|(text, _)| !text.trim().is_empty());
     let documents: Vec<&str> = with_text().map(|(text, _)| text.as_str()).collect();
     let numbers: Vec<u32> = with_text().map(|(_, number)| number).collect();
-    let documents = encode("documents", &documents, corpus_options)?;
     let asked: Vec<&str> = queries.iter().map(String::as_str).collect();
-    let mut search = Search::new(similarity, encode("queries", &asked, query_options)?, top_k);
-    search.add(documents, &numbers);
-    let found = queries.iter().zip(search.finish()).map(|(query, hits)| {
+    let inverted = model.sparse().filter(|_| matches!(similarity, Similarity::Cosine | Similarity::Dot));
+    let hits = if let Some(model) = inverted {
+        let index =
+            InvertedIndex::new(&model.encode_sparse(&documents, corpus_options)?, similarity == Similarity::Cosine);
+        let mut hits = index.search(&model.encode_sparse(&asked, query_options)?, top_k);
+        // texts that share no word are not found
+        hits.iter_mut().for_each(|hits| hits.retain(|hit| hit.score > 0.0));
+        hits.iter_mut().flatten().for_each(|hit| hit.rank = numbers[hit.rank as usize]);
+        hits
+    } else {
+        let documents = encode("documents", &documents, corpus_options)?;
+        let mut search = Search::new(similarity, encode("queries", &asked, query_options)?, top_k);
+        search.add(documents, &numbers);
+        search.finish()
+    };
+    let found = queries.iter().zip(hits).map(|(query, hits)| {
         let hits = hits.into_iter().filter_map(|hit| {
             let index = hit.rank as usize;
             Some(Hit { index, score: f64::from(hit.score), text: corpus.get(index)?.clone() })
