@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::engine::{self, Role};
 use super::search::{Hit, find};
-use super::{Answer, Reporter, Verb, run};
+use super::{Answer, Reporter, Verb, predict, run};
 use crate::data::texts::read_texts;
 use crate::error::{Error, Result};
-use crate::flow::{Encode, EncodeOptions, ModelType};
-use crate::model::{Ranked, SentenceTransformer};
+use crate::flow::{EncodeOptions, ModelType, Predict};
+use crate::model::SentenceTransformer;
 use crate::runs::folder::display;
 use crate::util::files;
 
@@ -81,6 +81,8 @@ pub struct Comparison {
 }
 
 const TOP_K: usize = 1;
+/// Pairs shown of those a classifier was measured on.
+const SHOWN: usize = 3;
 
 impl Verb for Request {
     type Response = Response;
@@ -100,7 +102,7 @@ impl Verb for Request {
         }
         let recipe = here.join(recipe(self.model_type));
         if self.model_type == ModelType::CrossEncoder {
-            write_candidates(&here)?;
+            Topics::write(&here)?;
         }
         let runs = here.join("runs");
         let request = run::Request {
@@ -128,46 +130,87 @@ fn recipe(model_type: ModelType) -> &'static str {
     }
 }
 
-/// Passages of other questions that each question's own is to be put in front of.
-const CANDIDATES: usize = 9;
+/// The rows of `train.jsonl` as a classifier of pairs reads them: every fifth is held out to measure on.
+const HELD_OUT: usize = 5;
+const CLASSES: [(&str, bool); 2] = [("topics-train.jsonl", false), ("topics-dev.jsonl", true)];
 
-/// What a reranker is measured on: every question of `dev.jsonl` with its passage and those of some others.
-fn write_candidates(here: &Path) -> Result<()> {
-    #[derive(Serialize)]
-    struct Line<'a> {
-        query: &'a str,
-        positive: [&'a str; 1],
-        negative: Vec<&'a str>,
-    }
-    let path = here.join("dev.jsonl");
-    let (questions, passages) = (read_texts(&path, Some("question"))?, read_texts(&path, Some("passage"))?);
-    let count = questions.len();
-    let line = |i: usize| Line {
-        query: &questions[i],
-        positive: [&passages[i]],
-        // spread over all, so that some are of the same topic
-        negative: (1..=CANDIDATES.min(count.saturating_sub(1)))
-            .map(|k| passages[(i + k * k) % count].as_str())
-            .collect(),
-    };
-    super::vectors::write_lines(&here.join("rerank.jsonl"), &(0..count).map(line).collect::<Vec<_>>())
+/// A pair with its topic, as a name and as the number of its class.
+#[derive(Serialize)]
+struct Labelled<'a> {
+    question: &'a str,
+    passage: &'a str,
+    topic: &'a str,
+    label: usize,
 }
 
-/// The passages a model finds for each question: by its embeddings, or by reading each with each.
-fn ask(model: &SentenceTransformer, questions: &[String], passages: &[String]) -> Result<Vec<Vec<Hit>>> {
-    if model.predictor().is_some() {
-        let texts: Vec<&str> = passages.iter().map(String::as_str).collect();
-        let best = |question: &String| -> Result<Vec<Hit>> {
-            let ranked = model.rank(question, &texts, &EncodeOptions::default())?;
-            let hit = |place: &Ranked| Hit {
-                index: place.corpus_id,
-                score: f64::from(place.score),
-                text: passages[place.corpus_id].clone(),
-            };
-            Ok(ranked.iter().take(TOP_K).map(hit).collect())
-        };
-        return questions.iter().map(best).collect();
+/// What the bundled pairs with a topic say, column by column.
+struct Topics {
+    questions: Vec<String>,
+    passages: Vec<String>,
+    topics: Vec<String>,
+    /// The topics' names, by class.
+    names: Vec<String>,
+}
+
+impl Topics {
+    fn read(here: &Path) -> Result<Self> {
+        let column = |name: &str| read_texts(&here.join("train.jsonl"), Some(name));
+        let topics = column("topic")?;
+        let names: std::collections::BTreeSet<String> = topics.iter().cloned().collect();
+        let (questions, passages) = (column("question")?, column("passage")?);
+        Ok(Self { questions, passages, topics, names: names.into_iter().collect() })
     }
+
+    fn rows(&self, held_out: bool) -> Vec<Labelled<'_>> {
+        let row = |i: usize| Labelled {
+            question: &self.questions[i],
+            passage: &self.passages[i],
+            topic: &self.topics[i],
+            label: self.names.iter().position(|name| *name == self.topics[i]).unwrap_or_default(),
+        };
+        (0..self.questions.len()).filter(|i| (i % HELD_OUT == 0) == held_out).map(row).collect()
+    }
+
+    fn write(here: &Path) -> Result<()> {
+        let topics = Self::read(here)?;
+        CLASSES
+            .iter()
+            .try_for_each(|(name, held_out)| super::vectors::write_lines(&here.join(name), &topics.rows(*held_out)))
+    }
+}
+
+/// Three pairs that were held out, and the topic each model gives them.
+fn classify(here: &Path, before: &Path, after: &Path) -> Result<Vec<Comparison>> {
+    let topics = Topics::read(here)?;
+    let held_out = topics.rows(true);
+    // spread over the file, whose rows are ordered by topic
+    let asked: Vec<&Labelled> = (1..=SHOWN).filter_map(|k| held_out.get(k * held_out.len() / (SHOWN + 1))).collect();
+    let pairs: Vec<(&str, &str)> = asked.iter().map(|row| (row.question, row.passage)).collect();
+    let ask = |dir: &Path| -> Result<Vec<Hit>> {
+        let model = engine::load_model(dir)?;
+        let scores = predict::softmax(model.predict(&pairs, None, &EncodeOptions::default())?);
+        let best = |i: usize| {
+            let row = scores.row(i);
+            let index = predict::best(row);
+            let text = topics.names.get(index).cloned().unwrap_or_else(|| index.to_string());
+            Hit { index, score: f64::from(row[index]), text }
+        };
+        Ok((0..scores.rows()).map(best).collect())
+    };
+    let both = ask(before)?.into_iter().zip(ask(after)?);
+    Ok(asked
+        .iter()
+        .zip(both)
+        .map(|(row, (before, after))| Comparison {
+            question: format!("{} (of the topic `{}`)", row.question, row.topic),
+            before: vec![before],
+            after: vec![after],
+        })
+        .collect())
+}
+
+/// The passages a model finds for each question.
+fn ask(model: &SentenceTransformer, questions: &[String], passages: &[String]) -> Result<Vec<Vec<Hit>>> {
     let query = engine::encode_options(model, Role::Query, "questions");
     let document = engine::encode_options(model, Role::Document, "passages");
     let found = find(model, (questions, &query), (passages, &document), TOP_K)?;
@@ -175,13 +218,16 @@ fn ask(model: &SentenceTransformer, questions: &[String], passages: &[String]) -
 }
 
 fn compare(here: &Path, run: &run::Response) -> Result<Vec<Comparison>> {
+    let missing = |what: &str| Error::Internal(format!("the demo's run left no {what} model"));
+    let before = run.base_model_dir.as_deref().ok_or_else(|| missing("untrained"))?;
+    let after = run.model_dir.as_deref().ok_or_else(|| missing("trained"))?;
+    if run.model_type == ModelType::CrossEncoder {
+        return classify(here, before, after);
+    }
     let questions = questions(&here.join("questions.json"))?;
     let passages = read_texts(&here.join("dev.jsonl"), Some("passage"))?;
     let ask = |dir: &Path| ask(&engine::load_model(dir)?, &questions, &passages);
-    let missing = |what: &str| Error::Internal(format!("the demo's run left no {what} model"));
-    let before = ask(run.base_model_dir.as_deref().ok_or_else(|| missing("untrained"))?)?;
-    let after = ask(run.model_dir.as_deref().ok_or_else(|| missing("trained"))?)?;
-    let both = before.into_iter().zip(after);
+    let both = ask(before)?.into_iter().zip(ask(after)?);
     Ok(questions
         .iter()
         .zip(both)
@@ -198,7 +244,12 @@ fn questions(path: &Path) -> Result<Vec<String>> {
 
 impl Answer for Response {
     fn human(&self) -> String {
-        let mut lines = vec!["Three questions, and the passage the model finds nearest:".to_owned()];
+        let classifies = self.run.model_type == ModelType::CrossEncoder;
+        let mut lines = vec![if classifies {
+            "Three pairs that were held out, and the topic the model gives them:".to_owned()
+        } else {
+            "Three questions, and the passage the model finds nearest:".to_owned()
+        }];
         for comparison in &self.questions {
             lines.push(String::new());
             lines.push(format!("? {}", comparison.question));
@@ -210,15 +261,19 @@ impl Answer for Response {
             "Everything is in `{}`: the data, the recipe, the run and the model.",
             display(&self.output)
         ));
-        lines.push("Ask something else, or change the recipe and train again:".to_owned());
-        let corpus = self.output.join("dev.jsonl");
+        lines.push(if classifies {
+            "Classify the pairs yourself, or change the recipe and train again:".to_owned()
+        } else {
+            "Ask something else, or change the recipe and train again:".to_owned()
+        });
         if let Some(model) = &self.run.model_dir {
-            let (model, corpus) = (display(model), display(&corpus));
-            lines.push(match self.run.model_type {
-                ModelType::CrossEncoder => {
-                    format!("  tallow rank {model} --documents {corpus} --column passage --query \"...\"")
-                }
-                _ => format!("  tallow search {model} --corpus {corpus} --column passage --query \"...\""),
+            let model = display(model);
+            let file = |name: &str| display(&self.output.join(name));
+            lines.push(if classifies {
+                let pairs = file(CLASSES[1].0);
+                format!("  tallow predict {model} --input {pairs} --columns question,passage --output topics.jsonl")
+            } else {
+                format!("  tallow search {model} --corpus {} --column passage --query \"...\"", file("dev.jsonl"))
             });
         }
         lines.push(format!("  tallow run {}", display(&self.recipe)));

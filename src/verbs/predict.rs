@@ -115,7 +115,8 @@ impl Verb for Request {
     }
 }
 
-fn softmax(mut scores: Embeddings) -> Embeddings {
+/// Probabilities of the classes, row by row.
+pub(super) fn softmax(mut scores: Embeddings) -> Embeddings {
     for row in scores.rows_mut() {
         let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         row.iter_mut().for_each(|x| *x = (*x - top).exp());
@@ -133,16 +134,19 @@ enum Line<'a> {
     Classes { label: usize, scores: &'a [f32] },
 }
 
+/// The class of the highest score, the first of equal ones.
+pub(super) fn best(scores: &[f32]) -> usize {
+    let best = scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
+    best.map_or(0, |(label, _)| label)
+}
+
 fn write(output: &std::path::Path, scores: &Embeddings) -> Result<()> {
     if vectors::Format::of(output)? != vectors::Format::JsonLines {
         return vectors::write(output, scores);
     }
     let line = |i: usize| match scores.row(i) {
         [score] => Line::Score { score: *score },
-        scores => {
-            let best = scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
-            Line::Classes { label: best.map_or(0, |(label, _)| label), scores }
-        }
+        scores => Line::Classes { label: best(scores), scores },
     };
     vectors::write_lines(output, &(0..scores.rows()).map(line).collect::<Vec<_>>())
 }

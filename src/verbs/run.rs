@@ -351,6 +351,18 @@ struct Record<'a> {
     training: &'a Outcome,
 }
 
+/// What to do with the model that was trained.
+fn try_it(plan: &Plan, model: &str) -> String {
+    let command = match plan.model_type {
+        ModelType::CrossEncoder if plan.model.num_labels.unwrap_or(1) > 1 => {
+            format!("predict {model} --input PAIRS.jsonl --output classes.jsonl")
+        }
+        ModelType::CrossEncoder => format!("rank {model} --documents FILE --query \"...\""),
+        _ => format!("search {model} --corpus FILE --query \"...\""),
+    };
+    format!("try it: `tallow {command}`")
+}
+
 fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Response, crate::runs::experiments::Row)> {
     let metric = outcome.metric.as_deref();
     let judgement = Judgement::new(metric, outcome.score, outcome.baseline, outcome.greater_is_better)
@@ -372,7 +384,7 @@ fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Respon
         seconds: Some(outcome.seconds),
         peak_memory_bytes: Some(outcome.peak_memory_bytes),
         base_model_dir: outcome.base_model_dir.clone(),
-        next: format!("try it: `tallow search {} --corpus FILE --query \"...\"`", display(&outcome.model_dir)),
+        next: try_it(plan, &display(&outcome.model_dir)),
         verdict_line: Some(line.clone()),
         interval_line: judgement.interval_line(),
     };
