@@ -5,6 +5,7 @@ use tallow::flow::{ActivationFn, Encode, EncodeOptions, ModelType, Predict};
 use tallow::model::{ModelOptions, SentenceTransformer};
 use tallow::train::Options;
 
+use crate::curves::follow;
 use crate::support::{assert_close, golden, numbers, project};
 use crate::train::{plan, run};
 
@@ -89,20 +90,7 @@ fn losses_follow_the_reference() {
         );
         // with the loss of all parts together, steps may be taken in parts
         for cache in [&[][..], &["args.gradient_cache_tokens=120"]] {
-            let dir = tempfile::tempdir().unwrap();
-            let (outcome, logs) = run(&plan(&text, cache), dir.path(), Options::default());
-            let outcome = outcome.unwrap_or_else(|e| panic!("{name}: {e}"));
-            for (key, got) in [
-                ("losses", logs.iter().map(|l| l.loss).collect::<Vec<_>>()),
-                ("grad_norms", logs.iter().map(|l| l.grad_norm).collect()),
-            ] {
-                let want: Vec<f64> = case[key].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
-                assert_eq!(got.len(), want.len(), "{name}");
-                let worst = got.iter().zip(&want).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f64::max);
-                println!("{name}: {key} differ by {worst:.0e}");
-                assert!(worst < if key == "losses" { 1e-4 } else { 2e-3 }, "{name}: {key} {got:?}, wanted {want:?}");
-            }
-            let model = SentenceTransformer::load(&outcome.model_dir).unwrap();
+            let model = follow(name, case, &plan(&text, cache));
             let identity = json!({"activation_fn": "Identity"});
             let got = predict(&model, &texts(&case["probes"]), &identity);
             assert_close(name, &got, &numbers(&case["logits_after"]), 1e-3);

@@ -1,11 +1,40 @@
 //! Losses of every family, and several data sets: twenty steps of the reference's trainer.
 
+use serde_json::Value;
 use tallow::flow::{Encode, EncodeOptions};
 use tallow::model::SentenceTransformer;
+use tallow::recipe::Plan;
 use tallow::train::Options;
 
 use crate::support::{golden, numbers, project};
 use crate::train::{plan, run};
+
+/// Trains what a recipe says; losses and gradients' norms of all steps must be the golden case's.
+pub fn follow(name: &str, case: &Value, plan: &Plan) -> SentenceTransformer {
+    let dir = tempfile::tempdir().unwrap();
+    let (outcome, logs) = run(plan, dir.path(), Options::default());
+    let outcome = outcome.unwrap_or_else(|e| panic!("{name}: {e}"));
+    for (key, got) in [
+        ("losses", logs.iter().map(|l| l.loss).collect::<Vec<_>>()),
+        ("grad_norms", logs.iter().map(|l| l.grad_norm).collect()),
+    ] {
+        let want: Vec<f64> = case[key].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+        assert_eq!(got.len(), want.len(), "{name}");
+        let worst = got.iter().zip(&want).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f64::max);
+        println!("{name}: {key} differ by {worst:.0e}");
+        assert!(worst < if key == "losses" { 1e-4 } else { 2e-3 }, "{name}: {key} {got:?}, the reference {want:?}");
+    }
+    SentenceTransformer::load(&outcome.model_dir).unwrap()
+}
+
+/// The trained model must embed the golden case's probes as the reference's did.
+pub fn embeds_alike(name: &str, case: &Value, model: &SentenceTransformer) {
+    let probes: Vec<&str> = case["probes"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
+    let got = model.encode(&probes, &EncodeOptions::default()).unwrap();
+    let want = numbers(&case["embeddings_after"]);
+    let worst = got.data().iter().zip(&want).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+    assert!(worst < 1e-3, "{name}: embeddings differ by {worst:e}");
+}
 
 #[test]
 pub fn losses_of_every_family_follow_the_reference() {
@@ -36,24 +65,7 @@ pub fn losses_of_every_family_follow_the_reference() {
             save_strategy = "no"
             "#
         );
-        let dir = tempfile::tempdir().unwrap();
-        let (outcome, logs) = run(&plan(&text, &[]), dir.path(), Options::default());
-        let outcome = outcome.unwrap_or_else(|e| panic!("{name}: {e}"));
-        for (key, got) in [
-            ("losses", logs.iter().map(|l| l.loss).collect::<Vec<_>>()),
-            ("grad_norms", logs.iter().map(|l| l.grad_norm).collect()),
-        ] {
-            let want: Vec<f64> = case[key].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
-            assert_eq!(got.len(), want.len(), "{name}");
-            let worst = got.iter().zip(&want).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f64::max);
-            println!("{name}: {key} differ by {worst:.0e}");
-            assert!(worst < if key == "losses" { 1e-4 } else { 2e-3 }, "{name}: {key} {got:?}, the reference {want:?}");
-        }
-        let model = SentenceTransformer::load(&outcome.model_dir).unwrap();
-        let probes: Vec<&str> = case["probes"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
-        let got = model.encode(&probes, &EncodeOptions::default()).unwrap();
-        let want = numbers(&case["embeddings_after"]);
-        let worst = got.data().iter().zip(&want).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
-        assert!(worst < 1e-3, "{name}: embeddings differ by {worst:e}");
+        let model = follow(name, case, &plan(&text, &[]));
+        embeds_alike(name, case, &model);
     }
 }

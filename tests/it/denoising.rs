@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
-use tallow::flow::{Encode, EncodeOptions, PackedBatch, Piece, Preprocess};
+use tallow::flow::{PackedBatch, Piece, Preprocess};
 use tallow::model::{ModelOptions, SentenceTransformer};
 use tallow::ops::{self, Context, Param};
 use tallow::train::{self, Event, Options};
 use tallow::util::seed::Rng;
 
+use crate::curves::{embeds_alike, follow};
 use crate::support::{copy_dir, golden, numbers, project};
 use crate::train::{plan, resumes_exactly, run};
 
@@ -162,26 +163,8 @@ fn twenty_steps_follow_the_reference() {
         let data = "curves_damaged.jsonl\"\ncolumns = [\"damaged\", \"original\"]";
         let args =
             "num_train_epochs = 1\nlearning_rate = 2e-4\nweight_decay = 0.01\nshuffle = false\nsave_strategy = \"no\"";
-        let out = tempfile::tempdir().unwrap();
-        let plan = plan(&recipe(&folder, data, loss, args), &["model.dropout=0.0"]);
-        let (outcome, logs) = run(&plan, out.path(), Options::default());
-        let outcome = outcome.unwrap();
-        for (key, got) in [
-            ("losses", logs.iter().map(|l| l.loss).collect::<Vec<_>>()),
-            ("grad_norms", logs.iter().map(|l| l.grad_norm).collect()),
-        ] {
-            let want: Vec<f64> = case[key].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
-            assert_eq!(got.len(), want.len(), "{name}");
-            let worst = got.iter().zip(&want).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f64::max);
-            println!("{name}: {key} differ by {worst:.0e}");
-            assert!(worst < if key == "losses" { 1e-4 } else { 2e-3 }, "{name}: {key} {got:?}, the reference {want:?}");
-        }
-        let model = SentenceTransformer::load(&outcome.model_dir).unwrap();
-        let probes: Vec<&str> = case["probes"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
-        let got = model.encode(&probes, &EncodeOptions::default()).unwrap();
-        let want = numbers(&case["embeddings_after"]);
-        let worst = got.data().iter().zip(&want).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
-        assert!(worst < 1e-3, "{name}: embeddings differ by {worst:e}");
+        let model = follow(name, case, &plan(&recipe(&folder, data, loss, args), &["model.dropout=0.0"]));
+        embeds_alike(name, case, &model);
     }
 }
 

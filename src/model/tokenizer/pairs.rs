@@ -98,14 +98,12 @@ impl PairTemplate {
         let room = limit.map_or(usize::MAX, |limit| limit.saturating_sub(self.special_tokens()));
         let keep = longest_first(full[0], full[1], room);
         let keep = [keep[0].min(texts[0].len()), keep[1].min(texts[1].len())];
-        let mut push = |token: u32, kind: u32| {
+        let text = |which: usize| texts[which][..keep[which]].iter().map(move |token| (*token, self.types[which]));
+        let first = self.before.iter().copied().chain(text(0)).chain(self.between.iter().copied());
+        for (token, kind) in first.chain(text(1)).chain(self.after.iter().copied()) {
             ids.push(token);
             types.push(kind);
-        };
-        let text = |which: usize| texts[which][..keep[which]].iter().map(move |token| (*token, self.types[which]));
-        let special = |tokens: &[(u32, u32)]| tokens.to_vec().into_iter();
-        let first = special(&self.before).chain(text(0)).chain(special(&self.between));
-        first.chain(text(1)).chain(special(&self.after)).for_each(|(token, kind)| push(token, kind));
+        }
     }
 }
 
