@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::flow::Metrics;
+
 /// The word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
@@ -50,7 +52,13 @@ pub struct Judgement {
     /// known.
     #[serde(default)]
     pub delta_interval: Option<[f64; 2]>,
+    /// What the score costs, name and value: the active dimensions of sparse embeddings.
+    #[serde(default)]
+    pub costs: Vec<(String, f64)>,
 }
+
+/// What the score of sparse embeddings has to be read with, where metrics have it.
+const COSTS: [&str; 3] = ["query_active_dims", "corpus_active_dims", "active_dims"];
 
 impl Judgement {
     /// Judges a score against the one before training.
@@ -74,13 +82,43 @@ impl Judgement {
             Some(d) if d >= 0.0 => Verdict::Marginal,
             Some(_) => Verdict::Regression,
         };
-        Self { verdict, metric: metric.map(str::to_owned), score, baseline, delta, delta_interval: None }
+        Self {
+            verdict,
+            metric: metric.map(str::to_owned),
+            score,
+            baseline,
+            delta,
+            delta_interval: None,
+            costs: Vec::new(),
+        }
     }
 
     /// With the interval of the delta. The verdict stays as it is: it is about this data, the interval about more.
     #[must_use]
     pub fn with_interval(mut self, delta_interval: Option<[f64; 2]>) -> Self {
         self.delta_interval = delta_interval;
+        self
+    }
+
+    /// With the active dimensions among the metrics of the evaluator that decides.
+    #[must_use]
+    pub fn with_costs(mut self, metrics: &Metrics) -> Self {
+        let metric = self.metric.as_deref().unwrap_or_default();
+        let metric = metric.strip_prefix("eval_").unwrap_or(metric);
+        for name in COSTS {
+            // an evaluator's name, which may have underscores of its own, is what keys have in common
+            let ours = |key: &str| {
+                let evaluator = key.strip_suffix(name)?;
+                let known = ["query_", "corpus_", "anchor_", "positive_", "negative_"];
+                (metric.starts_with(evaluator) && !known.iter().any(|group| evaluator.ends_with(group)))
+                    .then_some(evaluator.len())
+            };
+            let found = metrics.values.iter().filter_map(|(key, value)| Some((ours(key)?, *value)));
+            // the longest name fits best; the empty one fits all
+            if let Some((_, value)) = found.max_by_key(|(length, _)| *length) {
+                self.costs.push((name.to_owned(), value));
+            }
+        }
         self
     }
 
@@ -92,13 +130,15 @@ impl Judgement {
         Some(format!("95 % interval of the delta: {low:+.4} to {high:+.4}{noise}"))
     }
 
-    /// `VERDICT: WIN | score=0.8123 | baseline=0.8000 | delta=+0.0123`; what is missing reads `n/a`.
+    /// `VERDICT: WIN | score=0.8123 | baseline=0.8000 | delta=+0.0123`; what is missing reads `n/a`. Sparse embeddings
+    /// have ` | query_active_dims=31.4 | corpus_active_dims=88.0` behind it.
     #[must_use]
     pub fn line(&self) -> String {
         let plain = |x: Option<f64>| x.map_or_else(|| "n/a".to_owned(), |x| format!("{x:.4}"));
         let signed = self.delta.map_or_else(|| "n/a".to_owned(), |d| format!("{d:+.4}"));
+        let costs: String = self.costs.iter().map(|(name, value)| format!(" | {name}={value:.1}")).collect();
         format!(
-            "VERDICT: {} | score={} | baseline={} | delta={signed}",
+            "VERDICT: {} | score={} | baseline={} | delta={signed}{costs}",
             self.verdict.name(),
             plain(self.score),
             plain(self.baseline)
@@ -130,6 +170,32 @@ mod tests {
         assert_eq!(line, "95 % interval of the delta: -0.1000 to +0.3000, within noise");
         let line = judged(Some([0.05, 0.3])).interval_line().unwrap_or_default();
         assert_eq!(line, "95 % interval of the delta: +0.0500 to +0.3000");
+    }
+
+    #[test]
+    fn active_dimensions_of_the_evaluator_that_decides() {
+        let mut metrics = Metrics::default();
+        for (key, value) in [
+            ("a_dot_ndcg@10", 0.6),
+            ("a_query_active_dims", 10.0),
+            ("a_corpus_active_dims", 20.0),
+            ("a_b_dot_ndcg@10", 0.6),
+            ("a_b_query_active_dims", 30.0),
+            ("a_b_corpus_active_dims", 40.25),
+            ("sts_spearman_cosine", 0.6),
+            ("sts_active_dims", 50.0),
+        ] {
+            metrics.push(key, value);
+        }
+        let line = |metric| Judgement::new(Some(metric), Some(0.6), Some(0.5), true).with_costs(&metrics).line();
+        let judged = "VERDICT: WIN | score=0.6000 | baseline=0.5000 | delta=+0.1000";
+        assert_eq!(line("eval_a_dot_ndcg@10"), format!("{judged} | query_active_dims=10.0 | corpus_active_dims=20.0"));
+        assert_eq!(
+            line("eval_a_b_dot_ndcg@10"),
+            format!("{judged} | query_active_dims=30.0 | corpus_active_dims=40.2")
+        );
+        assert_eq!(line("eval_sts_spearman_cosine"), format!("{judged} | active_dims=50.0"));
+        assert_eq!(line("eval_loss"), judged);
     }
 
     #[test]

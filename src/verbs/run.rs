@@ -366,7 +366,8 @@ fn try_it(plan: &Plan, model: &str) -> String {
 fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Response, crate::runs::experiments::Row)> {
     let metric = outcome.metric.as_deref();
     let judgement = Judgement::new(metric, outcome.score, outcome.baseline, outcome.greater_is_better)
-        .with_interval(outcome.delta_interval);
+        .with_interval(outcome.delta_interval)
+        .with_costs(&outcome.final_metrics);
     let line = judgement.line();
     record::write_card(plan, &outcome, &judgement)?;
     let response = Response {
