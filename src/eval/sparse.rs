@@ -89,6 +89,12 @@ impl<S: EvaluatorSettings> SparseSettings<S> {
                 }
             },
         };
+        for key in ["truncate_dim", "precision"] {
+            if own.get(key).is_some_and(|value| !value.is_null() && value != "float32") {
+                return Err(Error::usage(format!("`{name}` setting `{key}`: it is for dense embeddings"))
+                    .with_hint("leave it out; `max_active_dims` keeps the largest values"));
+            }
+        }
         let inner = registry::read_settings(name, &own)?;
         if told == Told::Search && !own.contains_key("corpus_chunk_size") {
             own.insert("corpus_chunk_size".to_owned(), CHUNK.into());

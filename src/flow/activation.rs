@@ -56,7 +56,9 @@ impl ActivationFn {
             Self::Identity => x,
             Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
             Self::Tanh => x.tanh(),
-            Self::ReLU => x.max(0.0),
+            // NaN stays what it is
+            Self::ReLU if x < 0.0 => 0.0,
+            Self::ReLU => x,
         }
     }
 }

@@ -24,4 +24,6 @@ pub use metrics::{Document, Metrics, Sample, Statistic};
 pub use outputs::Outputs;
 pub use pairing::Pairing;
 pub use sparse::SparseEmbeddings;
-pub use traits::{Classify, Encode, EncodeOptions, EncodeSparse, MicroBatch, Piece, Predict, Preprocess, Tokens};
+pub use traits::{
+    Classify, Encode, EncodeOptions, EncodeSparse, MicroBatch, Piece, Predict, Preprocess, Tokens, score_not_finite,
+};

@@ -3,7 +3,7 @@
 use super::activation::ActivationFn;
 use super::embeddings::Embeddings;
 use super::sparse::SparseEmbeddings;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// One tokenised text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -122,6 +122,14 @@ pub trait EncodeSparse {
 
     /// The words of dimensions.
     fn words(&self, dimensions: &[u32]) -> Vec<String>;
+}
+
+/// What a score says that is no number.
+#[must_use]
+pub fn score_not_finite((query, passage): (&str, &str)) -> Error {
+    let start = |text: &str| text.chars().take(40).collect::<String>();
+    Error::model(format!("the model's score of (`{}`, `{}`) is not finite", start(query), start(passage)))
+        .with_hint("training has diverged, or the weights are damaged: lower `learning_rate`, set `max_grad_norm`")
 }
 
 /// Anything that scores pairs of texts; what evaluators know of a reranker.

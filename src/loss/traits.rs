@@ -51,11 +51,17 @@ pub struct Balance {
     pub positives: f64,
     /// What is missing in each to 1, summed.
     pub negatives: f64,
+    /// The first label that is not from 0 to 1, which neither counts.
+    pub outside: Option<f32>,
 }
 
 impl Balance {
     /// Counts one label.
     pub fn add(&mut self, label: f32) {
+        if !(0.0..=1.0).contains(&label) {
+            self.outside.get_or_insert(label);
+            return;
+        }
         self.positives += f64::from(label);
         self.negatives += 1.0 - f64::from(label);
     }

@@ -2,7 +2,7 @@
 
 use super::SentenceTransformer;
 use crate::error::{Error, Result};
-use crate::flow::{ActivationFn, Batch, Embeddings, EncodeOptions, ModelType, Pairing, Predict};
+use crate::flow::{ActivationFn, Batch, Embeddings, EncodeOptions, ModelType, Pairing, Predict, score_not_finite};
 use crate::ops::{Context, Precision};
 use crate::util::progress::Progress;
 use crate::util::seed::Rng;
@@ -94,6 +94,9 @@ impl Predict for SentenceTransformer {
                 let logits = self.forward(&framing.pack_tokens(&tokens), &context)?;
                 let logits = logits.flatten_all()?.to_vec1::<f32>()?;
                 for (row, i) in logits.chunks_exact(labels.max(1)).zip(now) {
+                    if row.iter().any(|logit| !logit.is_finite()) {
+                        return Err(score_not_finite(block[*i]));
+                    }
                     for (to, logit) in out[i * labels..(i + 1) * labels].iter_mut().zip(row) {
                         *to = activation.of(*logit);
                     }

@@ -14,13 +14,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::directory;
+use super::directory::{self, Description};
 use super::module::transformer::Transformer;
 use super::module::{Features, Module, Source, class};
 use super::options::ModelOptions;
 use super::tokenizer::{TextTokenizer, prune};
 use crate::error::{Error, Result};
-use crate::flow::PackedBatch;
+use crate::flow::{ModelType, PackedBatch};
 use crate::ops::{self, Context, PoolingMode};
 use crate::util::files;
 use crate::util::progress::Progress;
@@ -107,6 +107,11 @@ pub struct Distilled {
 /// # Errors
 /// When there is no transformer, or nothing is left of its vocabulary.
 pub fn distill(directory: &Path, how: &Distillation, device: &Device) -> Result<Distilled> {
+    let kind = Description::load(directory)?.kind;
+    if kind != ModelType::SentenceTransformer {
+        return Err(Error::model(format!("`{}` is a {kind}, which has no dense embeddings", directory.display()))
+            .with_hint("name a SentenceTransformer as the teacher, or a network without a head"));
+    }
     let folder = match directory::read_modules(directory)? {
         Some(entries) => match entries.first() {
             Some(first) if class(&first.kind) == "Transformer" => directory.join(&first.path),

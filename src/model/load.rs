@@ -43,12 +43,13 @@ impl SentenceTransformer {
                 .with_hint("give the path of a model directory, or the id of a model on the Hub"));
         }
         let mut description = Description::load(directory)?;
+        let found = description.kind;
         let options = &settle(directory, &mut description, options)?;
         let device = options.device.as_ref().unwrap_or(&Device::Cpu);
         let mut modules: Vec<Box<dyn Module>> = Vec::new();
         match directory::read_modules(directory)? {
             Some(entries) => {
-                let entries = chosen(&entries, options.task, directory)?;
+                let entries = chosen(&entries, (found, options.task), directory)?;
                 for (i, entry) in entries.iter().enumerate() {
                     let (folder, prefix) = (directory.join(&entry.path), format!("{}{i}.", options.name_prefix));
                     let source = Source { directory: &folder, prefix: &prefix, device, options };
@@ -213,10 +214,18 @@ fn settle(directory: &Path, description: &mut Description, options: &ModelOption
 }
 
 /// The modules that are loaded: all, but of a model that becomes a reranker only its network.
-fn chosen<'a>(entries: &'a [Entry], task: TransformerTask, directory: &Path) -> Result<&'a [Entry]> {
+fn chosen<'a>(
+    entries: &'a [Entry],
+    (found, task): (ModelType, TransformerTask),
+    directory: &Path,
+) -> Result<&'a [Entry]> {
     let splade = entries.iter().any(|entry| entry.class() == "SpladePooling");
     if task == TransformerTask::FeatureExtraction || (task == TransformerTask::FillMask && splade) {
         return Ok(entries);
+    }
+    if task == TransformerTask::FillMask && found == ModelType::SparseEncoder {
+        return Err(Error::model(format!("`{}` is a {found} without SpladePooling", directory.display()))
+            .with_hint("of SparseEncoders those that were trained as SPLADE can be loaded"));
     }
     match entries {
         [first, ..] if first.class() == "Transformer" => Ok(&entries[..1]),

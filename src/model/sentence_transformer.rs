@@ -417,7 +417,9 @@ impl Encode for SentenceTransformer {
                 "the model is a {}, which scores pairs and has no embeddings",
                 self.kind()
             ))
-            .with_hint("use `tallow predict`, and the evaluators whose names begin with `CrossEncoder`"));
+            .with_hint(
+                "use `tallow rank` or `tallow predict`, and the evaluators whose names begin with `CrossEncoder`",
+            ));
         }
         let progress = options.progress.map_or_else(Progress::hidden, |what| Progress::new(what, texts.len() as u64));
         let mut data = vec![0.0; texts.len() * self.dimension];

@@ -92,17 +92,11 @@ impl Verb for Request {
         files::create_dir(&here)?;
         reporter.line(&format!("the demo's data and recipe are in `{}`", display(&here)));
         for (name, bytes) in FILES {
-            let path = here.join(name);
-            // An edited recipe is there to be tried, and a file of somebody else's is not ours to replace.
-            if path.exists() && files::read(&path)? != bytes {
-                reporter.line(&format!("`{}` differs from the demo's own: it is used as it is", display(&path)));
-            } else {
-                files::write_atomic(&path, bytes)?;
-            }
+            place(&here.join(name), bytes, reporter)?;
         }
         let recipe = here.join(recipe(self.model_type));
         if self.model_type == ModelType::CrossEncoder {
-            Topics::write(&here)?;
+            Topics::write(&here, reporter)?;
         }
         let runs = here.join("runs");
         let request = run::Request {
@@ -115,6 +109,16 @@ impl Verb for Request {
         let questions = compare(&here, &run)?;
         Ok(Response { output: here, recipe, run, questions })
     }
+}
+
+/// Writes one of the demo's files. An edited recipe is there to be tried, and a file of somebody else's is not ours to
+/// replace.
+fn place(path: &Path, bytes: &[u8], reporter: &mut dyn Reporter) -> Result<()> {
+    if path.exists() && files::read(path)? != bytes {
+        reporter.line(&format!("`{}` differs from the demo's own: it is used as it is", display(path)));
+        return Ok(());
+    }
+    files::write_atomic(path, bytes)
 }
 
 fn absolute(path: &Path) -> Result<String> {
@@ -171,11 +175,13 @@ impl Topics {
         (0..self.questions.len()).filter(|i| (i % HELD_OUT == 0) == held_out).map(row).collect()
     }
 
-    fn write(here: &Path) -> Result<()> {
+    fn write(here: &Path, reporter: &mut dyn Reporter) -> Result<()> {
         let topics = Self::read(here)?;
-        CLASSES
-            .iter()
-            .try_for_each(|(name, held_out)| super::vectors::write_lines(&here.join(name), &topics.rows(*held_out)))
+        for (name, held_out) in CLASSES {
+            let text = super::vectors::lines(&topics.rows(held_out))?;
+            place(&here.join(name), text.as_bytes(), reporter)?;
+        }
+        Ok(())
     }
 }
 

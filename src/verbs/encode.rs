@@ -105,6 +105,12 @@ impl Verb for Request {
         if self.truncate_dim == Some(0) {
             return Err(Error::usage("`truncate_dim` is 0").with_hint("give the number of dimensions to keep"));
         }
+        for (name, number) in [("max-active-dims", self.max_active_dims), ("decode", self.decode)] {
+            if number == Some(0) {
+                return Err(Error::usage(format!("`--{name}` is 0, which would keep nothing"))
+                    .with_hint("give a number above 0, or leave it out"));
+            }
+        }
         if self.calibration.is_some() && !self.precision.has_ranges() {
             return Err(Error::usage(format!("`--calibration` has no effect with `{}`", self.precision.name()))
                 .with_hint("it is for `--precision int8` and `--precision uint8`"));

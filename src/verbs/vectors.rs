@@ -58,12 +58,17 @@ pub(super) fn write_quantized(path: &Path, quantized: &Quantized) -> Result<()> 
 
 /// Writes one JSON document a line.
 pub(super) fn write_lines<T: Serialize>(path: &Path, items: &[T]) -> Result<()> {
+    files::write_atomic(path, lines(items)?.as_bytes())
+}
+
+/// Items as lines of JSON.
+pub(super) fn lines<T: Serialize>(items: &[T]) -> Result<String> {
     let mut text = String::new();
     for item in items {
         text.push_str(&json(item)?);
         text.push('\n');
     }
-    files::write_atomic(path, text.as_bytes())
+    Ok(text)
 }
 
 /// Numbers row after row, as they lie in files.

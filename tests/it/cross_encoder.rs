@@ -179,6 +179,40 @@ fn what_cannot_be_meant_is_refused() {
     }
 }
 
+#[test]
+fn scores_are_what_a_loss_compared_with_labels() {
+    for (loss, own, wanted) in [
+        ("MSELoss", "Sigmoid", ActivationFn::Sigmoid),
+        ("MSELoss", "Identity", ActivationFn::Identity),
+        ("MultipleNegativesRankingLoss", "Sigmoid", ActivationFn::Identity),
+    ] {
+        let text = recipe(&format!("{loss}\"\nactivation_fn = \"{own}"), "");
+        assert_eq!(plan(&text, &[]).model.activation_fn, Some(wanted), "{loss} {own}");
+    }
+    let text = recipe("MSELoss\"\nactivation_fn = \"Sigmoid", "activation_fn = \"Identity\"");
+    let told = refused(&text);
+    assert!(told.contains("must be Sigmoid with MSELoss"), "{told}");
+}
+
+#[test]
+fn classes_of_data_are_the_models() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("classes.jsonl");
+    let evaluate = |rows: &str| {
+        std::fs::write(&file, rows).unwrap();
+        let text = recipe("CrossEntropyLoss", "num_labels = 2")
+            + &format!(
+                "[[evaluator]]\ntype = \"CrossEncoderClassificationEvaluator\"\npath = \"{}\"\ncolumns = [\"a\", \"b\"]",
+                file.display()
+            );
+        run(&plan(&text, &[]), dir.path(), Options::default()).0
+    };
+    let good = "{\"a\": \"x\", \"b\": \"y\", \"label\": 1}\n{\"a\": \"x\", \"b\": \"z\", \"label\": 0}\n";
+    evaluate(good).unwrap();
+    let told = evaluate(&good.replace("\"label\": 0", "\"label\": 2")).unwrap_err().to_string();
+    assert!(told.contains("the label of row 2 is 2, the model has the classes 0 to 1"), "{told}");
+}
+
 /// Lines under `[args]`, and an evaluator.
 const IMPATIENT: &str = r#"
         early_stopping_patience = 2

@@ -169,11 +169,22 @@ impl CrossEncoderClassificationEvaluator {
     }
 
     /// With a score for each class.
-    fn classes(&self, scores: &Embeddings) -> Vec<f64> {
+    fn classes(&self, scores: &Embeddings) -> Result<Vec<f64>> {
+        let classes = scores.dim();
+        if let Some(row) = self.labels.iter().position(|label| !(0..classes as i64).contains(label)) {
+            let label = self.labels[row];
+            return Err(Error::data(format!(
+                "`{}`: the label of row {} is {label}, the model has the classes 0 to {}",
+                CARD.name,
+                row + 1,
+                classes.saturating_sub(1)
+            ))
+            .with_hint("classes are counted from 0; `model.num_labels` is how many there are"));
+        }
         let highest = |row: &[f32]| (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best }) as i64;
         let predicted: Vec<i64> = (0..scores.rows()).map(|i| highest(scores.row(i))).collect();
         let f1 = f1_scores(&predicted, &self.labels);
-        vec![f1.macro_mean, f1.micro, f1.weighted]
+        Ok(vec![f1.macro_mean, f1.micro, f1.weighted])
     }
 }
 
@@ -206,7 +217,10 @@ impl Evaluator for CrossEncoderClassificationEvaluator {
         }
         let mut metrics = Metrics { primary: self.primary_key(""), ..Metrics::default() };
         let binary = if scores.dim() == 1 { Some(self.binary(&scores)?) } else { None };
-        let values = binary.as_ref().map_or_else(|| self.classes(&scores), |(values, _)| values.clone());
+        let values = match &binary {
+            Some((values, _)) => values.clone(),
+            None => self.classes(&scores)?,
+        };
         for (key, value) in self.keys("").into_iter().zip(values) {
             metrics.push(key, value);
         }

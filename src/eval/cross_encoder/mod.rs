@@ -6,7 +6,7 @@ pub mod nano_beir;
 pub mod reranking;
 
 use crate::error::{Error, Result};
-use crate::flow::{Card, Embeddings, Encode, EncodeOptions, Predict};
+use crate::flow::{Card, Embeddings, Encode, EncodeOptions, Predict, score_not_finite};
 
 /// The model as one that scores pairs.
 ///
@@ -62,14 +62,7 @@ fn predict(
         return Err(Error::Internal(format!("{} pairs gave {} scores", pairs.len(), scores.rows())));
     }
     if let Some(place) = scores.data().iter().position(|value| !value.is_finite()) {
-        let (query, passage) = pairs.get(place / scores.dim().max(1)).copied().unwrap_or_default();
-        let start = |text: &str| text.chars().take(40).collect::<String>();
-        return Err(Error::model(format!(
-            "the model's score of (`{}`, `{}`) is not finite",
-            start(query),
-            start(passage)
-        ))
-        .with_hint("training has diverged, or the weights are damaged: lower `learning_rate`, set `max_grad_norm`"));
+        return Err(score_not_finite(pairs.get(place / scores.dim().max(1)).copied().unwrap_or_default()));
     }
     Ok(scores)
 }

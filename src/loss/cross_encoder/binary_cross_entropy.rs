@@ -114,6 +114,11 @@ impl BinaryCrossEntropyLoss {
     }
 }
 
+fn outside(label: f32) -> Error {
+    Error::data(format!("`{}` takes labels from 0 to 1, a label is {label}", CARD.name))
+        .with_hint("divide the labels by their largest value; for a teacher's scores use MSELoss")
+}
+
 impl Loss for BinaryCrossEntropyLoss {
     fn card(&self) -> &'static Card {
         &CARD
@@ -127,8 +132,7 @@ impl Loss for BinaryCrossEntropyLoss {
         let weight = self.weight()?;
         let (x, labels) = logits::scored(&CARD, outputs, labels, self.activation_fn)?;
         if let Some(label) = labels.iter().find(|label| !(0.0..=1.0).contains(*label)) {
-            return Err(Error::data(format!("`{}` takes labels from 0 to 1, a label is {label}", CARD.name))
-                .with_hint("divide the labels by their largest value; for a teacher's scores use MSELoss"));
+            return Err(outside(*label));
         }
         let y = inputs::vector(labels, x.dtype(), x.device())?;
         // -log σ(x), and -log(1 - σ(x)) is x more
@@ -144,6 +148,9 @@ impl Loss for BinaryCrossEntropyLoss {
     fn see_labels(&mut self, balance: Balance) -> Result<()> {
         if !self.wants_balance() {
             return Ok(());
+        }
+        if let Some(label) = balance.outside {
+            return Err(outside(label));
         }
         if !(balance.positives > 0.0 && balance.negatives > 0.0) {
             return Err(Error::data(format!(
@@ -206,7 +213,10 @@ mod tests {
         loss.see_labels(balance).unwrap();
         assert_eq!(loss.weight().unwrap(), 3.5 / 1.5);
         assert_eq!(loss.config()["pos_weight"], "auto");
-        assert!(loss.see_labels(Balance { positives: 3.0, negatives: 0.0 }).is_err());
+        let mut graded = balance;
+        graded.add(5.0);
+        assert!(loss.see_labels(graded).unwrap_err().to_string().contains("a label is 5"));
+        assert!(loss.see_labels(Balance { positives: 3.0, ..Balance::default() }).is_err());
         assert!(!BinaryCrossEntropyLoss::default().wants_balance());
     }
 

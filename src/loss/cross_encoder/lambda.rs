@@ -135,6 +135,9 @@ impl Settings for LambdaLoss {
     }
 }
 
+/// Above, 2^label is no number of 32 bits any more, as which the reference has it.
+const HIGHEST_GRADE: f64 = 127.0;
+
 impl Loss for LambdaLoss {
     fn card(&self) -> &'static Card {
         &CARD
@@ -149,7 +152,19 @@ impl Loss for LambdaLoss {
     }
 
     fn compute(&self, outputs: &Outputs, labels: Option<&Labels>) -> Result<Tensor> {
-        self.over_pairs(&Lists::new(&CARD, outputs, labels, self.activation_fn)?)
+        let lists = Lists::new(&CARD, outputs, labels, self.activation_fn)?;
+        let highest = lists.highest_label();
+        if highest > HIGHEST_GRADE && self.weighting_scheme != WeightingScheme::NoWeightingScheme {
+            return Err(Error::data(format!(
+                "`{}` weighs a label of y with 2^y - 1, and a label is {highest}",
+                CARD.name
+            ))
+            .with_hint(format!(
+                "labels are grades, such as 0 to 4, and {HIGHEST_GRADE} at most: make grades of counts and prices, or \
+                 take RankNetLoss"
+            )));
+        }
+        self.over_pairs(&lists)
     }
 
     fn check_dim(&self, dim: usize) -> Result<Vec<String>> {

@@ -38,6 +38,12 @@ pub struct Share {
 }
 
 impl Lists {
+    /// The highest label, 0 where none is above it.
+    #[must_use]
+    pub fn highest_label(&self) -> f64 {
+        self.labels.iter().copied().fold(0.0, f64::max)
+    }
+
     /// # Errors
     /// [`Error::Data`] when the batch has no lists, or not a label for each text; [`Error::Usage`] when the model gives a
     /// pair several logits.

@@ -9,6 +9,8 @@ use crate::recipe::schema::ArgsConfig;
 const PATIENCE: u64 = 3;
 /// The one loss that trains what a sigmoid makes of logits.
 const SIGMOID_LOSS: &str = "BinaryCrossEntropyLoss";
+/// The one loss after which scores are what its own activation makes of logits.
+const SCORE_LOSS: &str = "MSELoss";
 
 /// The arguments with a reranker's defaults: it overfits soon, so the best checkpoint is kept and training ends when
 /// nothing improves.
@@ -44,19 +46,32 @@ pub(super) fn args(r: &mut Resolver<'_>, args: &ArgsConfig, measurable: bool) ->
     args
 }
 
-/// Settles what `predict` applies to logits: a sigmoid under the loss that trains it, nothing under all others.
+/// Settles what `predict` applies to logits: a sigmoid under the loss that trains it, the loss's own activation where its
+/// outcome is compared with labels, nothing under all others.
 pub(super) fn settle(r: &mut Resolver<'_>, plan: &mut Plan) {
     if plan.model_type != ModelType::CrossEncoder {
         return;
     }
-    let other = plan.train_dataset.iter().map(|set| set.loss.name.as_str()).find(|name| *name != SIGMOID_LOSS);
-    let Some(loss) = other.map(str::to_owned) else { return };
+    let Some(other) = plan.train_dataset.iter().map(|set| &set.loss).find(|loss| loss.name != SIGMOID_LOSS) else {
+        return;
+    };
+    let (loss, own) = (other.name.clone(), other.settings.get("activation_fn").and_then(serde_json::Value::as_str));
+    let wanted = own.filter(|_| loss == SCORE_LOSS).and_then(ActivationFn::of_path).unwrap_or(ActivationFn::Identity);
     match plan.model.activation_fn {
         None => {
-            plan.model.activation_fn = Some(ActivationFn::Identity);
+            plan.model.activation_fn = Some(wanted);
             r.defaulted.push("model.activation_fn".to_owned());
         }
-        Some(ActivationFn::Identity) => {}
+        Some(given) if given == wanted => {}
+        Some(given) if wanted != ActivationFn::Identity => r.problem(
+            "model.activation_fn",
+            format!(
+                "must be {} with {loss}, whose own activation compares that with the labels, found {}",
+                wanted.name(),
+                given.name()
+            ),
+            format!("leave it out, or set `activation_fn = \"{}\"`", wanted.name()),
+        ),
         Some(activation) => r.problem(
             "model.activation_fn",
             format!(
