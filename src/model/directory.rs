@@ -40,6 +40,8 @@ pub struct Description {
     pub similarity_fn_name: Option<String>,
     /// Values that `encode` keeps of each embedding; `None` for all.
     pub truncate_dim: Option<usize>,
+    /// Values that stay active of each sparse embedding, the largest; `None` for all.
+    pub max_active_dims: Option<usize>,
     /// What the model is.
     pub kind: ModelType,
     /// What `predict` applies to logits; `None` for what the number of labels suggests.
@@ -85,6 +87,17 @@ impl Description {
         let activation = activation.into_iter().find_map(Value::as_str);
         let activation_fn = activation.and_then(ActivationFn::of_path);
         let prompts = config.get("prompts").and_then(Value::as_object);
+        let max_active_dims = match config.get("max_active_dims") {
+            None | Some(Value::Null) => None,
+            Some(value) => match value.as_u64().filter(|most| *most > 0) {
+                Some(most) => Some(most as usize),
+                None => {
+                    let file = directory.join("config_sentence_transformers.json");
+                    let text = format!("`{}`: `max_active_dims` is {value}", file.display());
+                    return Err(Error::model(text).with_hint("it is a number above 0, or null for all"));
+                }
+            },
+        };
         Ok(Self {
             prompts: prompts
                 .into_iter()
@@ -95,6 +108,7 @@ impl Description {
             default_prompt_name: config.get("default_prompt_name").and_then(Value::as_str).map(str::to_owned),
             similarity_fn_name: config.get("similarity_fn_name").and_then(Value::as_str).map(str::to_owned),
             truncate_dim: config.get("truncate_dim").and_then(Value::as_u64).map(|n| n as usize),
+            max_active_dims,
             kind,
             activation_fn,
             unknown_activation: activation.filter(|_| activation_fn.is_none()).map(str::to_owned),
@@ -126,6 +140,9 @@ impl Description {
         });
         if let Some(dim) = self.truncate_dim {
             config["truncate_dim"] = dim.into();
+        }
+        if let Some(most) = self.max_active_dims {
+            config["max_active_dims"] = most.into();
         }
         config
     }

@@ -25,10 +25,11 @@ impl EncodeSparse for SentenceTransformer {
     fn encode_sparse(&self, texts: &[&str], options: &EncodeOptions) -> Result<SparseEmbeddings> {
         let progress = options.progress.map_or_else(Progress::hidden, |what| Progress::new(what, texts.len() as u64));
         let mut embeddings = SparseEmbeddings::new(self.dimension());
+        let most = options.max_active_dims.or(self.description().max_active_dims);
         for block in texts.chunks(TEXTS_PER_BLOCK) {
             let mut rows = vec![Vec::new(); block.len()];
             self.encode_each(block, options, &progress, &mut |i, row| {
-                rows[i] = SparseEmbeddings::entries(row, options.max_active_dims);
+                rows[i] = SparseEmbeddings::entries(row, most);
             })?;
             rows.iter().for_each(|row| embeddings.push_entries(row));
         }

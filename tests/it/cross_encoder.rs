@@ -201,11 +201,13 @@ fn classes_of_data_are_the_models() {
     let evaluate = |rows: &str| {
         std::fs::write(&file, rows).unwrap();
         let text = recipe("CrossEntropyLoss", "num_labels = 2")
+            .replace("save_strategy = \"no\"", "save_strategy = \"epoch\"")
             + &format!(
                 "[[evaluator]]\ntype = \"CrossEncoderClassificationEvaluator\"\npath = \"{}\"\ncolumns = [\"a\", \"b\"]",
                 file.display()
             );
-        run(&plan(&text, &[]), dir.path(), Options::default()).0
+        let out = tempfile::tempdir().unwrap();
+        run(&plan(&text, &[]), out.path(), Options::default()).0
     };
     let good = "{\"a\": \"x\", \"b\": \"y\", \"label\": 1}\n{\"a\": \"x\", \"b\": \"z\", \"label\": 0}\n";
     evaluate(good).unwrap();

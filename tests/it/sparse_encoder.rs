@@ -1,6 +1,7 @@
 //! Sparse embeddings, what they decode to, their evaluators, and twenty steps of training as the reference's.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 
 use serde_json::{Map, Value};
 use tallow::eval::reranking::Sample;
@@ -216,6 +217,25 @@ fn refused(text: &str) -> String {
     loaded.resolve(&tallow::recipe::Builtin).err().unwrap_or_else(|| panic!("{text}")).to_string()
 }
 
+/// As sentence-transformers saves it, `max_active_dims` is a number in the model's configuration.
+fn most_active_dimensions_are_the_models(saved: &Path, again: &Path) {
+    let file = saved.join("config_sentence_transformers.json");
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let mut load = |most: Value| {
+        config["max_active_dims"] = most;
+        std::fs::write(&file, config.to_string()).unwrap();
+        SentenceTransformer::load(saved)
+    };
+    let probe = ["a text of several words".to_owned()];
+    assert!(encode(&load(Value::Null).unwrap(), &probe, None).active_dims() > 4.0);
+    let limited = load(4.into()).unwrap();
+    assert_eq!(encode(&limited, &probe, None).active_dims(), 4.0);
+    assert_eq!(encode(&limited, &probe, Some(6)).active_dims(), 6.0);
+    limited.save(again).unwrap();
+    assert_eq!(encode(&SentenceTransformer::load(again).unwrap(), &probe, None).active_dims(), 4.0);
+    assert!(load(0.into()).err().unwrap().to_string().contains("`max_active_dims` is 0"));
+}
+
 #[test]
 fn a_bi_encoder_becomes_splade_with_its_own_words() {
     let text = recipe(
@@ -224,8 +244,10 @@ fn a_bi_encoder_becomes_splade_with_its_own_words() {
     );
     let dir = tempfile::tempdir().unwrap();
     let (outcome, _) = run(&plan(&text, &[]), dir.path(), Options::default());
-    let trained = SentenceTransformer::load(&outcome.unwrap().model_dir).unwrap();
+    let saved = outcome.unwrap().model_dir;
+    let trained = SentenceTransformer::load(&saved).unwrap();
     assert_eq!(trained.module_names(), ["Transformer", "SpladePooling"]);
+    most_active_dimensions_are_the_models(&saved, &dir.path().join("again"));
     assert_eq!(trained.dimension(), trained.tokenizer().vocabulary());
     let options = ModelOptions { model_type: Some(ModelType::SparseEncoder), ..ModelOptions::default() };
     let new = SentenceTransformer::load_with(&project("tests/fixtures/tiny-bert"), &options).unwrap();

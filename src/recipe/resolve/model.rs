@@ -132,6 +132,10 @@ impl Resolver<'_> {
                 self.problem("model.num_labels", "must be 1 or more, found 0", "1 for a reranker, else the classes");
             }
         } else {
+            if model_type == ModelType::SparseEncoder && model.truncate_dim.is_some() {
+                let why = "is for dense embeddings: the first words of a vocabulary are no better than the last";
+                self.problem("model.truncate_dim", why, "leave it out; regulariser weights make embeddings small");
+            }
             for (key, given) in
                 [("num_labels", model.num_labels.is_some()), ("activation_fn", model.activation_fn.is_some())]
             {
