@@ -5,7 +5,7 @@ use tallow::flow::{ActivationFn, Encode, EncodeOptions, ModelType, Predict};
 use tallow::model::{ModelOptions, SentenceTransformer};
 use tallow::train::Options;
 
-use crate::curves::follow;
+use crate::curves::{follow, recipe_of};
 use crate::support::{assert_close, golden, numbers, project};
 use crate::train::{plan, run};
 
@@ -69,25 +69,9 @@ fn losses_follow_the_reference() {
     let golden = golden("cross_encoder");
     let cases = golden["cases"].as_array().unwrap();
     assert!(cases.len() >= 8, "only {} cases", cases.len());
-    let folder = |name: &str| project(name).display().to_string();
     for case in cases {
         let name = case["name"].as_str().unwrap();
-        let recipe = case["recipe"].as_str().unwrap();
-        let recipe = recipe.replace("$GOLDEN", &folder("tests/golden")).replace("$FIXTURES", &folder("tests/fixtures"));
-        let text = format!(
-            r#"
-            model_type = "CrossEncoder"
-            {recipe}
-            [args]
-            num_train_epochs = 1
-            per_device_train_batch_size = 8
-            learning_rate = 2e-4
-            weight_decay = 0.01
-            shuffle = false
-            logging_steps = 1
-            save_strategy = "no"
-            "#
-        );
+        let text = recipe_of(case, "CrossEncoder");
         // with the loss of all parts together, steps may be taken in parts
         for cache in [&[][..], &["args.gradient_cache_tokens=120"]] {
             let model = follow(name, case, &plan(&text, cache));

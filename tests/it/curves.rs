@@ -9,6 +9,27 @@ use tallow::train::Options;
 use crate::support::{golden, numbers, project};
 use crate::train::{plan, run};
 
+/// The recipe of a golden case, with the reference's arguments.
+pub fn recipe_of(case: &Value, model_type: &str) -> String {
+    let folder = |name: &str| project(name).display().to_string();
+    let recipe = case["recipe"].as_str().unwrap();
+    let recipe = recipe.replace("$GOLDEN", &folder("tests/golden")).replace("$FIXTURES", &folder("tests/fixtures"));
+    format!(
+        r#"
+        model_type = "{model_type}"
+        {recipe}
+        [args]
+        num_train_epochs = 1
+        per_device_train_batch_size = 8
+        learning_rate = 2e-4
+        weight_decay = 0.01
+        shuffle = false
+        logging_steps = 1
+        save_strategy = "no"
+        "#
+    )
+}
+
 /// Trains what a recipe says; losses and gradients' norms of all steps must be the golden case's.
 pub fn follow(name: &str, case: &Value, plan: &Plan) -> SentenceTransformer {
     let dir = tempfile::tempdir().unwrap();

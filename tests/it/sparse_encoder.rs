@@ -10,7 +10,7 @@ use tallow::flow::{Encode, EncodeOptions, EncodeSparse, ModelType, SparseEmbeddi
 use tallow::model::{ModelOptions, SentenceTransformer};
 use tallow::train::Options;
 
-use crate::curves::follow;
+use crate::curves::{follow, recipe_of};
 use crate::support::{assert_close, golden, numbers, project};
 use crate::train::{plan, run};
 
@@ -80,25 +80,9 @@ fn losses_follow_the_reference() {
     let cases = golden["cases"].as_array().unwrap();
     assert!(cases.len() >= 3);
     let probes: Vec<String> = texts(&golden["texts"]).into_iter().take(4).collect();
-    let folder = |name: &str| project(name).display().to_string();
     for case in cases {
         let name = case["name"].as_str().unwrap();
-        let recipe = case["recipe"].as_str().unwrap();
-        let recipe = recipe.replace("$GOLDEN", &folder("tests/golden")).replace("$FIXTURES", &folder("tests/fixtures"));
-        let text = format!(
-            r#"
-            model_type = "SparseEncoder"
-            {recipe}
-            [args]
-            num_train_epochs = 1
-            per_device_train_batch_size = 8
-            learning_rate = 2e-4
-            weight_decay = 0.01
-            shuffle = false
-            logging_steps = 1
-            save_strategy = "no"
-            "#
-        );
+        let text = recipe_of(case, "SparseEncoder");
         for cache in [&[][..], &["args.gradient_cache_tokens=90"]] {
             let model = follow(name, case, &plan(&text, cache));
             let got = encode(&model, &probes, None).to_dense();
