@@ -70,6 +70,10 @@ CASES = {
     ),
     # SoftmaxLoss classifies pairs, so its classes are those of NLI
     "snli-softmax": dict(rows="nli", loss={"name": "SoftmaxLoss", "num_labels": 3}, batch=32, rate=2e-5, measures=SENTENCES),
+    "stsb-cosent": dict(rows="stsb", loss={"name": "CoSENTLoss"}, batch=32, rate=5e-5, measures=SENTENCES[1:]),
+    "stsb-angle": dict(rows="stsb", loss={"name": "AnglELoss"}, batch=32, rate=5e-5, measures=SENTENCES[1:]),
+    # words are left out beforehand, the same for both sides
+    "sentences-tsdae": dict(rows="damaged", loss={"name": "DenoisingAutoEncoderLoss"}, batch=16, rate=3e-5, measures=SENTENCES),
     "parallel-mse": dict(
         rows="parallel", loss={"name": "MSELoss"}, batch=32, rate=5e-4,
         measures=[
@@ -102,6 +106,22 @@ def nli(folder, options):
     classes = ["entailment", "neutral", "contradiction"]
     rows = random.Random(7).sample(read(DATA / "nli_snli/dev.jsonl"), 1280)
     return [{**row, "label": classes.index(row["label"])} for row in rows], ["premise", "hypothesis"], "label"
+
+
+def stsb(folder, options):
+    rows = random.Random(7).sample(read(DATA / "stsb/train.jsonl"), 1280)
+    return rows, ["sentence1", "sentence2"], "score"
+
+
+def damaged(folder, options):
+    """Sentences, of which six words in ten are left out, one at least being kept."""
+    rng = random.Random(7)
+    rows = []
+    for text in rng.sample((DATA / "sentences/sentences.txt").read_text(encoding="utf-8").splitlines(), 640):
+        words = text.split()
+        kept = [word for word in words if rng.random() > 0.6] or words[:1]
+        rows.append({"damaged": " ".join(kept), "original": text})
+    return rows, ["damaged", "original"], None
 
 
 def banking(folder, options):
