@@ -10,13 +10,15 @@ use super::traits::Tokens;
 /// # Shapes
 /// `ids`: `[tokens]`; `offsets`: `[sequences + 1]`, the i-th sequence is `ids[offsets[i]..offsets[i + 1]]`;
 /// `prompt_lengths`: `[sequences]`, leading tokens that belong to a prompt (the special token before it included);
-/// `types`: `[tokens]`, which text of a pair a token belongs to, as the tokenizer numbers them; empty for zeros.
+/// `types`: `[tokens]`, which text of a pair a token belongs to, as the tokenizer numbers them; empty for zeros;
+/// `attended`: `[sequences]`, how many of its leading tokens attention looks at; empty for all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PackedBatch {
     pub ids: Arc<Vec<u32>>,
     pub offsets: Arc<Vec<u32>>,
     pub prompt_lengths: Arc<Vec<u32>>,
     pub types: Arc<Vec<u32>>,
+    pub attended: Arc<Vec<u32>>,
 }
 
 impl PackedBatch {
@@ -33,6 +35,7 @@ impl PackedBatch {
             offsets: Arc::new(offsets),
             prompt_lengths: Arc::new(prompt_lengths),
             types: Arc::default(),
+            attended: Arc::default(),
         }
     }
 
@@ -85,6 +88,10 @@ impl PackedBatch {
             let (from, to) = (self.offsets[i] as usize, self.offsets[i + 1] as usize);
             (&self.ids[from..to], self.prompt_lengths[i])
         }));
+        let part = match self.attended.get(start..end) {
+            Some(attended) => Self { attended: Arc::new(attended.to_vec()), ..part },
+            None => part,
+        };
         if self.types.is_empty() {
             return part;
         }

@@ -9,6 +9,7 @@ pub mod embeddings;
 pub mod kind;
 pub mod labels;
 pub mod metrics;
+pub mod multi_vectors;
 pub mod outputs;
 pub mod pairing;
 pub mod sparse;
@@ -21,9 +22,10 @@ pub use embeddings::Embeddings;
 pub use kind::ModelType;
 pub use labels::Labels;
 pub use metrics::{Document, Metrics, Sample, Statistic};
+pub use multi_vectors::MultiVectors;
 pub use outputs::Outputs;
 pub use pairing::Pairing;
 pub use sparse::SparseEmbeddings;
 pub use traits::{
-    Classify, Encode, EncodeOptions, EncodeSparse, MicroBatch, Piece, Predict, Preprocess, Tokens, score_not_finite,
+    Classify, Encode, EncodeMultiVector, EncodeOptions, EncodeSparse, MicroBatch, Piece, Predict, Preprocess, Tokens, score_not_finite,
 };

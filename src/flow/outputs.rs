@@ -1,5 +1,7 @@
 //! What a model makes of a batch, as losses see it.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 
 use super::batch::PackedBatch;
@@ -24,6 +26,9 @@ pub struct Outputs {
     /// For data whose last column holds lists of texts: how many texts each row has. The only column then has them all,
     /// row after row. Empty otherwise.
     pub lists: Vec<usize>,
+    /// Of models with a vector for each token: `[columns]` of `[rows + 1]`, where each row's vectors begin and end in the
+    /// column's embedding, which then is `[vectors, dim]`. Empty for one vector a row.
+    pub vectors: Vec<Arc<Vec<u32>>>,
     /// The optimizer step, counted from 0, and how many there will be; `None` in evaluations.
     pub step: Option<(u64, u64)>,
     /// Random numbers for losses that draw some; a function of seed and step.
@@ -42,6 +47,7 @@ impl Outputs {
             decoded: None,
             layers: Vec::new(),
             lists: Vec::new(),
+            vectors: Vec::new(),
             step: None,
             rng: Rng::new(0),
         }
@@ -58,6 +64,7 @@ impl Outputs {
             decoded: self.decoded.clone(),
             layers: Vec::new(),
             lists: self.lists.clone(),
+            vectors: self.vectors.clone(),
             step: self.step,
             rng: self.rng,
         }

@@ -2,6 +2,7 @@
 
 use super::activation::ActivationFn;
 use super::embeddings::Embeddings;
+use super::multi_vectors::MultiVectors;
 use super::sparse::SparseEmbeddings;
 use crate::error::{Error, Result};
 
@@ -21,8 +22,9 @@ pub trait Preprocess: Send + Sync {
     /// Tokenises in parallel, in order. `prompt` is put in front of every text.
     fn tokenize(&self, texts: &[&str], prompt: Option<&str>) -> Result<Vec<Tokens>>;
 
-    /// As [`Preprocess::tokenize`], of texts of a data set's column: a model may treat columns differently.
-    fn tokenize_column(&self, column: &str, texts: &[&str], prompt: Option<&str>) -> Result<Vec<Tokens>> {
+    /// As [`Preprocess::tokenize`], of texts of a data set's column, by number and name: a model may treat columns
+    /// differently.
+    fn tokenize_column(&self, column: (usize, &str), texts: &[&str], prompt: Option<&str>) -> Result<Vec<Tokens>> {
         let _ = column;
         self.tokenize(texts, prompt)
     }
@@ -83,6 +85,11 @@ pub trait Encode {
         None
     }
 
+    /// The model as one with a vector for each token, if it is one.
+    fn multi_vector(&self) -> Option<&dyn EncodeMultiVector> {
+        None
+    }
+
     /// The model as one that scores pairs, if it is one.
     fn predictor(&self) -> Option<&dyn Predict> {
         None
@@ -122,6 +129,15 @@ pub trait EncodeSparse {
 
     /// The words of dimensions.
     fn words(&self, dimensions: &[u32]) -> Vec<String>;
+}
+
+/// Anything that turns texts into a vector for each token; what evaluators know of a MultiVectorEncoder.
+pub trait EncodeMultiVector {
+    /// The vectors of every text, in order.
+    ///
+    /// # Errors
+    /// When a text does not fit the model.
+    fn encode_multi_vector(&self, texts: &[&str], options: &EncodeOptions) -> Result<MultiVectors>;
 }
 
 /// What a score says that is no number.

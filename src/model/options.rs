@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::distill::Distillation;
+use super::multi_vector::MultiVectorOptions;
 use crate::flow::{ActivationFn, ModelType};
 use crate::ops::PoolingMode;
 
@@ -26,6 +27,8 @@ pub enum TransformerTask {
     SequenceClassification,
     /// What scores of every word are made of.
     FillMask,
+    /// Hidden states that are compared token by token, with queries and documents treated apart.
+    TokenEmbeddings,
 }
 
 /// Where a model computes, and changes to a loaded one. `None` and empty leave things as the model has them.
@@ -39,6 +42,8 @@ pub struct ModelOptions {
     pub num_labels: Option<usize>,
     /// What `predict` applies to logits.
     pub activation_fn: Option<ActivationFn>,
+    /// Of a model with a vector for each token.
+    pub multi_vector: MultiVectorOptions,
     /// For layers that the checkpoint does not have.
     pub seed: u64,
     /// Tokens kept of a text.

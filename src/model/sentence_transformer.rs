@@ -14,7 +14,7 @@ use super::tasks::RoutedPreprocess;
 use super::tokenizer::TextTokenizer;
 use crate::error::{Error, Result};
 use crate::flow::{
-    Batch, Embeddings, Encode, EncodeOptions, EncodeSparse, ModelType, PackedBatch, Predict, Preprocess,
+    Batch, Embeddings, Encode, EncodeMultiVector, EncodeOptions, EncodeSparse, ModelType, PackedBatch, Predict, Preprocess,
 };
 use crate::ops::{Context, Param, Precision};
 use crate::util::files;
@@ -203,7 +203,14 @@ impl SentenceTransformer {
             let found = self.tokenizer_for(Some(task)).map_err(|e| e.within(format!("column `{column}`")))?;
             Ok((column.clone(), Arc::clone(found)))
         };
-        Ok(RoutedPreprocess::new(Arc::clone(default), columns.iter().map(of).collect::<Result<_>>()?))
+        let places = match self.kind() {
+            ModelType::MultiVectorEncoder => {
+                let of = |task: &str| Ok::<_, Error>(Arc::clone(self.tokenizer_for(Some(task))?));
+                Some([of("query")?, of("document")?])
+            }
+            _ => None,
+        };
+        Ok(RoutedPreprocess::new(Arc::clone(default), columns.iter().map(of).collect::<Result<_>>()?, places))
     }
 
     /// `[sequences, dim]`: the embedding of every sequence.
@@ -222,10 +229,38 @@ impl SentenceTransformer {
         self.pass(Features::new(batch.clone(), task), 0, context)
     }
 
+    /// `[sequences]`: how many vectors each sequence has, of a model with one for each token.
+    fn vectors(&self, batch: &PackedBatch, task: Option<&str>) -> Option<Vec<u32>> {
+        if self.kind() != ModelType::MultiVectorEncoder {
+            return None;
+        }
+        let expanded = self.modules.first().and_then(|first| first.expand(batch, task));
+        let batch = expanded.as_ref().unwrap_or(batch);
+        let all = || batch.offsets.windows(2).map(|w| w[1] - w[0]).collect();
+        Some(self.modules.iter().find_map(|module| module.vectors(batch, task)).unwrap_or_else(all))
+    }
+
+    /// `[sequences + 1]`: where each sequence's vectors of a training batch begin and end, of a model with one for each
+    /// token; `None` for a model with one vector a sequence.
+    #[must_use]
+    pub fn vector_offsets(&self, batch: &Batch) -> Option<Vec<u32>> {
+        let mut offsets = vec![0u32];
+        for column in 0..batch.columns {
+            let part = batch.packed.part(column * batch.rows..(column + 1) * batch.rows);
+            for count in self.vectors(&part, self.column_task(column))? {
+                offsets.push(offsets.last().copied().unwrap_or(0) + count);
+            }
+        }
+        Some(offsets)
+    }
+
     /// The modules from number `first` on.
     fn pass(&self, mut features: Features, first: usize, context: &Context) -> Result<Tensor> {
         for module in self.modules.iter().skip(first) {
             features = module.forward(features, context)?;
+        }
+        if self.kind() == ModelType::MultiVectorEncoder {
+            return features.token_embeddings.ok_or_else(|| Error::model("the model's modules make no token embeddings"));
         }
         features.sentence_embedding.ok_or_else(|| {
             Error::model("the model's modules make no sentence embedding").with_hint("add a Pooling module")
@@ -400,8 +435,20 @@ impl SentenceTransformer {
             let (now, later) = rest.split_at(take);
             let packed = PackedBatch::pack(now.iter().map(|i| (tokens[*i].ids.as_slice(), tokens[*i].prompt_length)));
             let embeddings = self.forward_task(&packed, task, &context)?.flatten_all()?.to_vec1::<f32>()?;
-            for (row, i) in embeddings.chunks_exact(self.dimension.max(1)).zip(now) {
-                each(*i, row);
+            match self.vectors(&packed, task) {
+                None => {
+                    for (row, i) in embeddings.chunks_exact(self.dimension.max(1)).zip(now) {
+                        each(*i, row);
+                    }
+                }
+                Some(counts) => {
+                    let mut rest = embeddings.as_slice();
+                    for (count, i) in counts.iter().zip(now) {
+                        let (row, later) = rest.split_at(*count as usize * self.dimension);
+                        each(*i, row);
+                        rest = later;
+                    }
+                }
             }
             progress.inc(take as u64);
             rest = later;
@@ -420,6 +467,10 @@ impl Encode for SentenceTransformer {
             .with_hint(
                 "use `tallow rank` or `tallow predict`, and the evaluators whose names begin with `CrossEncoder`",
             ));
+        }
+        if self.kind() == ModelType::MultiVectorEncoder {
+            return Err(Error::usage(format!("the model is a {}, which has a vector for each token", self.kind()))
+                .with_hint("use the evaluators whose names begin with `MultiVector`"));
         }
         let progress = options.progress.map_or_else(Progress::hidden, |what| Progress::new(what, texts.len() as u64));
         let mut data = vec![0.0; texts.len() * self.dimension];
@@ -451,6 +502,10 @@ impl Encode for SentenceTransformer {
 
     fn sparse(&self) -> Option<&dyn EncodeSparse> {
         (self.kind() == ModelType::SparseEncoder).then_some(self as &dyn EncodeSparse)
+    }
+
+    fn multi_vector(&self) -> Option<&dyn EncodeMultiVector> {
+        (self.kind() == ModelType::MultiVectorEncoder).then_some(self as &dyn EncodeMultiVector)
     }
 
     fn predictor(&self) -> Option<&dyn Predict> {

@@ -11,11 +11,17 @@ use crate::flow::{Preprocess, Tokens};
 pub struct RoutedPreprocess {
     default: Arc<TextTokenizer>,
     columns: BTreeMap<String, Arc<TextTokenizer>>,
+    /// That of the first column and that of the others, where no name decides.
+    places: Option<[Arc<TextTokenizer>; 2]>,
 }
 
 impl RoutedPreprocess {
-    pub(super) fn new(default: Arc<TextTokenizer>, columns: BTreeMap<String, Arc<TextTokenizer>>) -> Self {
-        Self { default, columns }
+    pub(super) fn new(
+        default: Arc<TextTokenizer>,
+        columns: BTreeMap<String, Arc<TextTokenizer>>,
+        places: Option<[Arc<TextTokenizer>; 2]>,
+    ) -> Self {
+        Self { default, columns, places }
     }
 }
 
@@ -24,17 +30,26 @@ impl Preprocess for RoutedPreprocess {
         self.default.tokenize(texts, prompt)
     }
 
-    fn tokenize_column(&self, column: &str, texts: &[&str], prompt: Option<&str>) -> Result<Vec<Tokens>> {
-        self.columns.get(column).unwrap_or(&self.default).tokenize(texts, prompt)
+    fn tokenize_column(
+        &self,
+        (number, name): (usize, &str),
+        texts: &[&str],
+        prompt: Option<&str>,
+    ) -> Result<Vec<Tokens>> {
+        let by_place = self.places.as_ref().map(|[first, others]| if number == 0 { first } else { others });
+        self.columns.get(name).or(by_place).unwrap_or(&self.default).tokenize(texts, prompt)
     }
 
     fn fingerprint(&self) -> u64 {
-        if self.columns.is_empty() {
+        if self.columns.is_empty() && self.places.is_none() {
             return self.default.fingerprint();
         }
         let mut all = format!("{:x}", self.default.fingerprint());
         for (column, tokenizer) in &self.columns {
             all.push_str(&format!(" {column:?} {:x}", tokenizer.fingerprint()));
+        }
+        for tokenizer in self.places.iter().flatten() {
+            all.push_str(&format!(" {:x}", tokenizer.fingerprint()));
         }
         xxhash_rust::xxh3::xxh3_64(all.as_bytes())
     }

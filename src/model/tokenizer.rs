@@ -161,6 +161,53 @@ impl TextTokenizer {
         }
     }
 
+    /// The number of a token.
+    #[must_use]
+    pub fn token(&self, word: &str) -> Option<u32> {
+        match &self.inner {
+            Kind::Fast(inner) => inner.token_to_id(word),
+            Kind::Words(words) => words.vocabulary().iter().position(|known| known == word).map(|i| i as u32),
+        }
+    }
+
+    /// Makes a marker that stands before texts, as `[Q] `, one token, where the vocabulary has it and the tokenizer would
+    /// cut it up; says whether it was made one.
+    ///
+    /// Source: `MultiVectorEncoder._register_prefix_tokens` of sentence-transformers.
+    ///
+    /// # Errors
+    /// When the changed tokenizer cannot be read.
+    pub fn keep_whole(&mut self, marker: &str) -> Result<bool> {
+        let Kind::Fast(inner) = &self.inner else { return Ok(false) };
+        let word = marker.split_whitespace().next().unwrap_or_default();
+        let Some((content, id)) = [marker, word].into_iter().find_map(|text| Some((text, inner.token_to_id(text)?)))
+        else {
+            return Ok(false);
+        };
+        let fail = |e: tokenizers::Error| Error::data(format!("`{content}` cannot be tokenised: {e}"));
+        if content.is_empty() || inner.encode_fast(content, false).map_err(fail)?.get_ids() == [id] {
+            return Ok(false);
+        }
+        let mut file = parse(&self.bytes)?;
+        let token = serde_json::json!({
+            "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+            "special": true,
+        });
+        match file["added_tokens"].as_array_mut() {
+            Some(tokens) => {
+                tokens.retain(|known| known["content"] != content);
+                tokens.push(token);
+                tokens.sort_by_key(|known| known["id"].as_u64());
+            }
+            None => file["added_tokens"] = serde_json::json!([token]),
+        }
+        let bytes = serde_json::to_vec_pretty(&file)
+            .map_err(|e| Error::Internal(format!("the tokenizer cannot be written: {e}")))?;
+        let changed = Self::from_bytes(bytes, &self.source, self.special_tokens)?;
+        *self = Self { max_seq_length: self.max_seq_length, lower_case: self.lower_case, ..changed };
+        Ok(true)
+    }
+
     /// Whether another one gives the same tokens, lengths aside.
     #[must_use]
     pub fn same_tokens(&self, other: &Self) -> bool {

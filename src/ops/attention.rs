@@ -39,10 +39,14 @@ pub fn attention(
     }
     kernel::check_offsets("attention", offsets, tokens)?;
     if composed::wanted(q) {
-        return composed::attention(q, k, v, offsets, heads, dropout, false);
+        return composed::attention(q, k, v, (offsets, &[]), heads, dropout, false);
     }
-    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Attention::new(offsets, heads, width, dropout, false))
+    let op = Attention::new((offsets, &[]), heads, width, dropout, false);
+    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
 }
+
+/// Offsets `[sequences + 1]`, and how many leading tokens of each sequence are looked at: `[sequences]`, or empty for all.
+pub(super) type Attended<'a> = (&'a [u32], &'a [u32]);
 
 /// Attention of packed sequences on host values.
 pub(super) struct Attention {
@@ -61,22 +65,25 @@ struct Tasks(Vec<Task>);
 struct Task {
     start: usize,
     length: usize,
+    /// The leading tokens that are looked at.
+    attended: usize,
     head: usize,
     /// Position of this task's first score in the numbering that dropout uses.
     first_score: u32,
 }
 
 impl Tasks {
-    fn new(offsets: &[u32], heads: usize) -> Self {
+    fn new((offsets, attended): Attended<'_>, heads: usize) -> Self {
         let mut tasks = Vec::with_capacity((offsets.len() - 1) * heads);
         let mut first_score = 0u32;
-        for w in offsets.windows(2) {
+        for (i, w) in offsets.windows(2).enumerate() {
             let length = (w[1] - w[0]) as usize;
             if length == 0 {
                 continue;
             }
+            let attended = attended.get(i).map_or(length, |leading| (*leading as usize).clamp(1, length));
             for head in 0..heads {
-                tasks.push(Task { start: w[0] as usize, length, head, first_score });
+                tasks.push(Task { start: w[0] as usize, length, attended, head, first_score });
                 first_score = first_score.wrapping_add((length * length) as u32);
             }
         }
@@ -182,7 +189,7 @@ fn scores_place<T>(scores: &mut [T], padded: usize) -> Place<T> {
 
 impl Attention {
     /// `heads` divide `width`, and the offsets cover the tokens.
-    pub(super) fn new(offsets: &[u32], heads: usize, width: usize, dropout: Dropout, causal: bool) -> Self {
+    pub(super) fn new(offsets: Attended<'_>, heads: usize, width: usize, dropout: Dropout, causal: bool) -> Self {
         Self { tasks: Tasks::new(offsets, heads), width, head_dim: width / heads, dropout, causal }
     }
 
@@ -219,15 +226,16 @@ impl Attention {
         small: &Small<T>,
         (first, q): (usize, Matrix<'_, T>),
         keys: &[T],
-        length: usize,
+        task: Task,
         scores: &mut [T],
     ) {
-        let padded = small.padded(length);
+        let padded = small.padded(task.length);
         let place = scores_place(scores, padded);
         // the padding is computed, too: keys are padded with zeros
         // SAFETY: the place is the whole of `scores`.
         unsafe { small.product(q.left(), keys, (q.height(), padded, self.head_dim), place, false) };
-        softmax_rows(&mut scores[..q.height() * padded], length, padded, self.scale(), self.causal.then_some(first));
+        let causal = self.causal.then_some(first);
+        softmax_rows(&mut scores[..q.height() * padded], task.attended, padded, self.scale(), causal);
     }
 
     /// `q`, `k`, `v` have `width` columns; `out` `[tokens, width]`.
@@ -243,7 +251,7 @@ impl Attention {
                     small.pack_transposed(k, keys);
                     small.pack(v, values);
                     for Queries { first, rows } in blocks(length) {
-                        self.probabilities(&small, (first, q.rows(first, rows)), keys, length, scores);
+                        self.probabilities(&small, (first, q.rows(first, rows)), keys, task, scores);
                         if let Some((parts, scale)) = self.mask() {
                             let first = task.first_score.wrapping_add((first * length) as u32);
                             drop_scores(&mut scores[..rows * padded], length, padded, first, parts, T::of(scale));
@@ -299,7 +307,7 @@ impl Attention {
             for Queries { first, rows } in blocks(length) {
                 let (q, d_out) = (q.rows(first, rows), d_out.rows(first, rows));
                 let first_score = task.first_score.wrapping_add((first * length) as u32);
-                self.probabilities(small, (first, q), keys_down, length, p);
+                self.probabilities(small, (first, q), keys_down, task, p);
                 let used: &[T] = match mask {
                     Some((parts, keep)) => {
                         after.copy_from_slice(p);

@@ -33,6 +33,8 @@ pub struct SelfAttention<'a> {
     pub eps: f64,
     /// Heads, which divide the width.
     pub heads: usize,
+    /// How many leading tokens of each sequence are looked at, `[sequences]`; empty for all.
+    pub attended: &'a [u32],
     /// Of the attention probabilities.
     pub probability_dropout: Dropout,
     /// Of the output layer's result.
@@ -112,6 +114,10 @@ impl Attend {
         }
         kernel::check_offsets("attention", offsets, tokens)?;
         kernel::check_dtype("attention", x.dtype(), layer.query.0.dtype())?;
+        if !layer.attended.is_empty() && layer.attended.len() + 1 != offsets.len() {
+            bail!("attention: {} sequences, and {} of their lengths", offsets.len() - 1, layer.attended.len());
+        }
+        let offsets = (offsets, layer.attended);
         let attention = Attention::new(offsets, layer.heads, width, layer.probability_dropout, causal);
         Ok(Self { input, attention, output, norm, precision: context.precision() })
     }

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use tallow::flow::{Encode, EncodeOptions, PackedBatch};
 use tallow::model::{ModelOptions, SentenceTransformer, StaticOptions};
 use tallow::ops::composed::everywhere;
-use tallow::ops::{self, Activation, Context, Param, PoolingMode};
+use tallow::ops::{self, Activation, Context, LateInteraction, Pairs, Param, PoolingMode};
 use tallow::train::{self, Event, Options};
 use tallow::util::seed::Rng;
 
@@ -74,6 +74,7 @@ fn the_switch_reaches_every_operation() {
             norm: (&vector, &vector),
             eps: 1e-5,
             heads: 2,
+            attended: &[],
             probability_dropout: context.dropout(0.1),
             dropout: context.dropout(0.1),
         };
@@ -184,6 +185,14 @@ fn operations_without_parameters_equal_the_kernels() {
     let pair = [random(rng, &[5, 7]), random(rng, &[3, 7])];
     compare("dot products", &pair, NO_PARAMS, &|x, _, _| ops::dot_products(&x[0], &x[1]));
     compare("ranking", &pair, NO_PARAMS, &|x, _, _| ops::ranking_cross_entropy(&x[0], &x[1], 3.0, &[2, 0, 1, 1, 2]));
+    let (queries, documents) = (offsets(&[2, 3]), offsets(&[1, 2]));
+    for scoring in [LateInteraction::MaxSim, LateInteraction::MeanMaxSim, LateInteraction::Xtr { top_k: 2 }] {
+        for pairs in [Pairs::All, Pairs::Same] {
+            compare("late interaction", &pair, NO_PARAMS, &|x, _, _| {
+                ops::late_interaction((&x[0], &queries), (&x[1], &documents), scoring, pairs)
+            });
+        }
+    }
     let infinite = f64::NEG_INFINITY;
     let scores = matrix(&[&[1.0, infinite, 800.0], &[-900.0, -901.0, infinite], &[0.0; 3]]);
     for x in [x.clone(), scores.clone(), random(rng, &[2, 3, 4])] {
@@ -303,6 +312,12 @@ fn layers_equal_the_kernels() {
                 let layer = Layer(p.to_vec());
                 let attended = layer.attention(c, &x[0], &offsets, 4, rate)?;
                 layer.forward(c, &attended, kind, rate)
+            });
+            let attended: Vec<u32> = lengths.iter().map(|length| length.div_ceil(2)).collect();
+            compare("a layer that leaves tokens out", &x, &layer, &|x, p, c| {
+                let layer = Layer(p.to_vec());
+                let parts = ops::SelfAttention { attended: &attended, ..layer.attention_layer(c, 4, rate) };
+                ops::self_attention(c, &x[0], &offsets, &parts)
             });
             compare("an encoder", &x, &layer, &|x, p, c| {
                 let layer = Layer(p.to_vec());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use serde_json::Value;
-use tallow::ops::{self, Activation, Context, Dropout, Param, PoolingMode};
+use tallow::ops::{self, Activation, Context, Dropout, LateInteraction, Pairs, Param, PoolingMode};
 use tallow::util::seed::Rng;
 
 use crate::support::{assert_close, golden, tensor, values, whole};
@@ -259,6 +259,7 @@ impl Layer {
             norm: self.pair(12),
             eps: 1e-9,
             heads,
+            attended: &[],
             probability_dropout: c.dropout(rate),
             dropout: c.dropout(rate),
         }
@@ -555,4 +556,96 @@ fn same_seed_same_bits() {
         values(&g.gradient_tensor().unwrap().unwrap())
     };
     assert_eq!(once(), once());
+}
+
+#[test]
+fn late_interaction_goes_back_through_what_was_found() {
+    let mut rng = Rng::new(21);
+    let (queries, documents) = (offsets(&[3, 1, 4]), offsets(&[5, 0, 2]));
+    let inputs = [random(&mut rng, &[8, 6]), random(&mut rng, &[7, 6])];
+    for scoring in [
+        LateInteraction::MaxSim,
+        LateInteraction::MeanMaxSim,
+        LateInteraction::Xtr { top_k: 3 },
+        LateInteraction::Xtr { top_k: 100 },
+    ] {
+        for pairs in [Pairs::All, Pairs::Same] {
+            check_gradients(&format!("{scoring:?} {pairs:?}"), &inputs, &[], |x, _| {
+                let scores = ops::late_interaction((&x[0], &queries), (&x[1], &documents), scoring, pairs)?;
+                // what an empty document scores would drown the differences
+                let empty = scores.lt(-1e7)?;
+                empty.where_cond(&scores.zeros_like()?, &scores)
+            });
+        }
+        let all = ops::late_interaction((&inputs[0], &queries), (&inputs[1], &documents), scoring, Pairs::All).unwrap();
+        let same = ops::late_interaction((&inputs[0], &queries), (&inputs[1], &documents), scoring, Pairs::Same).unwrap();
+        let (all, same) = (values(&all), values(&same));
+        assert_eq!([all[0], all[4], all[8]], same[..], "{scoring:?}");
+        assert!(all[1] <= -1e8 && all[2] > -10.0, "{scoring:?}: {all:?}");
+    }
+    // by hand: the first query's vectors, and what they find in the last document
+    let rows = |x: &Tensor| values(x).chunks(6).map(<[f64]>::to_vec).collect::<Vec<_>>();
+    let (q, d) = (rows(&inputs[0]), rows(&inputs[1]));
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let expected: f64 = q[..3].iter().map(|q| dot(q, &d[5]).max(dot(q, &d[6]))).sum();
+    let score = |scoring| {
+        let scores = ops::late_interaction((&inputs[0], &queries), (&inputs[1], &documents), scoring, Pairs::All);
+        values(&scores.unwrap())[2]
+    };
+    assert!((score(LateInteraction::MaxSim) - expected).abs() < 1e-12);
+    assert!((score(LateInteraction::MeanMaxSim) - expected / 3.0).abs() < 1e-12);
+    assert!((score(LateInteraction::Xtr { top_k: 7 }) - expected / 3.0).abs() < 1e-12, "all are found");
+    // large enough for several blocks, against the same in parts
+    let (n, m) = (600u32, 9u32);
+    let (queries, documents) = (offsets(&vec![2; n as usize]), offsets(&vec![1000; m as usize]));
+    let [q, d] = [random(&mut rng, &[1200, 4]), random(&mut rng, &[9000, 4])];
+    let whole = ops::late_interaction((&q, &queries), (&d, &documents), LateInteraction::MaxSim, Pairs::All).unwrap();
+    let last = d.narrow(0, 8000, 1000).unwrap();
+    let part = ops::late_interaction((&q, &queries), (&last, &offsets(&[1000])), LateInteraction::MaxSim, Pairs::All);
+    let column = whole.narrow(1, 8, 1).unwrap();
+    assert_close("blocks", &values(&column), &values(&part.unwrap()), 1e-12);
+    // what is no number comes out
+    let nan = Tensor::new(&[[f64::NAN, 1.0], [0.0, 2.0]], &Device::Cpu).unwrap();
+    for scoring in [LateInteraction::MaxSim, LateInteraction::Xtr { top_k: 1 }] {
+        let (one, both) = (offsets(&[1]), offsets(&[2]));
+        let query = Tensor::new(&[[1.0, 1.0]], &Device::Cpu).unwrap();
+        let score = ops::late_interaction((&query, &one), (&nan, &both), scoring, Pairs::All).unwrap();
+        assert!(values(&score)[0].is_nan(), "{scoring:?}");
+    }
+    assert!(ops::late_interaction((&q, &offsets(&[3])), (&d, &documents), LateInteraction::MaxSim, Pairs::All).is_err());
+}
+
+#[test]
+fn tokens_that_are_not_attended_are_seen_by_nobody() {
+    let rng = &mut Rng::new(22);
+    let layer = Layer::random(rng, 8, 16, DType::F64);
+    let (lengths, attended) = (offsets(&[5, 3]), [3u32, 3]);
+    let x = random(rng, &[8, 8]);
+    let run = |x: &Tensor, attended: &[u32]| {
+        let context = Context::inference();
+        let parts = ops::SelfAttention { attended, ..layer.attention_layer(&context, 2, 0.0) };
+        ops::self_attention(&context, x, &lengths, &parts).unwrap()
+    };
+    let rows = |x: &Tensor| values(x).chunks(8).map(<[f64]>::to_vec).collect::<Vec<_>>();
+    let before = rows(&run(&x, &attended));
+    let mut changed = rows(&x);
+    changed[4].iter_mut().for_each(|v| *v += 1.0);
+    let changed = Tensor::from_vec(changed.concat(), (8, 8), &Device::Cpu).unwrap();
+    let after = rows(&run(&changed, &attended));
+    for i in [0, 1, 2, 3, 5, 6, 7] {
+        assert_eq!(before[i], after[i], "token {i} saw one that is not attended");
+    }
+    assert_ne!(before[4], after[4], "it sees others itself");
+    assert_ne!(rows(&run(&x, &[]))[0], before[0]);
+    // the others are as if it were not there
+    let short = Tensor::cat(&[x.narrow(0, 0, 3).unwrap(), x.narrow(0, 5, 3).unwrap()], 0).unwrap();
+    let context = Context::inference();
+    let alone = ops::self_attention(&context, &short, &offsets(&[3, 3]), &layer.attention_layer(&context, 2, 0.0));
+    assert_close("without them", &values(&alone.unwrap())[..24], &before[..3].concat(), 1e-12);
+    for rate in [0.0, 0.3] {
+        check_gradients("attended", std::slice::from_ref(&x), &layer.attention_params(), |x, c| {
+            let parts = ops::SelfAttention { attended: &attended, ..layer.attention_layer(c, 2, rate) };
+            ops::self_attention(c, &x[0], &lengths, &parts)
+        });
+    }
 }

@@ -143,7 +143,7 @@ impl<'a> Sink<'a> {
             let texts = block.iter().flat_map(|(_, row)| row.texts.get(texts_of(row, c)).unwrap_or(&[]));
             let texts: Vec<&str> = texts.map(String::as_str).collect();
             let column = self.roles.inputs.get(c).map_or("", String::as_str);
-            let tokens = preprocess.tokenize_column(column, &texts, prompt.as_deref())?;
+            let tokens = preprocess.tokenize_column((c, column), &texts, prompt.as_deref())?;
             if tokens.len() != texts.len() {
                 let (got, wanted) = (tokens.len(), texts.len());
                 return Err(Error::Internal(format!("the tokenizer returned {got} sequences for {wanted} texts")));

@@ -238,7 +238,7 @@ impl Bert {
     }
 
     /// One layer's parameters, and the dropouts of this pass.
-    fn layer<'a>(&self, layer: &'a Layer, context: &Context) -> ops::EncoderLayer<'a> {
+    fn layer<'a>(&self, layer: &'a Layer, batch: &'a PackedBatch, context: &Context) -> ops::EncoderLayer<'a> {
         let config = &self.config;
         ops::EncoderLayer {
             attention: ops::SelfAttention {
@@ -249,6 +249,7 @@ impl Bert {
                 norm: layer.attention_norm.pair(),
                 eps: config.layer_norm_eps,
                 heads: config.num_attention_heads,
+                attended: &batch.attended,
                 probability_dropout: context.dropout(config.attention_probs_dropout_prob),
                 dropout: context.dropout(config.hidden_dropout_prob),
             },
@@ -267,7 +268,7 @@ impl Bert {
 impl Backbone for Bert {
     fn forward(&self, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
         let x = self.embed(batch, context)?;
-        let layers: Vec<_> = self.layers.iter().map(|layer| self.layer(layer, context)).collect();
+        let layers: Vec<_> = self.layers.iter().map(|layer| self.layer(layer, batch, context)).collect();
         Ok(ops::encoder(context, &x, &batch.offsets, &layers)?)
     }
 
@@ -275,7 +276,7 @@ impl Backbone for Bert {
         let mut all = vec![self.embed(batch, context)?];
         for layer in &self.layers {
             let Some(x) = all.last() else { break };
-            let y = ops::encoder(context, x, &batch.offsets, &[self.layer(layer, context)])?;
+            let y = ops::encoder(context, x, &batch.offsets, &[self.layer(layer, batch, context)])?;
             all.push(y);
         }
         Ok(all)
@@ -290,7 +291,7 @@ impl Backbone for Bert {
         for ends in cuts.windows(2) {
             let Some((_, x)) = states.last() else { break };
             let parts = self.layers.get(ends[0]..ends[1]).unwrap_or_default();
-            let parts: Vec<_> = parts.iter().map(|layer| self.layer(layer, context)).collect();
+            let parts: Vec<_> = parts.iter().map(|layer| self.layer(layer, batch, context)).collect();
             let y = ops::encoder(context, x, &batch.offsets, &parts)?;
             states.push((ends[1], y));
         }

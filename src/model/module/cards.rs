@@ -29,6 +29,10 @@ pub const CARDS: &[Card] = &[
             TOKENS,
         )
     },
+    Card {
+        model_types: &[ModelType::MultiVectorEncoder],
+        ..card("MultiVectorMask", "Leaves out the vectors of tokens that say nothing, such as punctuation.", TOKENS)
+    },
     card("Normalize", "Divides an embedding by its length.", SENTENCE),
     card("Dense", "A linear layer with an activation, often to another width.", SENTENCE),
     card("LayerNorm", "Normalises an embedding's values, then scales and shifts them.", SENTENCE),

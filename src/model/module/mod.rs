@@ -9,6 +9,7 @@ pub mod dense;
 pub mod dropout;
 pub mod layer_norm;
 pub mod lstm;
+pub mod multi_vector_mask;
 pub mod normalize;
 pub mod pooling;
 mod read;
@@ -160,6 +161,25 @@ pub trait Module: Send + Sync {
         Vec::new()
     }
 
+    /// The batch as its network reads it, where texts that are `task` to the model are made longer; `None` for no change.
+    fn expand(&self, batch: &PackedBatch, task: Option<&str>) -> Option<PackedBatch> {
+        let _ = (batch, task);
+        None
+    }
+
+    /// `[sequences]`: how many tokens' vectors of each sequence it leaves, of a module that leaves some out.
+    fn vectors(&self, batch: &PackedBatch, task: Option<&str>) -> Option<Vec<u32>> {
+        let _ = (batch, task);
+        None
+    }
+
+    /// Says by which words, and by which tokenizer's tokens, it leaves vectors out; `None` for the words it has. Returns
+    /// those words that are not one token.
+    fn set_skiplist(&mut self, words: Option<&[String]>, tokenizer: &Arc<TextTokenizer>) -> Vec<String> {
+        let _ = (words, tokenizer);
+        Vec::new()
+    }
+
     /// Takes the Normalize modules out of those that it holds.
     fn drop_normalize(&mut self) {}
 
@@ -206,6 +226,7 @@ pub static MODULES: &[(&str, Load)] = &[
     ("MLMTransformer", |source| Ok(Box::new(transformer::Transformer::load(source)?))),
     ("SpladePooling", |source| Ok(Box::new(splade_pooling::SpladePooling::load(source.directory)?))),
     ("Pooling", |source| Ok(Box::new(pooling::Pooling::load(source.directory)?))),
+    ("MultiVectorMask", |source| Ok(Box::new(multi_vector_mask::MultiVectorMask::load(source.directory)?))),
     ("Normalize", |source| Ok(Box::new(normalize::Normalize::load(source.directory)?))),
     ("Dense", |source| Ok(Box::new(dense::Dense::load(source)?))),
     ("LayerNorm", |source| Ok(Box::new(layer_norm::LayerNorm::load(source)?))),

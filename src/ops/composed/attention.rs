@@ -4,18 +4,26 @@ use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::dropout::attention_mask;
 use super::select::{PAD, Selection};
+use crate::ops::attention::Attended;
 use crate::ops::context::Dropout;
 
 /// Sequences that are not empty, side by side and padded to the longest.
 struct Padding {
     lengths: Vec<usize>,
+    /// `[sequences]`: the leading tokens that are looked at.
+    attended: Vec<usize>,
     longest: usize,
     selection: Selection,
 }
 
 impl Padding {
-    fn new(offsets: &[u32], device: &Device) -> Result<Self> {
+    fn new((offsets, attended): Attended<'_>, device: &Device) -> Result<Self> {
         let sequences = || offsets.windows(2).filter(|w| w[1] > w[0]);
+        let looked_at = |(i, w): (usize, &[u32])| {
+            let length = (w[1] - w[0]) as usize;
+            (length > 0).then(|| attended.get(i).map_or(length, |leading| (*leading as usize).clamp(1, length)))
+        };
+        let attended = offsets.windows(2).enumerate().filter_map(looked_at).collect();
         let lengths: Vec<usize> = sequences().map(|w| (w[1] - w[0]) as usize).collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let mut ids = vec![PAD; lengths.len() * longest];
@@ -25,14 +33,14 @@ impl Padding {
             }
         }
         let tokens = lengths.iter().sum();
-        Ok(Self { selection: Selection::new(ids, tokens, device)?, lengths, longest })
+        Ok(Self { selection: Selection::new(ids, tokens, device)?, lengths, attended, longest })
     }
 
-    /// Added to scores, `[sequences, 1, 1, longest]`: minus infinity for keys that are padding.
+    /// Added to scores, `[sequences, 1, 1, longest]`: minus infinity for keys that are not looked at, or padding.
     fn bias(&self, dtype: DType, device: &Device) -> Result<Tensor> {
         let mut bias = vec![0f32; self.lengths.len() * self.longest];
-        for (bias, length) in bias.chunks_mut(self.longest).zip(&self.lengths) {
-            bias[*length..].fill(f32::NEG_INFINITY);
+        for (bias, attended) in bias.chunks_mut(self.longest).zip(&self.attended) {
+            bias[*attended..].fill(f32::NEG_INFINITY);
         }
         Tensor::from_vec(bias, (self.lengths.len(), 1, 1, self.longest), device)?.to_dtype(dtype)
     }
@@ -42,7 +50,7 @@ pub fn attention(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
-    offsets: &[u32],
+    offsets: Attended<'_>,
     heads: usize,
     dropout: Dropout,
     causal: bool,

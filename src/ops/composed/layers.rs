@@ -28,7 +28,7 @@ pub fn linear(x: &Tensor, weight: &Arc<Param>, bias: Option<&Arc<Param>>) -> Res
 pub fn self_attention(x: &Tensor, offsets: &[u32], layer: &SelfAttention<'_>, causal: bool) -> Result<Tensor> {
     let project = |(weight, bias): (&Arc<Param>, &Arc<Param>)| linear(x, weight, Some(bias));
     let (q, k, v) = (project(layer.query)?, project(layer.key)?, project(layer.value)?);
-    let seen = attention(&q, &k, &v, offsets, layer.heads, layer.probability_dropout, causal)?;
+    let seen = attention(&q, &k, &v, (offsets, layer.attended), layer.heads, layer.probability_dropout, causal)?;
     let y = linear(&seen, layer.output.0, Some(layer.output.1))?;
     residual_layer_norm(&y, x, layer.dropout, layer.norm.0, layer.norm.1, layer.eps)
 }
