@@ -37,6 +37,8 @@ pub enum DataKind {
     RankedDocumentSets,
     /// Sentences with a teacher's embeddings of what they are translations of, for each of several pairs of languages.
     Taught,
+    /// Queries with documents and a teacher's scores of them.
+    TeacherScores,
 }
 
 impl std::fmt::Display for DataKind {
@@ -55,6 +57,7 @@ impl std::fmt::Display for DataKind {
             Self::ClassifiedPairs => "pairs with classes",
             Self::RankedDocuments => "queries with positive documents and others to rank",
             Self::RankedDocumentSets => "a folder of data sets with what a search found",
+            Self::TeacherScores => "queries with documents and a teacher's scores",
             Self::Taught => "parallel sentences with a teacher's embeddings",
         })
     }
@@ -95,6 +98,8 @@ pub enum EvaluationData {
     RankedDocumentSets(Vec<(String, Vec<pair_reranking::Sample>)>),
     /// For [`DataKind::Taught`]: a pair of languages after the other, as the evaluator's settings name them.
     Taught(Vec<mse_from_dataframe::Taught>),
+    /// For [`DataKind::TeacherScores`]: queries, columns of as many documents, and scores row after row.
+    TeacherScores { queries: Vec<String>, documents: Vec<Vec<String>>, scores: Vec<f64> },
 }
 
 impl EvaluationData {
@@ -116,6 +121,7 @@ impl EvaluationData {
             Self::RankedDocuments(_) => DataKind::RankedDocuments,
             Self::RankedDocumentSets(_) => DataKind::RankedDocumentSets,
             Self::Taught(_) => DataKind::Taught,
+            Self::TeacherScores { .. } => DataKind::TeacherScores,
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::flow::{Card, Document, Encode, EncodeOptions, LabelKind, Metrics, Statistic};
 use crate::scoring::Similarity;
 use crate::scoring::blocks::{Hit, Search};
+use crate::scoring::late::{self, LateSearch};
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -34,6 +35,9 @@ pub const CARD: Card = Card {
         "Exact search in a corpus: NDCG, MRR, MAP, recall, precision, accuracy.",
     )
 };
+
+/// Documents whose vectors are in memory at a time, where each token has one: some 50 kB a document.
+const LATE_CHUNK: usize = 2048;
 
 /// A query with what is relevant to it.
 #[derive(Debug, Clone)]
@@ -167,6 +171,12 @@ impl InformationRetrievalEvaluator {
         Document { file, text: lines.collect() }
     }
 
+    /// How many documents of a query metrics look at.
+    fn deepest(&self) -> usize {
+        let cut_offs = self.settings.cut_offs();
+        cut_offs.iter().flat_map(|(_, cut_offs)| cut_offs.iter().copied()).max().unwrap_or_default()
+    }
+
     /// The best documents of each query, by similarity function.
     fn search(&self, model: &dyn Encode, similarities: &[Similarity]) -> Result<Vec<Vec<Vec<Hit>>>> {
         let settings = &self.settings;
@@ -182,9 +192,22 @@ impl InformationRetrievalEvaluator {
         let for_documents = options(&settings.corpus_prompt, &settings.corpus_prompt_name, DOCUMENT)?;
 
         let texts: Vec<&str> = self.queries.iter().map(|query| query.text.as_str()).collect();
+        if model.multi_vector().is_some() {
+            let k = self.deepest();
+            let queries = shared::encode_tokens(model, &texts, &for_queries)?;
+            let scorings = similarities.iter().filter_map(|similarity| late::scoring(*similarity));
+            let mut searches: Vec<_> = scorings.map(|scoring| LateSearch::new(scoring, queries.clone(), k)).collect();
+            let size = settings.corpus_chunk_size.min(LATE_CHUNK);
+            for (documents, ranks) in self.documents.chunks(size).zip(self.ranks.chunks(size)) {
+                let texts: Vec<&str> = documents.iter().map(String::as_str).collect();
+                let documents = shared::encode_tokens(model, &texts, &for_documents)?;
+                searches.iter_mut().for_each(|search| search.add(&documents, ranks));
+            }
+            return Ok(searches.into_iter().map(LateSearch::finish).collect());
+        }
         let queries = shared::encode(model, &texts, &for_queries)?;
         let dim = queries.dim();
-        let k = settings.cut_offs().iter().flat_map(|(_, cut_offs)| cut_offs.iter().copied()).max().unwrap_or_default();
+        let k = self.deepest();
         let mut searches: Vec<Search> =
             similarities.iter().map(|similarity| Search::new(*similarity, queries.clone(), k)).collect();
         drop(queries);

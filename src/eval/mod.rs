@@ -20,12 +20,14 @@ pub mod bootstrap;
 pub mod cross_encoder;
 pub mod csv;
 mod data;
+pub mod distillation;
 pub mod embedding_similarity;
 pub mod information_retrieval;
 pub mod label_accuracy;
 pub mod metrics;
 pub mod mse;
 pub mod mse_from_dataframe;
+pub mod multi_vector;
 pub mod nano_beir;
 pub mod paraphrase_mining;
 pub mod reranking;
@@ -258,9 +260,9 @@ crate::registry! {
     }
 }
 
-/// All evaluators, those of sparse embeddings last.
+/// All evaluators, those of sparse embeddings and of late interaction last.
 pub fn entries() -> impl Iterator<Item = &'static Entry> + Clone {
-    EVALUATORS.iter().chain(sparse::EVALUATORS)
+    EVALUATORS.iter().chain(sparse::EVALUATORS).chain(multi_vector::EVALUATORS)
 }
 
 /// The entry of the evaluator called `name`: its card, what to read for it, and its builder.

@@ -8,7 +8,8 @@ use super::shared::{self, DOCUMENT, QUERY, prefixed};
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::{Error, Result};
 use crate::flow::{Card, Embeddings, Encode, LabelKind, Metrics, Statistic};
-use crate::scoring::{Similarity, blocks};
+use crate::ops::LateInteraction;
+use crate::scoring::{Similarity, blocks, late};
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -147,20 +148,24 @@ impl RerankingEvaluator {
         Ok(Self { settings, queries, documents, counts })
     }
 
-    /// MAP, MRR and NDCG of one query.
-    fn measure(&self, query: &[f32], documents: &Embeddings, first: usize, counts: (usize, usize)) -> [f64; 3] {
-        let rows: Vec<usize> = (first..first + counts.0 + counts.1).collect();
+    /// A query's scores of some documents.
+    fn scores(&self, query: &[f32], documents: &Embeddings, rows: std::ops::Range<usize>) -> Vec<f32> {
+        let rows: Vec<usize> = rows.collect();
         let query = Embeddings::new(query.len(), query.repeat(rows.len()));
-        let scores = blocks::pairwise(self.settings.similarity_fct, &query, &documents.select(&rows));
-        let relevant: Vec<bool> = (0..rows.len()).map(|i| i < counts.0).collect();
-        let mut order: Vec<usize> = (0..rows.len()).collect();
+        blocks::pairwise(self.settings.similarity_fct, &query, &documents.select(&rows))
+    }
+
+    /// MAP, MRR and NDCG of one query, of whose documents the first `positives` are relevant.
+    fn measure(&self, scores: &[f32], positives: usize) -> [f64; 3] {
+        let relevant: Vec<bool> = (0..scores.len()).map(|i| i < positives).collect();
+        let mut order: Vec<usize> = (0..scores.len()).collect();
         order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
         let ranked: Vec<bool> = order.iter().map(|i| relevant[*i]).collect();
         let exact: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
         [
             classification::average_precision(&exact, &relevant),
             ranking::reciprocal_rank(&ranked, self.settings.at_k),
-            ranking::ndcg_of_scores(&scores, &relevant, self.settings.at_k),
+            ranking::ndcg_of_scores(scores, &relevant, self.settings.at_k),
         ]
     }
 }
@@ -176,15 +181,28 @@ impl Evaluator for RerankingEvaluator {
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
         let dim = self.settings.truncate_dim;
-        let queries = shared::embed(model, &self.queries, Some(QUERY), dim)?;
-        let documents = shared::embed(model, &self.documents, Some(DOCUMENT), dim)?;
+        let score: Box<dyn Fn(usize, std::ops::Range<usize>) -> Vec<f32>> = match model.multi_vector() {
+            Some(_) => {
+                let similarity: Similarity = model.similarity_fn_name().parse()?;
+                let scoring = late::scoring(similarity).unwrap_or(LateInteraction::MaxSim);
+                let queries = shared::embed_tokens(model, &self.queries, QUERY)?;
+                let documents = shared::embed_tokens(model, &self.documents, DOCUMENT)?;
+                Box::new(move |i, rows| late::all_pairs(scoring, &queries.part(i..i + 1), &documents.part(rows)))
+            }
+            None => {
+                let queries = shared::embed(model, &self.queries, Some(QUERY), dim)?;
+                let documents = shared::embed(model, &self.documents, Some(DOCUMENT), dim)?;
+                Box::new(move |i, rows| self.scores(queries.row(i), &documents, rows))
+            }
+        };
         let mut first = 0;
         let mut values: [Vec<f64>; 3] = Default::default();
-        for (query, counts) in self.counts.iter().enumerate() {
-            for (list, value) in values.iter_mut().zip(self.measure(queries.row(query), &documents, first, *counts)) {
+        for (query, (positives, negatives)) in self.counts.iter().enumerate() {
+            let scores = score(query, first..first + positives + negatives);
+            for (list, value) in values.iter_mut().zip(self.measure(&scores, *positives)) {
                 list.push(value);
             }
-            first += counts.0 + counts.1;
+            first += positives + negatives;
         }
         let mut metrics = Metrics { primary: self.primary_key(model.similarity_fn_name()), ..Default::default() };
         for (key, list) in self.settings.three().into_iter().zip(&values) {

@@ -1,7 +1,7 @@
 //! What evaluators share: which similarities to use, prompts, encoding, the name in front of keys.
 
 use crate::error::{Error, Result};
-use crate::flow::{Embeddings, Encode, EncodeOptions};
+use crate::flow::{Embeddings, Encode, EncodeOptions, MultiVectors};
 use crate::scoring::Similarity;
 
 /// `key` with the evaluator's name in front, if it has one.
@@ -123,6 +123,42 @@ pub fn embed(
     encode(model, &texts, &EncodeOptions { prompt, task, truncate_dim, ..Default::default() })
 }
 
+/// The vectors of a column's texts, with the model's prompt for their role.
+///
+/// # Errors
+/// When the model has no vector for each token, and as [`encode_tokens`].
+pub fn embed_tokens(model: &dyn Encode, texts: &[String], role: &str) -> Result<MultiVectors> {
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let prompt = prompt(model, None, None, role)?;
+    encode_tokens(model, &texts, &EncodeOptions { prompt, task: Some(role.to_owned()), ..Default::default() })
+}
+
+/// Encodes and checks what came: as many texts, all values finite.
+///
+/// # Errors
+/// When the model has no vector for each token; the model's errors; or [`Error::Model`] naming the first text whose
+/// vectors are not finite.
+pub fn encode_tokens(model: &dyn Encode, texts: &[&str], options: &EncodeOptions) -> Result<MultiVectors> {
+    let late = model.multi_vector().ok_or_else(|| {
+        Error::usage("the model has one vector a text, and texts are to be compared token by token")
+            .with_hint("give a MultiVectorEncoder")
+    })?;
+    let vectors = late.encode_multi_vector(texts, options)?;
+    if vectors.texts() != texts.len() {
+        return Err(Error::Internal(format!("{} texts gave vectors of {}", texts.len(), vectors.texts())));
+    }
+    match (0..vectors.texts()).find(|i| vectors.text(*i).iter().any(|value| !value.is_finite())) {
+        Some(i) => Err(not_finite(texts.get(i).copied().unwrap_or_default())),
+        None => Ok(vectors),
+    }
+}
+
+fn not_finite(text: &str) -> Error {
+    let start: String = text.chars().take(60).collect();
+    Error::model(format!("the model's embedding of `{start}` has values that are not finite"))
+        .with_hint("training has diverged, or the weights are damaged: lower `learning_rate`, set `max_grad_norm`")
+}
+
 /// `_name`, or nothing for no name: the part of a CSV file's name.
 #[must_use]
 pub fn part(name: &str) -> String {
@@ -140,12 +176,7 @@ pub fn encode(model: &dyn Encode, texts: &[&str], options: &EncodeOptions) -> Re
     }
     let dim = embeddings.dim().max(1);
     if let Some(place) = embeddings.data().iter().position(|value| !value.is_finite()) {
-        let text = texts.get(place / dim).copied().unwrap_or_default();
-        let start: String = text.chars().take(60).collect();
-        return Err(Error::model(format!("the model's embedding of `{start}` has values that are not finite"))
-            .with_hint(
-                "training has diverged, or the weights are damaged: lower `learning_rate`, set `max_grad_norm`",
-            ));
+        return Err(not_finite(texts.get(place / dim).copied().unwrap_or_default()));
     }
     Ok(embeddings)
 }

@@ -27,5 +27,6 @@ pub use outputs::Outputs;
 pub use pairing::Pairing;
 pub use sparse::SparseEmbeddings;
 pub use traits::{
-    Classify, Encode, EncodeMultiVector, EncodeOptions, EncodeSparse, MicroBatch, Piece, Predict, Preprocess, Tokens, score_not_finite,
+    Classify, Encode, EncodeMultiVector, EncodeOptions, EncodeSparse, MicroBatch, Piece, Predict, Preprocess, Tokens,
+    score_not_finite,
 };

@@ -108,29 +108,41 @@ impl Loss for DistillKLDivLoss {
         let [queries, documents @ ..] = columns else {
             return Err(Error::Internal(format!("`{}` without columns", CARD.name)));
         };
-        let rows = queries.dim(0)?;
-        let (width, scores) = inputs::lists(&CARD, labels, rows)?;
-        if width != documents.len() {
-            return Err(Error::data(format!(
-                "`{}`: the labels are lists of {width}, and there are {} documents a row",
-                CARD.name,
-                documents.len()
-            )));
-        }
-        if scores.iter().any(|score| score.is_nan()) {
-            return Err(Error::data(format!("`{}`: the teacher's scores hold NaN", CARD.name)));
-        }
-        let (targets, negative_entropy) = softmax(&scores, width, self.teacher());
-        let targets = Tensor::from_vec(targets, (rows, width), &candle_core::Device::Cpu)?;
-        let targets = targets.to_dtype(queries.dtype())?.to_device(queries.device())?;
-        let student = documents.iter().map(|document| self.similarity_fct.pairwise(queries, document));
-        let student = Tensor::stack(&student.collect::<candle_core::Result<Vec<_>>>()?, 1)?; // [n, documents]
-        let student = student.affine(1.0 / self.student(), 0.0)?;
-        let log_probabilities = student.broadcast_sub(&logsumexp(&student)?.unsqueeze(1)?)?;
-        let cross_entropy = targets.mul(&log_probabilities)?.sum_all()?.neg()?;
-        let scale = self.student() * self.student() / rows as f64;
-        Ok(cross_entropy.affine(scale, negative_entropy * scale)?)
+        let scores = documents.iter().map(|document| self.similarity_fct.pairwise(queries, document));
+        let scores = Tensor::stack(&scores.collect::<candle_core::Result<Vec<_>>>()?, 1)?; // [n, documents]
+        divergence(&CARD, &scores, labels, (self.student(), self.teacher()))
     }
+}
+
+/// The loss of scores `[rows, documents]`, with the temperatures of model and teacher.
+///
+/// # Errors
+/// [`Error::Data`] when the labels are not the teacher's scores of those documents.
+pub(super) fn divergence(
+    card: &Card,
+    scores: &Tensor,
+    labels: Option<&Labels>,
+    (student, teacher): (f64, f64),
+) -> Result<Tensor> {
+    let (rows, documents) = scores.dims2()?;
+    let (width, wanted) = inputs::lists(card, labels, rows)?;
+    if width != documents {
+        return Err(Error::data(format!(
+            "`{}`: the labels are lists of {width}, and there are {documents} documents a row",
+            card.name
+        )));
+    }
+    if wanted.iter().any(|score| score.is_nan()) {
+        return Err(Error::data(format!("`{}`: the teacher's scores hold NaN", card.name)));
+    }
+    let (targets, negative_entropy) = softmax(&wanted, width, teacher);
+    let targets = Tensor::from_vec(targets, (rows, width), &candle_core::Device::Cpu)?;
+    let targets = targets.to_dtype(scores.dtype())?.to_device(scores.device())?;
+    let scores = scores.affine(1.0 / student, 0.0)?;
+    let log_probabilities = scores.broadcast_sub(&logsumexp(&scores)?.unsqueeze(1)?)?;
+    let cross_entropy = targets.mul(&log_probabilities)?.sum_all()?.neg()?;
+    let scale = student * student / rows as f64;
+    Ok(cross_entropy.affine(scale, negative_entropy * scale)?)
 }
 
 /// Each row's softmax, and the sum over all of `p log p`.

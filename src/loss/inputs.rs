@@ -10,6 +10,16 @@ use crate::flow::{Card, Labels, MicroBatch, Outputs};
 /// # Errors
 /// [`Error::Data`] naming the loss, what it takes and what it got.
 pub fn columns<'a>(card: &Card, outputs: &'a Outputs) -> Result<&'a [Tensor]> {
+    let columns = count(card, outputs)?;
+    alike(card, columns)?;
+    Ok(columns)
+}
+
+/// Checks that there are as many columns as `card` says.
+///
+/// # Errors
+/// [`Error::Data`] naming the loss, what it takes and what it got.
+pub fn count<'a>(card: &Card, outputs: &'a Outputs) -> Result<&'a [Tensor]> {
     let columns = outputs.embeddings.as_slice();
     let (least, most) = card.columns;
     if columns.len() < least || columns.len() > most {
@@ -21,7 +31,6 @@ pub fn columns<'a>(card: &Card, outputs: &'a Outputs) -> Result<&'a [Tensor]> {
         let text = format!("`{}` takes {wanted}, the batch has {}", card.name, columns.len());
         return Err(Error::data(text).with_hint(format!("name them with `columns`: {}", card.inputs.join(", or "))));
     }
-    alike(card, columns)?;
     Ok(columns)
 }
 

@@ -29,6 +29,7 @@ pub mod margin_mse;
 pub mod mega_batch_margin;
 mod mining;
 pub mod mse;
+pub mod multi_vector;
 pub mod multiple_negatives_ranking;
 pub mod multiple_negatives_symmetric_ranking;
 pub mod online_contrastive;
@@ -122,7 +123,7 @@ pub fn entries(model_type: ModelType) -> &'static [Entry] {
         ModelType::SentenceTransformer => LOSSES,
         ModelType::CrossEncoder => cross_encoder::LOSSES,
         ModelType::SparseEncoder => sparse_encoder::LOSSES,
-        ModelType::MultiVectorEncoder => &[],
+        ModelType::MultiVectorEncoder => multi_vector::LOSSES,
     }
 }
 

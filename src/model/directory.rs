@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::module::{self, Module, write_json};
+use super::multi_vector::MultiVectorOptions;
 use crate::error::{Error, Result};
 use crate::flow::{ActivationFn, ModelType};
 use crate::util::{files, suggest};
@@ -29,6 +30,19 @@ impl Entry {
     }
 }
 
+/// A JSON file of a directory; null where there is none.
+///
+/// # Errors
+/// When it is not JSON.
+pub fn read_json(directory: &Path, name: &str) -> Result<Value> {
+    let file = directory.join(name);
+    if !file.exists() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(&files::read_text(&file)?)
+        .map_err(|e| Error::model(format!("`{}` is not JSON: {e}", file.display())))
+}
+
 /// config_sentence_transformers.json, as far as it changes what a model does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Description {
@@ -48,6 +62,8 @@ pub struct Description {
     pub activation_fn: Option<ActivationFn>,
     /// The Python path of an activation that is not known here.
     pub unknown_activation: Option<String>,
+    /// What PyLate or Stanford's ColBERT kept beside a model, which its modules do not say.
+    pub multi_vector: MultiVectorOptions,
 }
 
 impl Description {
@@ -56,14 +72,7 @@ impl Description {
     /// # Errors
     /// When a file is not JSON, or says the model is of a type that is not known.
     pub fn load(directory: &Path) -> Result<Self> {
-        let read = |name: &str| -> Result<Value> {
-            let file = directory.join(name);
-            if !file.exists() {
-                return Ok(Value::Null);
-            }
-            serde_json::from_str(&files::read_text(&file)?)
-                .map_err(|e| Error::model(format!("`{}` is not JSON: {e}", file.display())))
-        };
+        let read = |name: &str| read_json(directory, name);
         let config = read("config_sentence_transformers.json")?;
         // before 6.0 rerankers were plain transformers models
         let network = if directory.join("modules.json").exists() && !config.is_null() {
@@ -71,9 +80,13 @@ impl Description {
         } else {
             read("config.json")?
         };
+        let stanford = network["architectures"][0] == "HF_ColBERT";
         let classifies = network["architectures"][0].as_str().is_some_and(|a| a.ends_with("ForSequenceClassification"));
         let kind = match config.get("model_type").and_then(Value::as_str) {
             None if classifies => ModelType::CrossEncoder,
+            None if stanford => ModelType::MultiVectorEncoder,
+            // PyLate's name for it
+            Some("ColBERT") => ModelType::MultiVectorEncoder,
             None => ModelType::SentenceTransformer,
             Some(name) => serde_json::from_value(name.into()).map_err(|_| {
                 Error::model(format!("`{}` is a {name}, which is no type of model known here", directory.display()))
@@ -86,7 +99,34 @@ impl Description {
         ];
         let activation = activation.into_iter().find_map(Value::as_str);
         let activation_fn = activation.and_then(ActivationFn::of_path);
-        let prompts = config.get("prompts").and_then(Value::as_object);
+        let mut prompts: BTreeMap<String, String> = config
+            .get("prompts")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned())))
+            .filter(|(_, text)| !text.is_empty())
+            .collect();
+        let mut multi_vector = MultiVectorOptions::default();
+        if kind == ModelType::MultiVectorEncoder {
+            multi_vector = MultiVectorOptions::of_pylate(&config);
+            let mut marked = |name: &str, marker: &str| {
+                let prompt = prompts.get(name).map_or("", String::as_str);
+                let prompt = format!("{marker}{}", prompt.strip_prefix(marker).unwrap_or(prompt));
+                prompts.insert(name.to_owned(), prompt);
+            };
+            for (key, name) in [("query_prefix", "query"), ("document_prefix", "document")] {
+                if let Some(marker) = config[key].as_str().filter(|marker| !marker.is_empty()) {
+                    marked(name, marker);
+                }
+            }
+            if stanford {
+                let (settings, [query, document]) = MultiVectorOptions::of_stanford(directory)?;
+                multi_vector = settings;
+                marked("query", &query);
+                marked("document", &document);
+            }
+        }
         let max_active_dims = match config.get("max_active_dims") {
             None | Some(Value::Null) => None,
             Some(value) => match value.as_u64().filter(|most| *most > 0) {
@@ -99,12 +139,8 @@ impl Description {
             },
         };
         Ok(Self {
-            prompts: prompts
-                .into_iter()
-                .flatten()
-                .filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned())))
-                .filter(|(_, text)| !text.is_empty())
-                .collect(),
+            prompts,
+            multi_vector,
             default_prompt_name: config.get("default_prompt_name").and_then(Value::as_str).map(str::to_owned),
             similarity_fn_name: config.get("similarity_fn_name").and_then(Value::as_str).map(str::to_owned),
             truncate_dim: config.get("truncate_dim").and_then(Value::as_u64).map(|n| n as usize),
@@ -118,7 +154,11 @@ impl Description {
     /// How embeddings are compared where nothing says so.
     #[must_use]
     pub fn default_similarity(&self) -> &'static str {
-        if self.kind == ModelType::SparseEncoder { "dot" } else { "cosine" }
+        match self.kind {
+            ModelType::SparseEncoder => "dot",
+            ModelType::MultiVectorEncoder => "maxsim",
+            _ => "cosine",
+        }
     }
 
     fn to_json(&self) -> Value {
@@ -131,8 +171,9 @@ impl Description {
                 "activation_fn": self.activation_fn.map(ActivationFn::path),
             });
         }
+        let version = if self.kind == ModelType::MultiVectorEncoder { "6.0.0" } else { "5.0.0" };
         let mut config = json!({
-            "__version__": {"sentence_transformers": "5.0.0", "tallow": env!("CARGO_PKG_VERSION")},
+            "__version__": {"sentence_transformers": version, "tallow": env!("CARGO_PKG_VERSION")},
             "model_type": self.kind.name(),
             "prompts": self.prompts,
             "default_prompt_name": self.default_prompt_name,
@@ -187,6 +228,12 @@ fn python_path(module: &str, kind: ModelType) -> String {
         ("Transformer", ModelType::SparseEncoder) => {
             "sentence_transformers.sparse_encoder.models.MLMTransformer".to_owned()
         }
+        (_, ModelType::MultiVectorEncoder) => match module {
+            "MultiVectorMask" => {
+                "sentence_transformers.multi_vector_encoder.modules.multi_vector_mask.MultiVectorMask".to_owned()
+            }
+            other => format!("sentence_transformers.base.modules.{}.{other}", other.to_lowercase()),
+        },
         ("SpladePooling" | "SparseStaticEmbedding" | "SparseAutoEncoder", _) => {
             format!("sentence_transformers.sparse_encoder.models.{module}")
         }

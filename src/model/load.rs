@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use serde_json::{Map, Value};
 
 use super::directory::{self, Description, Entry};
 use super::distill::distill;
+use super::module::dense::Dense;
+use super::module::multi_vector_mask::MultiVectorMask;
 use super::module::normalize::Normalize;
 use super::module::pooling::Pooling;
 use super::module::splade_pooling::SpladePooling;
@@ -61,6 +63,9 @@ impl SentenceTransformer {
                 let source = Source { directory, prefix: &prefix, device, options };
                 modules = without_modules(&source)?;
             }
+        }
+        if options.task == TransformerTask::TokenEmbeddings {
+            complete(&mut modules, (found, options), device)?;
         }
         change_modules(&mut modules, options, directory)?;
         change_description(&mut description, options)?;
@@ -135,6 +140,9 @@ impl SentenceTransformer {
             let dimension = chain_width(modules.iter().map(AsRef::as_ref))?;
             modules.push(Box::new(Pooling::new(vec![PoolingMode::Mean], dimension)));
         }
+        if options.task == TransformerTask::TokenEmbeddings {
+            complete(&mut modules, (ModelType::SentenceTransformer, options), device)?;
+        }
         change_modules(&mut modules, options, tokenizer)?;
         change_description(&mut description, options)?;
         Self::assemble(modules, description, tokenizer)
@@ -194,10 +202,7 @@ fn settle(directory: &Path, description: &mut Description, options: &ModelOption
             )));
         }
         ModelType::SparseEncoder => TransformerTask::FillMask,
-        ModelType::MultiVectorEncoder => {
-            return Err(Error::model(format!("`{}`: a {wanted} cannot be loaded yet", directory.display()))
-                .with_hint("SentenceTransformer, CrossEncoder and SparseEncoder models can"));
-        }
+        ModelType::MultiVectorEncoder => TransformerTask::TokenEmbeddings,
     };
     if options.activation_fn.is_some() {
         description.activation_fn = options.activation_fn;
@@ -210,25 +215,36 @@ fn settle(directory: &Path, description: &mut Description, options: &ModelOption
         *description = Description { activation_fn: options.activation_fn, ..Description::default() };
     }
     description.kind = wanted;
-    Ok(ModelOptions { task, ..options.clone() })
+    let multi_vector = options.multi_vector.clone().or(description.multi_vector.clone());
+    Ok(ModelOptions { task, multi_vector, ..options.clone() })
 }
 
-/// The modules that are loaded: all, but of a model that becomes a reranker only its network.
+/// The modules that are loaded: all, but of a model that becomes a reranker only its network, and of one that becomes a
+/// MultiVectorEncoder also its layers after pooling.
 fn chosen<'a>(
     entries: &'a [Entry],
     (found, task): (ModelType, TransformerTask),
     directory: &Path,
-) -> Result<&'a [Entry]> {
+) -> Result<Vec<&'a Entry>> {
+    if task == TransformerTask::TokenEmbeddings && found == ModelType::SentenceTransformer {
+        let kept = entries.iter().enumerate().filter(|(i, entry)| *i == 0 || entry.class() == "Dense");
+        let kept = kept.map(|(_, entry)| entry).collect::<Vec<_>>();
+        if kept.first().is_some_and(|first| first.class() == "Transformer") {
+            return Ok(kept);
+        }
+    }
+    let all = |entries: &'a [Entry]| Ok(entries.iter().collect());
+    let tokens = task == TransformerTask::TokenEmbeddings && found == ModelType::MultiVectorEncoder;
     let splade = entries.iter().any(|entry| entry.class() == "SpladePooling");
-    if task == TransformerTask::FeatureExtraction || (task == TransformerTask::FillMask && splade) {
-        return Ok(entries);
+    if tokens || task == TransformerTask::FeatureExtraction || (task == TransformerTask::FillMask && splade) {
+        return all(entries);
     }
     if task == TransformerTask::FillMask && found == ModelType::SparseEncoder {
         return Err(Error::model(format!("`{}` is a {found} without SpladePooling", directory.display()))
             .with_hint("of SparseEncoders those that were trained as SPLADE can be loaded"));
     }
     match entries {
-        [first, ..] if first.class() == "Transformer" => Ok(&entries[..1]),
+        [first, ..] if first.class() == "Transformer" => all(&entries[..1]),
         _ => Err(Error::model(format!("`{}` does not begin with a Transformer", directory.display()))
             .with_hint("it takes a network such as BERT, and not a static embedding")),
     }
@@ -248,12 +264,71 @@ fn without_modules(source: &Source<'_>) -> Result<Vec<Box<dyn Module>>> {
             return Ok(modules);
         }
     }
-    let transformer = Transformer::load(source)?;
+    let mut transformer = Transformer::load(source)?;
+    if source.options.task == TransformerTask::TokenEmbeddings
+        && let Some(weight) = transformer.take_unused("linear.weight")
+    {
+        // Stanford's ColBERT keeps its projection among the network's weights
+        let projection = Dense::projection(&weight.to_device(source.device)?, &source.prefix.replace("0.", "1."))?;
+        return Ok(vec![Box::new(transformer), Box::new(projection)]);
+    }
     if source.options.task != TransformerTask::FeatureExtraction {
         return Ok(vec![Box::new(transformer)]);
     }
     let dimension = transformer.output_dimension(0);
     Ok(vec![Box::new(transformer), Box::new(Pooling::new(vec![PoolingMode::Mean], dimension))])
+}
+
+/// Adds what a model with a vector for each token has beside its network: a projection, a mask, and normalisation.
+fn complete(
+    modules: &mut Vec<Box<dyn Module>>,
+    (found, options): (ModelType, &ModelOptions),
+    device: &Device,
+) -> Result<()> {
+    /// Keeps the projection's weights apart from other things drawn from the same seed.
+    const STREAM: u64 = 0x9801;
+    /// The width of the paper, and of the reference.
+    const WIDTH: usize = 128;
+    let settings = &options.multi_vector;
+    let made = found == ModelType::MultiVectorEncoder;
+    let there = |modules: &[Box<dyn Module>], name: &str| modules.iter().any(|module| module.name() == name);
+    if !made && !there(modules, "Dense") {
+        let (input, out) = (chain_width(modules.iter().map(AsRef::as_ref))?, settings.embedding_dim.unwrap_or(WIDTH));
+        let mut rng = Rng::new(options.seed).fork(STREAM);
+        // as torch's linear layers begin
+        let bound = 1.0 / (input.max(1) as f64).sqrt();
+        let values: Vec<f32> = (0..input * out).map(|_| ((2.0 * rng.uniform() - 1.0) * bound) as f32).collect();
+        let weight = Tensor::from_vec(values, (out, input), &Device::Cpu)?.to_device(device)?;
+        let prefix = format!("{}{}.", options.name_prefix, modules.len());
+        modules.push(Box::new(Dense::new_projection(&weight, &prefix)?));
+    } else if let Some(wanted) = settings.embedding_dim {
+        let width = chain_width(modules.iter().map(AsRef::as_ref))?;
+        if width != wanted {
+            return Err(Error::usage(format!("`model.embedding_dim` is {wanted}, the model's vectors have {width}"))
+                .with_hint("leave it out: it is for models that have no projection yet"));
+        }
+    }
+    if !there(modules, "MultiVectorMask") && (!made || settings.complete) {
+        modules.push(Box::new(MultiVectorMask::new(Vec::new())));
+        if !there(modules, "Normalize") {
+            modules.push(Box::new(Normalize::of_tokens()));
+        }
+    }
+    let tokenizer = match modules.first() {
+        Some(first) => first.tokenizer(None)?.map(Arc::clone),
+        None => None,
+    };
+    let Some(tokenizer) = tokenizer else { return Ok(()) };
+    let words = settings.skiplist_words.as_deref();
+    if words.is_some_and(|words| !words.is_empty()) && !there(modules, "MultiVectorMask") {
+        return Err(Error::usage("`model.skiplist_words`: the model has no MultiVectorMask module")
+            .with_hint("leave it out, or add the module to the model"));
+    }
+    for module in modules.iter_mut() {
+        // a word that is not one token could only be left out with all unknown ones
+        module.set_skiplist(words, &tokenizer);
+    }
+    Ok(())
 }
 
 /// Applies the recipe's pooling and normalisation.

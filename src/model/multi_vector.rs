@@ -38,27 +38,37 @@ pub struct QueryExpansion {
     /// The token; the tokenizer's `[MASK]` for none.
     #[serde(default)]
     pub token: Option<String>,
-    /// Tokens of a query, special ones counted in; 32 is usual.
+    /// Tokens of a query, special ones counted in; 32 is usual, 0 for queries as they are.
     pub length: usize,
+}
+
+impl QueryExpansion {
+    /// Of so many tokens, which other tokens see or not.
+    fn fixed(length: usize, attend: bool) -> Self {
+        Self { strategy: ExpansionStrategy::Fixed, attend, token: None, length }
+    }
 }
 
 /// What a recipe, or a configuration of PyLate or Stanford's ColBERT, says of a model with a vector for each token;
 /// `None` for what the model's own says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct MultiVectorOptions {
     /// Tokens kept of a query.
     pub query_length: Option<usize>,
     /// Tokens kept of a document.
     pub document_length: Option<usize>,
-    /// How queries are made longer; `Some(None)` for not at all.
-    pub query_expansion: Option<Option<QueryExpansion>>,
+    /// How queries are made longer.
+    pub query_expansion: Option<QueryExpansion>,
     /// Words whose vectors documents are not compared by.
     pub skiplist_words: Option<Vec<String>>,
     /// Width of the vectors, where the model has no projection yet.
     pub embedding_dim: Option<usize>,
     /// Texts that stand before queries and documents and are one token each, where the tokenizer knows them.
+    #[serde(skip)]
     pub markers: Vec<String>,
     /// Whether masks and normalisation are to be put at the end where there are none.
+    #[serde(skip)]
     pub complete: bool,
 }
 
@@ -100,12 +110,10 @@ impl MultiVectorOptions {
         Self {
             query_length: number("query_length").filter(|_| !expands),
             document_length: number("document_length"),
-            query_expansion: Some(expands.then(|| QueryExpansion {
-                attend,
-                length: number("query_length").unwrap_or(32),
-                strategy: ExpansionStrategy::Fixed,
-                token: None,
-            })),
+            query_expansion: Some(match expands {
+                true => QueryExpansion::fixed(number("query_length").unwrap_or(32), attend),
+                false => QueryExpansion::fixed(0, false),
+            }),
             skiplist_words: Some(words.unwrap_or_else(punctuation)),
             markers: ["query_prefix", "document_prefix"]
                 .iter()
@@ -129,12 +137,10 @@ impl MultiVectorOptions {
         let options = Self {
             query_length: None,
             document_length: number("doc_maxlen"),
-            query_expansion: Some(Some(QueryExpansion {
-                attend: metadata["attend_to_mask_tokens"].as_bool().unwrap_or(false),
-                length: number("query_maxlen").unwrap_or(32),
-                strategy: ExpansionStrategy::Fixed,
-                token: None,
-            })),
+            query_expansion: Some(QueryExpansion::fixed(
+                number("query_maxlen").unwrap_or(32),
+                metadata["attend_to_mask_tokens"].as_bool().unwrap_or(false),
+            )),
             skiplist_words: Some(if masks { punctuation() } else { Vec::new() }),
             markers: prompts.to_vec(),
             embedding_dim: None,
@@ -187,7 +193,7 @@ impl Sides {
         let query_length = options.query_length.map_or_else(|| number("query_length"), |n| Ok(Some(n)))?;
         let document_length = options.document_length.map_or_else(|| number("document_length"), |n| Ok(Some(n)))?;
         let expansion = match &options.query_expansion {
-            Some(given) => given.clone(),
+            Some(given) => Some(given.clone()),
             None => match saved.get("query_expansion") {
                 None | Some(Value::Null) => None,
                 Some(value) => Some(
@@ -196,6 +202,7 @@ impl Sides {
                 ),
             },
         };
+        let expansion = expansion.filter(|expansion| expansion.length > 0);
         for (key, length) in [
             ("query_length", query_length),
             ("document_length", document_length),
@@ -292,8 +299,9 @@ impl Sides {
 
 fn check_length(key: &str, length: usize, positions: Option<usize>) -> Result<()> {
     if length < 3 {
-        return Err(Error::usage(format!("`model.{key}` is {length}"))
-            .with_hint("it counts special tokens, so at least 3 are needed; 32 is usual for queries, 180 for documents"));
+        return Err(Error::usage(format!("`model.{key}` is {length}")).with_hint(
+            "it counts special tokens, so at least 3 are needed; 32 is usual for queries, 180 for documents",
+        ));
     }
     match positions {
         Some(positions) if length > positions => {

@@ -14,7 +14,8 @@ use super::tasks::RoutedPreprocess;
 use super::tokenizer::TextTokenizer;
 use crate::error::{Error, Result};
 use crate::flow::{
-    Batch, Embeddings, Encode, EncodeMultiVector, EncodeOptions, EncodeSparse, ModelType, PackedBatch, Predict, Preprocess,
+    Batch, Embeddings, Encode, EncodeMultiVector, EncodeOptions, EncodeSparse, ModelType, PackedBatch, Predict,
+    Preprocess,
 };
 use crate::ops::{Context, Param, Precision};
 use crate::util::files;
@@ -260,7 +261,9 @@ impl SentenceTransformer {
             features = module.forward(features, context)?;
         }
         if self.kind() == ModelType::MultiVectorEncoder {
-            return features.token_embeddings.ok_or_else(|| Error::model("the model's modules make no token embeddings"));
+            return features
+                .token_embeddings
+                .ok_or_else(|| Error::model("the model's modules make no token embeddings"));
         }
         features.sentence_embedding.ok_or_else(|| {
             Error::model("the model's modules make no sentence embedding").with_hint("add a Pooling module")

@@ -68,13 +68,8 @@ pub fn late_interaction(
     if pairs == Pairs::Same && query_offsets.len() != document_offsets.len() {
         bail!("late interaction: {} queries and {} documents", query_offsets.len() - 1, document_offsets.len() - 1);
     }
-    let plan = Plan {
-        queries: Arc::clone(query_offsets),
-        documents: Arc::clone(document_offsets),
-        scoring,
-        pairs,
-        width,
-    };
+    let plan =
+        Plan { queries: Arc::clone(query_offsets), documents: Arc::clone(document_offsets), scoring, pairs, width };
     if composed::wanted(queries) {
         return composed::late_interaction(queries, documents, &plan);
     }
@@ -190,9 +185,16 @@ impl Plan {
         match (self.scoring, self.pairs) {
             // which vectors are found depends on all documents, whichever is asked for
             (LateInteraction::Xtr { top_k }, _) => {
-                self.blocks(queries, documents, 0..vectors, 0..self.m(), |i, row, found| {
-                    self.retrieve(i, row, top_k, found);
-                }, &mut found);
+                self.blocks(
+                    queries,
+                    documents,
+                    0..vectors,
+                    0..self.m(),
+                    |i, row, found| {
+                        self.retrieve(i, row, top_k, found);
+                    },
+                    &mut found,
+                );
             }
             (_, Pairs::All) => {
                 let mut first = 0;
@@ -201,17 +203,31 @@ impl Plan {
                     // as many documents as leave room for the products of some hundred vectors
                     let fits = self.documents[first..].partition_point(|o| (*o as usize - start) * 256 <= AT_ONCE);
                     let end = (first + fits.saturating_sub(1)).clamp(first + 1, self.m());
-                    self.blocks(queries, documents, 0..vectors, first..end, |i, row, found| {
-                        self.nearest(i, row, first..end, found);
-                    }, &mut found);
+                    self.blocks(
+                        queries,
+                        documents,
+                        0..vectors,
+                        first..end,
+                        |i, row, found| {
+                            self.nearest(i, row, first..end, found);
+                        },
+                        &mut found,
+                    );
                     first = end;
                 }
             }
             (_, Pairs::Same) => {
                 for pair in 0..self.n() {
-                    self.blocks(queries, documents, ends(&self.queries, pair), pair..pair + 1, |i, row, found| {
-                        self.nearest(i, row, pair..pair + 1, found);
-                    }, &mut found);
+                    self.blocks(
+                        queries,
+                        documents,
+                        ends(&self.queries, pair),
+                        pair..pair + 1,
+                        |i, row, found| {
+                            self.nearest(i, row, pair..pair + 1, found);
+                        },
+                        &mut found,
+                    );
                 }
             }
         }
@@ -304,10 +320,8 @@ impl Plan {
                 Pairs::Same => continue,
             };
             let x = value(&i);
-            let better = which[place] == NOBODY
-                || x.is_nan()
-                || x > like[place]
-                || (x == like[place] && i < which[place]);
+            let better =
+                which[place] == NOBODY || x.is_nan() || x > like[place] || (x == like[place] && i < which[place]);
             if better && !like[place].is_nan() {
                 which[place] = i;
                 like[place] = x;
@@ -342,9 +356,7 @@ impl Plan {
     /// What a score without a vector of a document is.
     pub fn of_nothing(&self, score: usize) -> f64 {
         match self.scoring {
-            LateInteraction::MeanMaxSim => {
-                EMPTY_DOCUMENT / ends(&self.queries, self.pair(score).0).len().max(1) as f64
-            }
+            LateInteraction::MeanMaxSim => EMPTY_DOCUMENT / ends(&self.queries, self.pair(score).0).len().max(1) as f64,
             _ => EMPTY_DOCUMENT,
         }
     }

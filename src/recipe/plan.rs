@@ -16,8 +16,8 @@ use super::schema::{OnBadRow, PoolingMode, SimilarityFunction};
 use crate::data::MultiDatasetBatchSampler;
 use crate::error::{Error, Result};
 use crate::flow::{ActivationFn, ModelType};
-use crate::model::TokenizerTraining;
 use crate::model::distill::Distillation;
+use crate::model::{MultiVectorOptions, TokenizerTraining};
 use crate::optim::interval::{Every, Interval};
 use crate::optim::schedule::SchedulerType;
 use crate::util::files;
@@ -117,6 +117,9 @@ pub struct ModelPlan {
     pub num_labels: Option<usize>,
     /// What the score goes through (CrossEncoder).
     pub activation_fn: Option<ActivationFn>,
+    /// Of models with a vector for each token.
+    #[serde(default)]
+    pub multi_vector: MultiVectorOptions,
 }
 
 /// One data set.

@@ -13,11 +13,46 @@ use super::prompts::Prompts;
 pub use super::shape::{EvaluatorConfig, LossConfig, OneOrMany, PcaDims};
 pub use crate::data::OnBadRow;
 use crate::flow::{ActivationFn, ModelType};
+use crate::model::QueryExpansion;
 pub use crate::model::TokenizerAlgorithm;
 pub use crate::model::distill::TeacherPooling;
 pub use crate::ops::PoolingMode;
 use crate::optim::schedule::SchedulerType;
-pub use crate::scoring::Similarity as SimilarityFunction;
+
+/// How a saved model compares embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SimilarityFunction {
+    Cosine,
+    Dot,
+    Euclidean,
+    Manhattan,
+    /// Of models with a vector for each token.
+    MaxSim,
+    /// As `maxsim`, divided by how many tokens the query has.
+    MeanMaxSim,
+}
+
+impl SimilarityFunction {
+    /// sentence-transformers' name for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cosine => "cosine",
+            Self::Dot => "dot",
+            Self::Euclidean => "euclidean",
+            Self::Manhattan => "manhattan",
+            Self::MaxSim => "maxsim",
+            Self::MeanMaxSim => "meanmaxsim",
+        }
+    }
+
+    /// Whether it compares texts that have a vector for each token.
+    #[must_use]
+    pub const fn late(self) -> bool {
+        matches!(self, Self::MaxSim | Self::MeanMaxSim)
+    }
+}
 
 /// A recipe: everything about one training run.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -25,7 +60,7 @@ pub use crate::scoring::Similarity as SimilarityFunction;
 pub struct Recipe {
     /// What the run, its log and its folder are called. Default: the recipe's file name without its ending.
     pub run_name: Option<String>,
-    /// The kind of model: `SentenceTransformer` or `CrossEncoder`; others cannot be trained so far. Default:
+    /// The kind of model: `SentenceTransformer`, `CrossEncoder`, `SparseEncoder` or `MultiVectorEncoder`. Default:
     /// `SentenceTransformer`.
     pub model_type: Option<ModelType>,
     /// Of all random numbers. Default: 42, as Hugging Face has it.
@@ -81,7 +116,8 @@ pub struct ModelConfig {
     pub default_prompt_name: Option<String>,
     /// Dropout probability everywhere in the network; 0.0 for runs to compare. Default: as the base model has it.
     pub dropout: Option<f64>,
-    /// How the saved model compares embeddings. Default: as the base model has it, else `cosine`.
+    /// How the saved model compares embeddings. Default: as the base model has it, else `cosine`; `dot` of a
+    /// SparseEncoder, `maxsim` of a MultiVectorEncoder.
     pub similarity_fn_name: Option<SimilarityFunction>,
     /// Scores a pair gets, 1 for a reranker, else the number of classes (CrossEncoder only). Default: as the base model
     /// has it, else 1.
@@ -89,6 +125,18 @@ pub struct ModelConfig {
     /// What `predict` applies to the logits, `Sigmoid` or `Identity` (CrossEncoder only). Default: `Identity` under losses
     /// that train logits; under BinaryCrossEntropyLoss what the base model has, else `Sigmoid` for one label.
     pub activation_fn: Option<ActivationFn>,
+    /// Width of the vectors of a base without projection (MultiVectorEncoder only). Default: 128.
+    pub embedding_dim: Option<usize>,
+    /// Tokens kept of a query (MultiVectorEncoder only). Default: as the base model has it, else `max_seq_length`.
+    pub query_length: Option<usize>,
+    /// Tokens kept of a document (MultiVectorEncoder only). Default: as the base model has it, else `max_seq_length`.
+    pub document_length: Option<usize>,
+    /// Mask tokens put at the end of queries, as ColBERT does: `{ length = 32 }` (MultiVectorEncoder only). Default: as
+    /// the base model has it, else none.
+    pub query_expansion: Option<QueryExpansion>,
+    /// Words whose vectors documents are not compared by, or `"punctuation"` (MultiVectorEncoder only). Default: as the
+    /// base model has it, else none.
+    pub skiplist_words: Option<OneOrMany<String>>,
 }
 
 /// A new static embedding: random vectors of `embedding_dim` for the tokens of a tokenizer that is given (`tokenizer`)

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::plan::{DatasetPlan, LossPlan, ModelSource, Plan};
 use crate::flow::ActivationFn;
+use crate::model::QueryExpansion;
 use crate::optim::interval::Interval;
 
 /// Lines of key and value.
@@ -106,6 +107,13 @@ impl Plan {
         table.optional("similarity_fn_name", model.similarity_fn_name.as_ref().map(plain));
         table.optional("num_labels", model.num_labels);
         table.optional("activation_fn", model.activation_fn.map(ActivationFn::name));
+        let vectors = &model.multi_vector;
+        table.optional("embedding_dim", vectors.embedding_dim);
+        table.optional("query_length", vectors.query_length);
+        table.optional("document_length", vectors.document_length);
+        let expansion = |e: &QueryExpansion| format!("{} tokens, {}", e.length, plain(&e.strategy));
+        table.optional("query_expansion", vectors.query_expansion.as_ref().map(expansion));
+        table.optional("skiplist_words", vectors.skiplist_words.as_ref().map(|words| words.join(" ")));
         for (name, prompt) in model.prompts.iter().flatten() {
             table.row("prompt", "", format!("{name}: {prompt:?}"));
         }

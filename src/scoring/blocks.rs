@@ -32,7 +32,7 @@ fn pair(similarity: Similarity, a: &[f32], b: &[f32]) -> f32 {
             let b_norm = sum(|_, y| y * y).sqrt().max(eps);
             sum(|x, y| x * y) / (a_norm * b_norm)
         }
-        Similarity::Dot => sum(|x, y| x * y),
+        Similarity::Dot | Similarity::MaxSim | Similarity::MeanMaxSim => sum(|x, y| x * y),
         Similarity::Euclidean => -sum(|x, y| (x - y) * (x - y)).sqrt(),
         Similarity::Manhattan => -sum(|x, y| (x - y).abs()),
     };
@@ -44,7 +44,7 @@ fn pair(similarity: Similarity, a: &[f32], b: &[f32]) -> f32 {
 pub fn prepare(similarity: Similarity, embeddings: Embeddings) -> Embeddings {
     match similarity {
         Similarity::Cosine => embeddings.normalized(),
-        Similarity::Dot | Similarity::Euclidean | Similarity::Manhattan => embeddings,
+        _ => embeddings,
     }
 }
 
@@ -54,7 +54,9 @@ pub(super) fn block(similarity: Similarity, dim: usize, a: &[f32], b: &[f32], sc
     scores.clear();
     scores.resize(n * m, 0.0);
     match similarity {
-        Similarity::Cosine | Similarity::Dot => matrix_product(n, m, dim, a, b, scores),
+        Similarity::Cosine | Similarity::Dot | Similarity::MaxSim | Similarity::MeanMaxSim => {
+            matrix_product(n, m, dim, a, b, scores);
+        }
         Similarity::Euclidean | Similarity::Manhattan if dim > 0 => {
             for (row, out) in a.chunks_exact(dim).zip(scores.chunks_exact_mut(m.max(1))) {
                 for (other, score) in b.chunks_exact(dim).zip(out) {
@@ -216,7 +218,7 @@ impl Search {
 }
 
 /// Puts `hit` on the heap if it belongs to the best `k`.
-fn keep(heap: &mut BinaryHeap<Hit>, k: usize, hit: Hit) {
+pub(super) fn keep(heap: &mut BinaryHeap<Hit>, k: usize, hit: Hit) {
     if heap.len() < k {
         heap.push(hit);
     } else if let Some(mut worst) = heap.peek_mut()

@@ -9,6 +9,7 @@ pub mod cosine;
 pub mod distance;
 pub mod dot;
 pub mod inverted;
+pub mod late;
 pub mod mining;
 pub mod quantize;
 pub mod stable;
@@ -38,10 +39,19 @@ pub enum Similarity {
     /// The negated Manhattan (L1) distance.
     #[serde(alias = "manhattan_sim", alias = "pairwise_manhattan_sim")]
     Manhattan,
+    /// The sum over the vectors of a query of the most similar one of a document, of models with a vector for each token;
+    /// of single vectors the dot product. No setting names it: it is the model's.
+    #[serde(rename = "maxsim", skip_deserializing)]
+    #[schemars(skip)]
+    MaxSim,
+    /// That divided by how many vectors the query has.
+    #[serde(rename = "meanmaxsim", skip_deserializing)]
+    #[schemars(skip)]
+    MeanMaxSim,
 }
 
 impl Similarity {
-    /// All of them.
+    /// All of single vectors.
     pub const ALL: [Self; 4] = [Self::Cosine, Self::Dot, Self::Euclidean, Self::Manhattan];
 
     /// The name in recipes and metric keys.
@@ -52,6 +62,8 @@ impl Similarity {
             Self::Dot => "dot",
             Self::Euclidean => "euclidean",
             Self::Manhattan => "manhattan",
+            Self::MaxSim => "maxsim",
+            Self::MeanMaxSim => "meanmaxsim",
         }
     }
 
@@ -63,6 +75,8 @@ impl Similarity {
             Self::Dot => "dot_score",
             Self::Euclidean => "euclidean_sim",
             Self::Manhattan => "manhattan_sim",
+            Self::MaxSim => "maxsim",
+            Self::MeanMaxSim => "mean_maxsim",
         }
     }
 
@@ -70,7 +84,7 @@ impl Similarity {
     pub fn prepare(self, x: &Tensor) -> TensorResult<Tensor> {
         match self {
             Self::Cosine => cosine::normalize(x, cosine::NORMALIZE_EPS),
-            Self::Dot | Self::Euclidean | Self::Manhattan => Ok(x.clone()),
+            _ => Ok(x.clone()),
         }
     }
 
@@ -78,7 +92,7 @@ impl Similarity {
     /// normalised once.
     pub fn prepared_matrix(self, a: &Tensor, b: &Tensor) -> TensorResult<Tensor> {
         match self {
-            Self::Cosine | Self::Dot => dot::matrix(a, b),
+            Self::Cosine | Self::Dot | Self::MaxSim | Self::MeanMaxSim => dot::matrix(a, b),
             Self::Euclidean => distance::euclidean_matrix(a, b)?.neg(),
             Self::Manhattan => distance::manhattan_matrix(a, b)?.neg(),
         }
@@ -99,7 +113,7 @@ impl Similarity {
     pub fn pairwise(self, a: &Tensor, b: &Tensor) -> TensorResult<Tensor> {
         match self {
             Self::Cosine => cosine::pairwise(a, b, cosine::NORMALIZE_EPS),
-            Self::Dot => dot::pairwise(a, b),
+            Self::Dot | Self::MaxSim | Self::MeanMaxSim => dot::pairwise(a, b),
             Self::Euclidean => distance::euclidean_pairwise(a, b)?.neg(),
             Self::Manhattan => distance::manhattan_pairwise(a, b)?.neg(),
         }
@@ -116,6 +130,9 @@ impl std::str::FromStr for Similarity {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
+        if let Some(late) = [Self::MaxSim, Self::MeanMaxSim].into_iter().find(|late| late.name() == name) {
+            return Ok(late);
+        }
         serde_json::from_value(serde_json::Value::from(name)).map_err(|_| {
             Error::usage(format!("unknown similarity function `{name}`"))
                 .with_hint(suggest::hint(name, Self::ALL.iter().map(|s| s.name())))

@@ -190,8 +190,10 @@ impl Evaluation {
             let spans = views::spans(setting, &batch);
             let sequences = spans.last().map_or(0, |span| span.end);
             let all = views::embed(setting, &batch, 0..sequences, &layers, &Context::inference())?;
+            let vectors = model.vector_offsets(&batch);
             let columns = |x: &Tensor| {
-                spans.iter().map(|s| x.narrow(0, s.start, s.len())).collect::<candle_core::Result<Vec<_>>>()
+                let rows = spans.iter().map(|span| views::rows(vectors.as_deref(), span));
+                rows.map(|rows| x.narrow(0, rows.start, rows.len())).collect::<candle_core::Result<Vec<_>>>()
             };
             let mut columns = all.iter().map(columns).collect::<candle_core::Result<Vec<_>>>()?;
             let embeddings = columns.pop().unwrap_or_default();

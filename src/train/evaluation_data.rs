@@ -9,6 +9,7 @@
 //! - a teacher's embeddings in several languages: a file with a column a language, and the setting `teacher_model`;
 //! - paraphrases: a folder with a file of sentences and one of duplicates;
 //! - classes: a file of `sentence1`, `sentence2` and a class;
+//! - a teacher's scores: a file of a query, documents in columns, and a list of scores;
 //! - several data sets for retrieval: a folder of folders in the BEIR layout, or with Parquet files as on the Hub;
 //! - classified pairs: a file of two columns and a class; documents to rank: as reranking, also with what a search found;
 //!   several data sets of these: a folder of folders in the BEIR layout, each with a `bm25.jsonl`.
@@ -120,6 +121,7 @@ pub fn read(kind: DataKind, plan: &EvaluatorPlan) -> Result<EvaluationData> {
         }
         DataKind::Retrievals => retrievals(plan),
         DataKind::Taught => taught(plan),
+        DataKind::TeacherScores => teacher_scores(plan),
         DataKind::Classes => {
             let table = table(&["sentence1", "sentence2"], LabelKind::Int)?;
             if !table.classes.is_empty() {
@@ -301,6 +303,30 @@ fn taught(plan: &EvaluatorPlan) -> Result<EvaluationData> {
         all.push((sentences, model.encode(&sources, &options)?));
     }
     Ok(EvaluationData::Taught(all))
+}
+
+/// A query, columns of documents, and a score for each, or one score.
+fn teacher_scores(plan: &EvaluatorPlan) -> Result<EvaluationData> {
+    let mut spec = DatasetSpec::new(vec![plan.path.to_string_lossy().into_owned()], LabelKind::Any);
+    spec.label.clone_from(&plan.label);
+    spec.limit = plan.limit.map(|_| limit(plan));
+    spec.columns = (!plan.columns.is_empty()).then(|| plan.columns.clone());
+    let table = texts::read_table(&spec, Path::new(""))?;
+    let shown = plan.path.display();
+    let documents = table.columns.len().saturating_sub(1);
+    let (width, scores) = match &table.labels {
+        Some(Labels::Matrix { width, data }) => (*width, data.iter().map(|x| f64::from(*x)).collect::<Vec<_>>()),
+        other => (1, other.as_ref().and_then(Labels::floats).unwrap_or_default().into_iter().map(f64::from).collect()),
+    };
+    if documents == 0 || width != documents || scores.len() != table.len() * width {
+        return Err(Error::data(format!("`{shown}`: {documents} columns of documents, and {width} scores a row"))
+            .with_hint(
+                "name the query's column first in `columns`, then the documents', and the scores' with `label`",
+            ));
+    }
+    let mut columns = table.columns.into_iter();
+    let queries = columns.next().unwrap_or_default();
+    Ok(EvaluationData::TeacherScores { queries, documents: columns.collect(), scores })
 }
 
 /// The teacher encodes the first column, or its embeddings are the labels.

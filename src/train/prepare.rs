@@ -80,6 +80,7 @@ fn options(plan: &Plan, device: &Device) -> ModelOptions {
         prompts: plan.model.prompts.clone().unwrap_or_default(),
         truncate_dim: plan.model.truncate_dim,
         default_prompt_name: plan.model.default_prompt_name.clone(),
+        multi_vector: plan.model.multi_vector.clone(),
         similarity_fn_name: plan.model.similarity_fn_name.map(|s| s.name().to_owned()),
         ..ModelOptions::default()
     }

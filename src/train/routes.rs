@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::sets::DataSet;
 use crate::data::Store;
 use crate::error::{Error, Result};
+use crate::flow::ModelType;
 use crate::model::SentenceTransformer;
 use crate::recipe::Plan;
 
@@ -38,7 +39,7 @@ pub fn tasks(plan: &Plan, model: &SentenceTransformer, sets: &[DataSet]) -> Resu
         return Err(Error::usage(format!("`args.router_mapping`: the training data has no column `{unknown}`"))
             .with_hint(format!("its columns are {}", known.join(", "))));
     }
-    if mapping.is_empty() {
+    if mapping.is_empty() && plan.model_type != ModelType::MultiVectorEncoder {
         return Ok(Vec::new());
     }
     if model.tokenizer_for(None).is_err()
@@ -58,7 +59,13 @@ pub fn tasks(plan: &Plan, model: &SentenceTransformer, sets: &[DataSet]) -> Resu
 }
 
 fn of_columns(plan: &Plan, store: &Store) -> Vec<Option<String>> {
-    store.columns().iter().map(|column| plan.args.router_mapping.get(column).cloned()).collect()
+    // as the losses of late interaction read them: the first column are queries, all others documents
+    let default = |i: usize| match plan.model_type {
+        ModelType::MultiVectorEncoder => Some(if i == 0 { "query" } else { "document" }.to_owned()),
+        _ => None,
+    };
+    let task = |(i, column): (usize, &String)| plan.args.router_mapping.get(column).cloned().or_else(|| default(i));
+    store.columns().iter().enumerate().map(task).collect()
 }
 
 /// Refuses data whose columns take other routes than `tasks`, those of the training data in their places.

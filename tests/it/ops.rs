@@ -578,7 +578,8 @@ fn late_interaction_goes_back_through_what_was_found() {
             });
         }
         let all = ops::late_interaction((&inputs[0], &queries), (&inputs[1], &documents), scoring, Pairs::All).unwrap();
-        let same = ops::late_interaction((&inputs[0], &queries), (&inputs[1], &documents), scoring, Pairs::Same).unwrap();
+        let same =
+            ops::late_interaction((&inputs[0], &queries), (&inputs[1], &documents), scoring, Pairs::Same).unwrap();
         let (all, same) = (values(&all), values(&same));
         assert_eq!([all[0], all[4], all[8]], same[..], "{scoring:?}");
         assert!(all[1] <= -1e8 && all[2] > -10.0, "{scoring:?}: {all:?}");
@@ -612,7 +613,9 @@ fn late_interaction_goes_back_through_what_was_found() {
         let score = ops::late_interaction((&query, &one), (&nan, &both), scoring, Pairs::All).unwrap();
         assert!(values(&score)[0].is_nan(), "{scoring:?}");
     }
-    assert!(ops::late_interaction((&q, &offsets(&[3])), (&d, &documents), LateInteraction::MaxSim, Pairs::All).is_err());
+    assert!(
+        ops::late_interaction((&q, &offsets(&[3])), (&d, &documents), LateInteraction::MaxSim, Pairs::All).is_err()
+    );
 }
 
 #[test]

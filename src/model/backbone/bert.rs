@@ -324,6 +324,10 @@ impl Backbone for Bert {
         std::mem::take(&mut self.unused)
     }
 
+    fn put_unused(&mut self, unused: Vec<(String, Tensor)>) {
+        self.unused = unused;
+    }
+
     fn word_embeddings(&self) -> Option<&Arc<Param>> {
         Some(&self.word)
     }

@@ -62,6 +62,9 @@ pub trait Backbone: Send + Sync {
     /// The same for a head, which saves those that it uses.
     fn take_unused(&mut self) -> Vec<(String, Tensor)>;
 
+    /// Puts back what was not taken out of them.
+    fn put_unused(&mut self, unused: Vec<(String, Tensor)>);
+
     /// The table of the words' embeddings, `[words, hidden]`, which a head may share; `None` where it is not such.
     fn word_embeddings(&self) -> Option<&Arc<Param>> {
         None

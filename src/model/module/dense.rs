@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{Config, Features, Module, Slot, Source, tensors, write_json};
 use crate::error::{Error, Result};
+use crate::model::options::TransformerTask;
 use crate::model::weights::{self, Weights};
 use crate::ops::{self, Activation, Context, Param};
 
@@ -22,6 +23,8 @@ pub struct Dense {
     input: Slot,
     output: Slot,
     source: PathBuf,
+    /// Whether its weights are random.
+    new: bool,
 }
 
 /// torch's activations that need no settings, by class name.
@@ -81,6 +84,10 @@ impl Dense {
             true => Some(Some(take("residual.weight", &[out, input])?)),
         };
         let from = config.slot("module_input_name")?.unwrap_or(Slot::Sentence);
+        // where tokens are compared nothing pools, and what was a layer on top of that is one of every token
+        let each_token = source.options.task == TransformerTask::TokenEmbeddings;
+        let from = if each_token { Slot::Tokens } else { from };
+        let to = config.slot("module_output_name")?.filter(|_| !each_token).unwrap_or(from);
         Ok(Self {
             weight,
             bias,
@@ -88,9 +95,36 @@ impl Dense {
             activation,
             activation_path: path.to_owned(),
             input: from,
-            output: config.slot("module_output_name")?.unwrap_or(from),
+            output: to,
             source: source.directory.join("config.json"),
+            new: false,
         })
+    }
+
+    /// A linear layer on every token, without bias or activation: `weight` `[out, in]`.
+    ///
+    /// # Errors
+    /// When the parameter cannot be made.
+    pub fn projection(weight: &Tensor, prefix: &str) -> Result<Self> {
+        Ok(Self {
+            weight: Param::new(format!("{prefix}linear.weight"), weight)?,
+            bias: None,
+            residual: None,
+            activation: Activation::Identity,
+            activation_path: "torch.nn.modules.linear.Identity".to_owned(),
+            input: Slot::Tokens,
+            output: Slot::Tokens,
+            source: PathBuf::from("the projection"),
+            new: false,
+        })
+    }
+
+    /// As [`Dense::projection`], of weights that are random.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn new_projection(weight: &Tensor, prefix: &str) -> Result<Self> {
+        Ok(Self { new: true, ..Self::projection(weight, prefix)? })
     }
 
     fn apply(&self, x: &Tensor, context: &Context) -> candle_core::Result<Tensor> {
@@ -121,6 +155,10 @@ impl Module for Dense {
         params.extend(self.bias.iter().map(|bias| named("linear.bias", bias)));
         params.extend(self.residual.iter().flatten().map(|weight| named("residual.weight", weight)));
         params
+    }
+
+    fn new_layers(&self) -> Vec<String> {
+        if self.new { vec!["the projection".to_owned()] } else { Vec::new() }
     }
 
     fn activation_floats(&self) -> usize {

@@ -21,6 +21,12 @@ impl Normalize {
         Self { input: Slot::Sentence, output: Slot::Sentence }
     }
 
+    /// Of every token's embedding.
+    #[must_use]
+    pub fn of_tokens() -> Self {
+        Self { input: Slot::Tokens, output: Slot::Tokens }
+    }
+
     /// Reads the folder's config.json, which versions before 5.5 did not write.
     ///
     /// # Errors

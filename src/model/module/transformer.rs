@@ -12,6 +12,7 @@ use crate::flow::PackedBatch;
 use crate::model::backbone::{self, Backbone};
 use crate::model::head::{HeadOptions, SequenceClassification};
 use crate::model::masked_lm::MaskedLm;
+use crate::model::multi_vector::Sides;
 use crate::model::options::TransformerTask;
 use crate::model::tokenizer::TextTokenizer;
 use crate::model::weights::{self, Weights};
@@ -32,6 +33,8 @@ pub struct Transformer {
     tokenizer: Arc<TextTokenizer>,
     /// Whether every layer's token embeddings are wanted, for WeightedLayerPooling.
     all_layers: bool,
+    /// What it does to queries and to documents, of a model with a vector for each token.
+    sides: Option<Sides>,
 }
 
 /// What stands on the network.
@@ -124,6 +127,15 @@ impl Transformer {
         Self::around(backbone, config, tokenizer, source)
     }
 
+    /// Takes a tensor of the checkpoint that the network does not use.
+    pub fn take_unused(&mut self, name: &str) -> Option<Tensor> {
+        let at = self.backbone.unused().iter().position(|(known, _)| known == name)?;
+        let mut unused = self.backbone.take_unused();
+        let (_, tensor) = unused.swap_remove(at);
+        self.backbone.put_unused(unused);
+        Some(tensor)
+    }
+
     fn around(
         mut backbone: Box<dyn Backbone>,
         config: Value,
@@ -142,7 +154,7 @@ impl Transformer {
             Weights::left_over(backbone.take_unused(), &directory.join("model.safetensors"), source.device)
         };
         let head = match source.options.task {
-            TransformerTask::FeatureExtraction => None,
+            TransformerTask::FeatureExtraction | TransformerTask::TokenEmbeddings => None,
             TransformerTask::SequenceClassification => {
                 /// Keeps the head's weights apart from other things drawn from the same seed.
                 const STREAM: u64 = 0x4EAD;
@@ -194,11 +206,22 @@ impl Transformer {
         let lower_case = sentence.get("do_lower_case").and_then(Value::as_bool).unwrap_or(false);
         tokenizer.set_max_seq_length(max_seq_length);
         tokenizer.set_lower_case(lower_case);
+        let sides = match source.options.task {
+            TransformerTask::TokenEmbeddings => {
+                let settings = &source.options.multi_vector;
+                for marker in &settings.markers {
+                    tokenizer.keep_whole(marker)?;
+                }
+                Some(Sides::new(&sentence, settings, &tokenizer, backbone.max_positions())?)
+            }
+            _ => None,
+        };
         Ok(Self {
             backbone,
             head,
             all_layers: config.get("output_hidden_states").and_then(Value::as_bool).unwrap_or(false),
             config,
+            sides,
             max_seq_length,
             lower_case,
             tokenizer: Arc::new(tokenizer),
@@ -229,6 +252,9 @@ impl Module for Transformer {
     }
 
     fn forward(&self, mut features: Features, context: &Context) -> Result<Features> {
+        if let Some(expanded) = self.expand(&features.batch, features.task.as_deref()) {
+            features.batch = expanded;
+        }
         let batch: &PackedBatch = &features.batch;
         if self.all_layers {
             let all = self.backbone.forward_layers(batch, context)?;
@@ -262,8 +288,20 @@ impl Module for Transformer {
         network.chain(head.params()).collect()
     }
 
-    fn rows(&self, batch: &PackedBatch, _: Option<&str>) -> Vec<(Arc<Param>, Vec<u32>)> {
-        let mut rows = self.backbone.rows(batch);
+    fn expand(&self, batch: &PackedBatch, task: Option<&str>) -> Option<PackedBatch> {
+        self.sides.as_ref()?.expand(batch, task)
+    }
+
+    fn tasks(&self) -> Vec<String> {
+        match &self.sides {
+            Some(_) => vec!["query".to_owned(), "document".to_owned()],
+            None => Vec::new(),
+        }
+    }
+
+    fn rows(&self, batch: &PackedBatch, task: Option<&str>) -> Vec<(Arc<Param>, Vec<u32>)> {
+        let expanded = self.expand(batch, task);
+        let mut rows = self.backbone.rows(expanded.as_ref().unwrap_or(batch));
         if let Some(Head::FillMask(head)) = &self.head {
             // every word is scored
             rows.push((Arc::clone(&head.vocabulary().weight), (0..head.words() as u32).collect()));
@@ -287,8 +325,9 @@ impl Module for Transformer {
         self.head.as_ref().map(Head::new_layers).unwrap_or_default()
     }
 
-    fn tokenizer(&self, _: Option<&str>) -> Result<Option<&Arc<TextTokenizer>>> {
-        Ok(Some(&self.tokenizer))
+    fn tokenizer(&self, task: Option<&str>) -> Result<Option<&Arc<TextTokenizer>>> {
+        let side = self.sides.as_ref().and_then(|sides| sides.tokenizer(task));
+        Ok(Some(side.unwrap_or(&self.tokenizer)))
     }
 
     fn encoder_shape(&self) -> Option<(usize, usize)> {
@@ -316,12 +355,24 @@ impl Module for Transformer {
             head.describe(&mut config);
             sentence = head.sentence_config();
         }
+        if let Some(sides) = &self.sides {
+            sentence = json!({
+                "transformer_task": "feature-extraction",
+                "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+                "module_output_name": "token_embeddings",
+            });
+            if let Some(keys) = sentence.as_object_mut() {
+                keys.extend(sides.describe());
+            }
+        }
+        // versions before 6 kept the limit and lower-casing elsewhere
+        let limit_beside = self.head.is_some() || self.sides.is_some();
         write_json(&directory.join("config.json"), &config)?;
         write_json(&directory.join("sentence_bert_config.json"), &sentence)?;
         for (name, bytes) in &self.tokenizer_files {
-            match (*name, &self.head, self.max_seq_length) {
-                // the only place for a reranker's limit
-                ("tokenizer_config.json", Some(_), Some(limit)) => {
+            match (*name, limit_beside, self.max_seq_length) {
+                // the only place for the limit where there is none in sentence_bert_config.json
+                ("tokenizer_config.json", true, Some(limit)) => {
                     let mut config: Value = serde_json::from_slice(bytes)
                         .map_err(|e| Error::model(format!("`tokenizer_config.json` is not JSON: {e}")))?;
                     config["model_max_length"] = limit.into();

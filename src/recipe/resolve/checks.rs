@@ -31,13 +31,6 @@ pub(super) fn run(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
 
 /// What is not built, named with its place before a model or data are read.
 fn unavailable_model(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
-    if plan.model_type == ModelType::MultiVectorEncoder {
-        r.problem(
-            "model_type",
-            format!("is {}", plan.model_type),
-            "SentenceTransformer, CrossEncoder and SparseEncoder models can be trained so far",
-        );
-    }
     if plan.model_type != ModelType::SentenceTransformer && recipe.model.static_embedding.is_some() {
         r.problem(
             "model.static_embedding",

@@ -2,7 +2,7 @@
 
 use super::Resolver;
 use crate::flow::ModelType;
-use crate::model::{TokenizerAlgorithm, TokenizerTraining};
+use crate::model::{MultiVectorOptions, TokenizerAlgorithm, TokenizerTraining, punctuation};
 use crate::recipe::plan::{Location, ModelPlan, ModelSource};
 use crate::recipe::schema::ModelConfig;
 
@@ -21,6 +21,17 @@ impl Resolver<'_> {
             similarity_fn_name: model.similarity_fn_name,
             num_labels: model.num_labels,
             activation_fn: model.activation_fn,
+            multi_vector: MultiVectorOptions {
+                embedding_dim: model.embedding_dim,
+                query_length: model.query_length,
+                document_length: model.document_length,
+                query_expansion: model.query_expansion.clone(),
+                skiplist_words: model.skiplist_words.as_ref().map(|words| match words.0.as_slice() {
+                    [word] if word == "punctuation" => punctuation(),
+                    words => words.to_vec(),
+                }),
+                ..MultiVectorOptions::default()
+            },
         }
     }
 
@@ -90,6 +101,37 @@ impl Resolver<'_> {
         })
     }
 
+    /// What only models with a vector for each token have, and what they have not.
+    fn check_multi_vector(&mut self, model: &ModelConfig, model_type: ModelType) {
+        let wanted = model_type == ModelType::MultiVectorEncoder;
+        let own = [
+            ("embedding_dim", model.embedding_dim.is_some()),
+            ("query_length", model.query_length.is_some()),
+            ("document_length", model.document_length.is_some()),
+            ("query_expansion", model.query_expansion.is_some()),
+            ("skiplist_words", model.skiplist_words.is_some()),
+        ];
+        let others = [("pooling_mode", model.pooling_mode.is_some()), ("truncate_dim", model.truncate_dim.is_some())];
+        for (key, given) in own.into_iter().filter(|_| !wanted).chain(others.into_iter().filter(|_| wanted)) {
+            if given {
+                self.problem(format!("model.{key}"), format!("has no meaning for a {model_type}"), "leave it out");
+            }
+        }
+        if let Some(function) = model.similarity_fn_name
+            && function.late() != wanted
+            && model_type != ModelType::CrossEncoder
+        {
+            let (why, hint) = match wanted {
+                true => ("compares single vectors", "a MultiVectorEncoder has `maxsim` or `meanmaxsim`"),
+                false => ("compares texts that have a vector for each token", "`cosine` and `dot` are usual"),
+            };
+            self.problem("model.similarity_fn_name", format!("is {}, which {why}", function.name()), hint);
+        }
+        if model.embedding_dim.is_some_and(|dim| dim == 0 || dim > 65_536) {
+            self.problem("model.embedding_dim", "must be from 1 to 65536", "128 is usual");
+        }
+    }
+
     fn check_model(&mut self, model: &ModelConfig, model_type: ModelType) {
         if model.max_seq_length == Some(0) {
             self.problem("model.max_seq_length", "must be 1 or more, found 0", "leave it out for no limit");
@@ -116,6 +158,7 @@ impl Resolver<'_> {
         if model.pooling_mode.as_ref().is_some_and(|modes| modes.0.is_empty()) {
             self.problem("model.pooling_mode", "is an empty list", "name one, as `pooling_mode = \"mean\"`");
         }
+        self.check_multi_vector(model, model_type);
         if model_type == ModelType::CrossEncoder {
             for (key, given) in [
                 ("pooling_mode", model.pooling_mode.is_some()),

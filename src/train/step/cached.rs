@@ -38,8 +38,10 @@ pub(super) fn step(setting: Setting<'_>, batch: &Batch, tokens: usize, rng: Rng,
     drop(all);
     // no gradient: the loss depends on no parameter
     let Some(gradients) = gradients else { return Ok(loss) };
+    let vectors = setting.model.vector_offsets(batch);
     for (i, part) in parts.into_iter().enumerate() {
-        let share = |gradient: &Tensor| gradient.narrow(0, part.start, part.len());
+        let rows = views::rows(vectors.as_deref(), &part);
+        let share = |gradient: &Tensor| gradient.narrow(0, rows.start, rows.len());
         let shares = gradients.iter().map(share).collect::<candle_core::Result<Vec<_>>>()?;
         let embeddings = timings.time("forward", || passes.forward(i, part))?;
         timings.time("backward", || back(setting, &embeddings, &shares))?;

@@ -74,10 +74,13 @@ fn gradient(
     const DECODER_STREAM: u64 = 0xDEC0_DE00;
     let (leaves, value) = timings.time("forward", || -> Result<_> {
         let spans = views::spans(setting, batch);
+        let vectors = setting.model.vector_offsets(batch);
         let columns = |embeddings: &Tensor| -> Result<Vec<Var>> {
             let embeddings = embeddings.detach();
-            let column =
-                |span: &std::ops::Range<usize>| Var::from_tensor(&embeddings.narrow(0, span.start, span.len())?);
+            let column = |span: &std::ops::Range<usize>| {
+                let rows = views::rows(vectors.as_deref(), span);
+                Var::from_tensor(&embeddings.narrow(0, rows.start, rows.len())?)
+            };
             Ok(spans.iter().map(column).collect::<candle_core::Result<_>>()?)
         };
         let leaves: Vec<Vec<Var>> = all.iter().map(columns).collect::<Result<_>>()?;

@@ -1,6 +1,7 @@
 //! What does a loss see of a batch? The model's embedding of every column, unless it asks for other views.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use candle_core::Tensor;
 
@@ -16,6 +17,13 @@ pub fn spans(setting: Setting<'_>, batch: &Batch) -> Vec<Range<usize>> {
         None => batch.spans(),
         Some(views) => (0..views.len()).map(|view| view * batch.rows..(view + 1) * batch.rows).collect(),
     }
+}
+
+/// The rows of embeddings that some sequences have: as many, of a model with a vector for each token that token's
+/// (`offsets`, as [`SentenceTransformer::vector_offsets`](crate::model::SentenceTransformer::vector_offsets) has them).
+pub fn rows(offsets: Option<&[u32]>, sequences: &Range<usize>) -> Range<usize> {
+    let at = |i: usize, offsets: &[u32]| offsets.get(i).or(offsets.last()).map_or(0, |offset| *offset as usize);
+    offsets.map_or(sequences.clone(), |offsets| at(sequences.start, offsets)..at(sequences.end, offsets))
 }
 
 /// The ends of all views' sequences in one stream of tokens, one view after the other: `[sequences + 1]`.
@@ -83,8 +91,20 @@ pub fn outputs(
         }
         _ => None,
     };
+    let vectors = match setting.model.vector_offsets(batch) {
+        None => Vec::new(),
+        Some(offsets) => {
+            let column = |span: Range<usize>| {
+                let part = offsets.get(span.start..=span.end).unwrap_or(&[0]);
+                let first = part.first().copied().unwrap_or(0);
+                Arc::new(part.iter().map(|offset| offset - first).collect())
+            };
+            spans(setting, batch).into_iter().map(column).collect()
+        }
+    };
     Ok(Outputs {
         embeddings,
+        vectors,
         tokens: batch.packed.clone(),
         text_ids: batch.text_ids.clone(),
         guide: setting.guide.map(|guide| guide.embed(batch)).transpose()?.unwrap_or_default(),
