@@ -10,6 +10,9 @@ not equality (tests/it/curves.rs has that) but a score within the noise of seeds
 in the folder as JSON and not made again, so that sides, cases and seeds can be run one after the other; the table has
 what is there. Times are of whole processes, beside whatever else the machine does: CPU seconds are those to compare.
 
+Rerankers, sparse encoders and multi-vector encoders have layers that the base model lacks: the reference makes them
+once, and both sides start from that model.
+
 `--judge` says whose evaluators measure: tallow's (faster), or the reference's, to have the same from the other side.
 
 Needs `cargo build --release`, a Python with sentence-transformers 6 (`pip install "sentence-transformers>=6.2,<7"
@@ -40,6 +43,7 @@ SENTENCES = [
     ("SNLI triplets accuracy", "TripletEvaluator", DATA / "nli_snli_triplets/test.jsonl", "cosine_accuracy", {}),
     ("STS-B dev Spearman", "EmbeddingSimilarityEvaluator", DATA / "stsb/dev.jsonl", "spearman_cosine", {}),
 ]
+RERANKING = "CrossEncoderRerankingEvaluator"
 SHORT = [(f"{label}, 64 values", kind, path, key, {"truncate_dim": 64}) for label, kind, path, key, _ in SEARCH]
 MNRL = "MultipleNegativesRankingLoss"
 
@@ -74,6 +78,29 @@ CASES = {
     "stsb-angle": dict(rows="stsb", loss={"name": "AnglELoss"}, batch=32, rate=5e-5, measures=SENTENCES[1:]),
     # words are left out beforehand, the same for both sides
     "sentences-tsdae": dict(rows="damaged", loss={"name": "DenoisingAutoEncoderLoss"}, batch=16, rate=3e-5, measures=SENTENCES),
+    "trecqa-bce": dict(
+        type="CrossEncoder", rows="trecqa", loss={"name": "BinaryCrossEntropyLoss"}, batch=16, rate=5e-5,
+        measures=[("TREC-QA dev nDCG@10", RERANKING, DATA / "rerank_trecqa/dev.jsonl", "ndcg@10", {})],
+    ),
+    "selqa-bce": dict(
+        type="CrossEncoder", rows="selqa", loss={"name": "BinaryCrossEntropyLoss"}, batch=16, rate=5e-5,
+        measures=[("SelQA test nDCG@10", RERANKING, DATA / "rerank_selqa/test.jsonl", "ndcg@10", {})],
+    ),
+    "squad-splade": dict(
+        type="SparseEncoder", rows="squad", loss={"name": "SparseMultipleNegativesRankingLoss"},
+        splade={"document_regularizer_weight": 3e-3, "query_regularizer_weight": 5e-3}, batch=16, rate=2e-4,
+        sampler="no_duplicates", measures=[
+            ("Cranfield nDCG@10", f"Sparse{RETRIEVAL}", DATA / "cranfield", "dot_ndcg@10", {}),
+            ("active dims of documents", f"Sparse{RETRIEVAL}", DATA / "cranfield", "corpus_active_dims", {}),
+        ],
+    ),
+    "squad-colbert": dict(
+        type="MultiVectorEncoder", rows="squad", loss={"name": "MultiVectorMultipleNegativesRankingLoss"}, batch=32,
+        rate=1e-4, sampler="no_duplicates", measures=[
+            ("Cranfield nDCG@10", f"MultiVector{RETRIEVAL}", DATA / "cranfield", "maxsim_ndcg@10", {}),
+            ("XQuAD-en nDCG@10", f"MultiVector{RETRIEVAL}", DATA / "xquad/en", "maxsim_ndcg@10", {}),
+        ],
+    ),
     "parallel-mse": dict(
         rows="parallel", loss={"name": "MSELoss"}, batch=32, rate=5e-4,
         measures=[
@@ -106,6 +133,17 @@ def nli(folder, options):
     classes = ["entailment", "neutral", "contradiction"]
     rows = random.Random(7).sample(read(DATA / "nli_snli/dev.jsonl"), 1280)
     return [{**row, "label": classes.index(row["label"])} for row in rows], ["premise", "hypothesis"], "label"
+
+
+def reranking(name):
+    def rows(folder, options):
+        rows = random.Random(7).sample(read(DATA / f"{name}/train.jsonl"), 1600)
+        return rows, ["query", "passage"], "label"
+
+    return rows
+
+
+trecqa, selqa = reranking("rerank_trecqa"), reranking("rerank_selqa")
 
 
 def stsb(folder, options):
@@ -178,18 +216,37 @@ def rows_of(case, folder, options):
     return path, columns, label
 
 
+def start(kind, folder):
+    """The model that both sides start from: made by the reference where it has layers that the base model lacks."""
+    if kind == "SentenceTransformer":
+        return MODEL
+    path = folder / f"base-{kind}"
+    if not path.exists():
+        import sentence_transformers
+        import torch
+
+        torch.manual_seed(7)
+        more = {"num_labels": 1} if kind == "CrossEncoder" else {}
+        model = getattr(sentence_transformers, kind)(str(MODEL), device="cpu", **more)
+        model.save_pretrained(str(path), create_model_card=False)
+    return path
+
+
 def reference(name, rows, seed, out):
     """One run of sentence-transformers."""
+    import importlib
+
+    import sentence_transformers
+    import torch
     from datasets import Dataset
-    from sentence_transformers import (
-        SentenceTransformer,
-        SentenceTransformerTrainer,
-        SentenceTransformerTrainingArguments,
-    )
-    from sentence_transformers.sentence_transformer import losses
 
     case = CASES[name]
-    model = SentenceTransformer(str(MODEL), device="cpu")
+    kind = case.get("type", "SentenceTransformer")
+    package = "".join(f"_{c.lower()}" if c.isupper() else c for c in kind)[1:]
+    losses = importlib.import_module(f"sentence_transformers.{package}.losses")
+    # layers that are random otherwise begin alike, whatever the seed of the run
+    torch.manual_seed(seed)
+    model = getattr(sentence_transformers, kind)(str(start(kind, out.parent)), device="cpu")
     settings = {key: value for key, value in case["loss"].items() if key != "name"}
     if case["loss"]["name"] == "TripletLoss":
         settings["distance_metric"] = losses.TripletDistanceMetric.COSINE
@@ -200,13 +257,15 @@ def reference(name, rows, seed, out):
     loss = getattr(losses, case["loss"]["name"])(model, **settings)
     if case.get("dims"):
         loss = losses.MatryoshkaLoss(model, loss, matryoshka_dims=case["dims"])
-    args = SentenceTransformerTrainingArguments(
+    if case.get("splade"):
+        loss = losses.SpladeLoss(model, loss, **case["splade"])
+    args = getattr(sentence_transformers, f"{kind}TrainingArguments")(
         output_dir=str(out / "trainer"), num_train_epochs=case.get("epochs", 1), per_device_train_batch_size=case["batch"],
         learning_rate=case["rate"], warmup_steps=0.1, batch_sampler=case.get("sampler", "batch_sampler"), seed=seed,
         report_to="none", save_strategy="no", disable_tqdm=True, use_cpu=True, logging_steps=10,
     )
     data = Dataset.from_list(read(rows))
-    trainer = SentenceTransformerTrainer(model=model, args=args, train_dataset=data, loss=loss)
+    trainer = getattr(sentence_transformers, f"{kind}Trainer")(model=model, args=args, train_dataset=data, loss=loss)
     trainer.train()
     model.save_pretrained(str(out / "model"), create_model_card=False)
 
@@ -217,13 +276,18 @@ def ours(options, name, rows, columns, label, seed, out):
     lines = [f"{key} = {json.dumps(value)}" for key, value in case["loss"].items()]
     if case.get("dims"):
         lines.append(f"[loss.matryoshka]\ndims = {case['dims']}")
+    if case.get("splade"):
+        lines.append("[loss.splade]")
+        lines += [f"{key} = {value}" for key, value in case["splade"].items()]
+    kind = case.get("type", "SentenceTransformer")
     out.mkdir(parents=True, exist_ok=True)
     recipe = out / "recipe.toml"
     recipe.write_text(f"""run_name = "{name}"
+model_type = "{kind}"
 seed = {seed}
 output_dir = "{out}/runs"
 [model]
-base = "{MODEL}"
+base = "{start(kind, out.parent)}"
 [train_dataset]
 path = "{rows}"
 columns = {json.dumps(columns)}
@@ -258,7 +322,7 @@ def measured(case, model, folder, options):
 
 
 def judged(model, kind, path, key, settings):
-    """The same score by the reference's evaluator."""
+    """The same score by the reference's evaluator, of bi-encoders."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer import evaluation
 
@@ -303,7 +367,7 @@ def result(name, side, seed, folder, options):
     rows, columns, label = rows_of(case, folder, options)
     out = folder / f"{name}-{side}-{seed}"
     trained = out / "trained.json"
-    figures = {"model": str(MODEL)}
+    figures = {"model": str(start(case.get("type", "SentenceTransformer"), folder))}
     if side != "base" and trained.exists():
         figures = json.loads(trained.read_text())
     elif side != "base":

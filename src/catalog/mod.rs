@@ -34,6 +34,11 @@ pub fn sections() -> Vec<Section> {
             place: "`[loss]` with `name` where `model_type = \"SparseEncoder\"`, and a table `[loss.splade]`",
             cards: loss::sparse_encoder::LOSSES.iter().map(|entry| entry.card).collect(),
         },
+        Section {
+            title: "Losses of a MultiVectorEncoder",
+            place: "`[loss]` with `name` where `model_type = \"MultiVectorEncoder\"`",
+            cards: loss::multi_vector::LOSSES.iter().map(|entry| entry.card).collect(),
+        },
         Section { title: "Losses around losses", place: "a table under `[loss]`", cards: wrappers },
         Section {
             title: "Samplers",
@@ -49,6 +54,11 @@ pub fn sections() -> Vec<Section> {
             title: "Evaluators of a CrossEncoder",
             place: "`[[evaluator]]` with `type` where `model_type = \"CrossEncoder\"`",
             cards: evaluators(ModelType::CrossEncoder),
+        },
+        Section {
+            title: "Evaluators of a MultiVectorEncoder",
+            place: "`[[evaluator]]` with `type` where `model_type = \"MultiVectorEncoder\"`",
+            cards: evaluators(ModelType::MultiVectorEncoder),
         },
         Section { title: "Modules", place: "`modules.json` of a model", cards: model::module::CARDS.iter().collect() },
     ]

@@ -244,6 +244,9 @@ impl Evaluator for TripletEvaluator {
     }
 }
 
+/// The scores of the positives and of the negatives by a similarity function.
+type Score<'a> = &'a dyn Fn(&Similarity) -> (Vec<f32>, Vec<f32>);
+
 impl TripletEvaluator {
     /// The same of a model with a vector for each token.
     fn evaluate_late(&self, model: &dyn Encode, similarities: &[Similarity]) -> Result<Metrics> {
@@ -260,12 +263,7 @@ impl TripletEvaluator {
     }
 
     /// What follows from each similarity function's scores of the positives and of the negatives.
-    fn measured(
-        &self,
-        model: &dyn Encode,
-        similarities: &[Similarity],
-        score: &dyn Fn(&Similarity) -> (Vec<f32>, Vec<f32>),
-    ) -> Metrics {
+    fn measured(&self, model: &dyn Encode, similarities: &[Similarity], score: Score<'_>) -> Metrics {
         let mut metrics = Metrics { primary: self.primary_key(model.similarity_fn_name()), ..Default::default() };
         let (mut best, mut columns) = (0.0f64, Vec::new());
         for similarity in similarities {

@@ -175,6 +175,10 @@ impl Loss for SoftmaxLoss {
         self.classifier.iter().flat_map(Layer::params).collect()
     }
 
+    fn label_range(&self, _: usize) -> Option<(f64, f64)> {
+        Some((0.0, self.num_labels.saturating_sub(1) as f64))
+    }
+
     fn classifier(&self) -> Option<&dyn Classify> {
         self.classifier.is_some().then_some(self)
     }

@@ -145,6 +145,13 @@ pub trait Loss: Send + Sync {
         Pairing::Rows
     }
 
+    /// The least and the largest label that it can use, where a row has one number as its label; `dim` is the width of
+    /// the model's output. `None` for any.
+    fn label_range(&self, dim: usize) -> Option<(f64, f64)> {
+        let _ = dim;
+        None
+    }
+
     /// Whether it cannot compute before it has been told of the labels by [`see_labels`](Loss::see_labels).
     fn wants_balance(&self) -> bool {
         false

@@ -16,7 +16,7 @@ use crate::data::sampler::{BatchSampler, Mixed, MultiDatasetBatchSampler, Sample
 use crate::data::{EpochPlan, Store};
 use crate::error::{Error, Result};
 use crate::eval::{label_accuracy, trainer_key};
-use crate::flow::{Batch, Encode};
+use crate::flow::{Batch, Encode, ModelType};
 use crate::model::{ModelOptions, NetworkTokenizer, SentenceTransformer, StaticOptions, StaticSource};
 use crate::ops::{self, Param, Precision};
 use crate::optim::steps::{Cadence, Steps};
@@ -205,7 +205,11 @@ impl Prepared {
         let estimate = Estimate::new(
             &[model.params(), own_params(&sets)].concat(),
             model.activation_floats(),
-            model.dimension(),
+            match model.kind() {
+                // a vector for each token
+                ModelType::MultiVectorEncoder => model.dimension() * largest.tokens.div_ceil(largest.sequences.max(1)),
+                _ => model.dimension(),
+            },
             sets.iter().filter_map(|set| set.decoder.as_ref()).map(|d| d.activation_floats()).max().unwrap_or(0),
             largest,
         );

@@ -134,6 +134,9 @@ impl<'a> Opener<'a> {
         let Known { loss, twin, decoder, .. } = self.loss(&set.loss)?;
         let store =
             Arc::new(open_store(self.plan, set, loss.as_ref(), self.model, routes::of(self.plan, self.model)?, key)?);
+        if let Some(range) = loss.label_range(self.model.dimension()) {
+            labels_within(&store, range, &set.loss.name)?;
+        }
         if !loss.params().is_empty() {
             let names = store.report().label.as_ref().map(|label| label.names.clone()).unwrap_or_default();
             let other = self.classes.iter().find(|(known, _, _)| Arc::ptr_eq(known, &loss));
@@ -286,6 +289,34 @@ impl<'a> Opener<'a> {
         self.guides.push((name.to_owned(), Arc::clone(&model)));
         Ok(model)
     }
+}
+
+/// Refuses data with a label that the loss cannot use, before an hour is spent on those before it.
+fn labels_within(store: &Store, (least, most): (f64, f64), loss: &str) -> Result<()> {
+    let told = store.report().label.as_ref();
+    if !told.is_some_and(|label| label.kind != "matrix" && (label.min < least || label.max > most)) {
+        return Ok(());
+    }
+    let all: Vec<u32> = (0..store.len() as u32).collect();
+    for rows in all.chunks(LABELS_AT_ONCE) {
+        let labels = match store.labels(rows) {
+            Some(labels @ (Labels::Int(_) | Labels::Float(_))) => labels.floats().unwrap_or_default(),
+            _ => return Ok(()),
+        };
+        let outside = labels.iter().zip(rows).find(|(label, _)| !(least..=most).contains(&f64::from(**label)));
+        if let Some((label, row)) = outside {
+            let hint = match most {
+                1.0 => "divide the labels by their largest value; a teacher's scores are for MSELoss",
+                _ => "classes are numbered from 0, and there are `num_labels` of them: raise it, or correct the label",
+            };
+            return Err(Error::data(format!(
+                "{}: the label is {label}, and {loss} takes {least} to {most}",
+                store.locate(*row)
+            ))
+            .with_hint(hint));
+        }
+    }
+    Ok(())
 }
 
 /// The directory of a model that a loss names: a plan has whole paths, everything else is an id.

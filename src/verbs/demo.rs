@@ -20,7 +20,7 @@ use crate::util::files;
 #[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// The type of model: `SentenceTransformer`, `CrossEncoder` or `SparseEncoder`.
+    /// The type of model: `SentenceTransformer`, `CrossEncoder`, `SparseEncoder` or `MultiVectorEncoder`.
     #[arg(long, value_name = "TYPE", default_value = "SentenceTransformer", value_parser = model_type)]
     #[serde(default)]
     pub model_type: ModelType,
@@ -35,7 +35,8 @@ fn model_type(text: &str) -> std::result::Result<ModelType, String> {
         "SentenceTransformer" => Ok(ModelType::SentenceTransformer),
         "CrossEncoder" => Ok(ModelType::CrossEncoder),
         "SparseEncoder" => Ok(ModelType::SparseEncoder),
-        _ => Err("give SentenceTransformer, CrossEncoder or SparseEncoder".to_owned()),
+        "MultiVectorEncoder" => Ok(ModelType::MultiVectorEncoder),
+        _ => Err("give SentenceTransformer, CrossEncoder, SparseEncoder or MultiVectorEncoder".to_owned()),
     }
 }
 
@@ -46,10 +47,11 @@ fn directory() -> PathBuf {
 }
 
 /// The demo's files, by name.
-const FILES: [(&str, &[u8]); 7] = [
+const FILES: [(&str, &[u8]); 8] = [
     ("recipe.toml", include_bytes!("../../examples/demo/recipe.toml")),
     ("cross-encoder.toml", include_bytes!("../../examples/demo/cross-encoder.toml")),
     ("sparse-encoder.toml", include_bytes!("../../examples/demo/sparse-encoder.toml")),
+    ("multi-vector-encoder.toml", include_bytes!("../../examples/demo/multi-vector-encoder.toml")),
     ("train.jsonl", include_bytes!("../../examples/demo/train.jsonl")),
     ("dev.jsonl", include_bytes!("../../examples/demo/dev.jsonl")),
     ("tokenizer.json", include_bytes!("../../examples/demo/tokenizer.json")),
@@ -130,7 +132,8 @@ fn recipe(model_type: ModelType) -> &'static str {
     match model_type {
         ModelType::CrossEncoder => "cross-encoder.toml",
         ModelType::SparseEncoder => "sparse-encoder.toml",
-        ModelType::SentenceTransformer | ModelType::MultiVectorEncoder => "recipe.toml",
+        ModelType::MultiVectorEncoder => "multi-vector-encoder.toml",
+        ModelType::SentenceTransformer => "recipe.toml",
     }
 }
 
@@ -339,7 +342,7 @@ mod tests {
             };
             assert!(of(&train).is_disjoint(&of(&dev)), "`{field}` leaks");
         }
-        let questions: Vec<String> = serde_json::from_slice(FILES[6].1).unwrap();
+        let questions: Vec<String> = serde_json::from_slice(FILES[7].1).unwrap();
         assert_eq!(questions.len(), 3);
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::engine;
 use super::{Answer, Reporter, Verb, corpus, vectors};
 use crate::error::{Error, Result};
+use crate::eval::shared::encode_tokens;
 use crate::flow::{Encode, EncodeOptions, EncodeSparse};
 use crate::model::SentenceTransformer;
 use crate::runs::folder::display;
@@ -67,7 +68,8 @@ pub struct Request {
     #[arg(long, value_name = "FILE")]
     #[serde(default)]
     pub calibration: Option<PathBuf>,
-    /// Where the embeddings go, by ending: `.npy`, `.jsonl` or `.safetensors`; sparse ones to `.jsonl`.
+    /// Where the embeddings go, by ending: `.npy`, `.jsonl` or `.safetensors`; sparse ones to `.jsonl`, those with a vector
+    /// for each token to `.jsonl` or `.safetensors`.
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
 }
@@ -83,11 +85,14 @@ pub struct Response {
     pub dimension: usize,
     /// How values are kept.
     pub precision: Precision,
-    /// Bytes of an embedding; of sparse ones on average.
+    /// Bytes of an embedding; of sparse ones and of those with a vector for each token on average.
     pub bytes: usize,
     /// Of sparse embeddings: values that are not zero, on average.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_dims: Option<f64>,
+    /// Of models with a vector for each token: vectors of a text, on average.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vectors: Option<f64>,
     /// The prompt that was put in front.
     pub prompt: Option<String>,
     /// What encoding took, loading left out.
@@ -143,6 +148,17 @@ impl Verb for Request {
             ];
             return write_sparse(&model, sparse, (&texts, &options), &self.output, self.decode, &dense);
         }
+        if model.multi_vector().is_some() {
+            options.bf16 = self.bf16;
+            options.normalize = self.normalize;
+            let single = [
+                ("truncate-dim", self.truncate_dim.is_some()),
+                ("precision", self.precision != Precision::Float32),
+                ("max-active-dims", self.max_active_dims.is_some()),
+                ("decode", self.decode.is_some()),
+            ];
+            return write_tokens(&model, (&texts, &options), &self.output, &single);
+        }
         for (name, given) in [("max-active-dims", self.max_active_dims.is_some()), ("decode", self.decode.is_some())] {
             if given {
                 return Err(Error::usage(format!("`--{name}` is for sparse embeddings, and the model's are dense"))
@@ -182,6 +198,7 @@ impl Verb for Request {
             precision: self.precision,
             bytes: quantized.map_or(4 * embeddings.dim(), |q| q.width),
             active_dims: None,
+            vectors: None,
             prompt: options.prompt.filter(|p| !p.is_empty()),
             seconds,
             peak_memory_bytes: memory::peak(),
@@ -235,6 +252,57 @@ fn write_sparse(
         precision: Precision::Float32,
         bytes: (8.0 * active_dims).round() as usize,
         active_dims: Some(active_dims),
+        vectors: None,
+        prompt: options.prompt.clone().filter(|p| !p.is_empty()),
+        seconds,
+        peak_memory_bytes: memory::peak(),
+    })
+}
+
+/// A line of a text's vectors.
+#[derive(Serialize)]
+struct Tokens<'a> {
+    embeddings: Vec<&'a [f32]>,
+}
+
+/// Encodes and writes a vector for each token; `single` are options that only other models have.
+fn write_tokens(
+    model: &SentenceTransformer,
+    (texts, options): (&[String], &EncodeOptions),
+    output: &Path,
+    single: &[(&str, bool)],
+) -> Result<Response> {
+    if let Some((name, _)) = single.iter().find(|(_, given)| *given) {
+        return Err(Error::usage(format!("`--{name}` has no meaning for a model with a vector for each token"))
+            .with_hint("leave it out"));
+    }
+    let format = vectors::Format::of(output)?;
+    if format == vectors::Format::Npy {
+        let text = format!("texts with a vector for each token are no matrix to write to `{}`", output.display());
+        return Err(Error::usage(text).with_hint(
+            "end it in `.jsonl` (a list of vectors a line) or `.safetensors` (`embeddings` of all, and `offsets`)",
+        ));
+    }
+    let begun = std::time::Instant::now();
+    let all: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let embeddings = encode_tokens(model, &all, options)?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let dimension = embeddings.dim();
+    let line = |i: usize| Tokens { embeddings: embeddings.text(i).chunks(dimension.max(1)).collect() };
+    match format {
+        vectors::Format::Safetensors => vectors::write_tokens(output, &embeddings)?,
+        _ => vectors::write_lines(output, &(0..embeddings.texts()).map(line).collect::<Vec<_>>())?,
+    }
+    let count = embeddings.data().len() / dimension.max(1);
+    let mean = count as f64 / embeddings.texts().max(1) as f64;
+    Ok(Response {
+        output: output.to_path_buf(),
+        rows: embeddings.texts(),
+        dimension,
+        precision: Precision::Float32,
+        bytes: (4.0 * dimension as f64 * mean).round() as usize,
+        active_dims: None,
+        vectors: Some(mean),
         prompt: options.prompt.clone().filter(|p| !p.is_empty()),
         seconds,
         peak_memory_bytes: memory::peak(),
@@ -244,6 +312,14 @@ fn write_sparse(
 impl Answer for Response {
     fn human(&self) -> String {
         let rate = self.rows as f64 / self.seconds.max(1e-9);
+        if let Some(vectors) = self.vectors {
+            return format!(
+                "{} texts with {vectors:.1} vectors of {} dimensions on average in {} ({rate:.0} texts/s)",
+                self.rows,
+                self.dimension,
+                display(&self.output)
+            );
+        }
         if let Some(active) = self.active_dims {
             return format!(
                 "{} sparse embeddings with {active:.1} of {} dimensions on average in {} ({rate:.0} texts/s)",

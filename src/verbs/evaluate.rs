@@ -52,7 +52,11 @@ Data of the other evaluators:
       as NanoBEIREvaluator, each folder with a `bm25.jsonl` of rows
       `query-id`, `corpus-ids`
   Sparse...Evaluator, of SparseEncoder models
-      what the evaluator without `Sparse` in its name reads";
+      what the evaluator without `Sparse` in its name reads
+  MultiVector...Evaluator, of MultiVectorEncoder models
+      what the evaluator without `MultiVector` in its name reads;
+      MultiVectorDistillationEvaluator a file with a query, columns of
+      documents, and a list of a teacher's scores";
 
 /// Measure a saved model.
 ///

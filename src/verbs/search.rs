@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::engine::{self, Role};
 use super::{Answer, Reporter, Verb, corpus};
 use crate::error::{Error, Result};
+use crate::eval::shared::encode_tokens;
 use crate::flow::{Embeddings, Encode, EncodeOptions};
 use crate::scoring::Similarity;
-use crate::scoring::blocks::Search;
+use crate::scoring::blocks::{self, Search};
 use crate::scoring::inverted::InvertedIndex;
+use crate::scoring::late::{self, LateSearch};
 
 /// Search a small corpus with a saved model: it is encoded anew each time.
 #[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
@@ -45,7 +47,8 @@ const fn default_top_k() -> usize {
 pub struct Response {
     /// Texts in the corpus, empty ones included, which are never found.
     pub corpus_size: usize,
-    /// How texts were compared: `cosine`, `dot`, `euclidean`, `manhattan` (the last two as negative distances).
+    /// How texts were compared: `cosine`, `dot`, `euclidean`, `manhattan` (the last two as negative distances), `maxsim`
+    /// or `meanmaxsim` token by token.
     pub similarity: String,
     /// One entry a query, in order.
     pub queries: Vec<Found>,
@@ -115,6 +118,13 @@ pub(super) fn find(
     let documents: Vec<&str> = with_text().map(|(text, _)| text.as_str()).collect();
     let numbers: Vec<u32> = with_text().map(|(_, number)| number).collect();
     let asked: Vec<&str> = queries.iter().map(String::as_str).collect();
+    if model.multi_vector().is_some() {
+        return Ok(found(
+            queries,
+            corpus,
+            late_hits(model, similarity, (&asked, query_options), (&documents, &numbers, corpus_options), top_k)?,
+        ));
+    }
     let inverted = model.sparse().filter(|_| matches!(similarity, Similarity::Cosine | Similarity::Dot));
     let hits = if let Some(model) = inverted {
         let index =
@@ -130,6 +140,11 @@ pub(super) fn find(
         search.add(documents, &numbers);
         search.finish()
     };
+    Ok(found(queries, corpus, hits))
+}
+
+/// The texts that were found, by query.
+fn found(queries: &[String], corpus: &[String], hits: Vec<Vec<blocks::Hit>>) -> Vec<Found> {
     let found = queries.iter().zip(hits).map(|(query, hits)| {
         let hits = hits.into_iter().filter_map(|hit| {
             let index = hit.rank as usize;
@@ -137,7 +152,29 @@ pub(super) fn find(
         });
         Found { query: query.clone(), hits: hits.collect() }
     });
-    Ok(found.collect())
+    found.collect()
+}
+
+/// Texts whose vectors are in memory at a time, where each token has one.
+const LATE_CHUNK: usize = 2048;
+
+/// The nearest texts of a model with a vector for each token.
+fn late_hits(
+    model: &dyn Encode,
+    similarity: Similarity,
+    (queries, query_options): (&[&str], &EncodeOptions),
+    (documents, numbers, corpus_options): (&[&str], &[u32], &EncodeOptions),
+    top_k: usize,
+) -> Result<Vec<Vec<blocks::Hit>>> {
+    let scoring = late::scoring(similarity).ok_or_else(|| {
+        Error::model(format!("the model compares texts by `{similarity}`, which is for single vectors"))
+            .with_hint("`similarity_fn_name` of a MultiVectorEncoder is `maxsim` or `meanmaxsim`")
+    })?;
+    let mut search = LateSearch::new(scoring, encode_tokens(model, queries, query_options)?, top_k);
+    for (documents, numbers) in documents.chunks(LATE_CHUNK).zip(numbers.chunks(LATE_CHUNK)) {
+        search.add(&encode_tokens(model, documents, corpus_options)?, numbers);
+    }
+    Ok(search.finish())
 }
 
 impl Answer for Response {
@@ -195,7 +232,7 @@ mod tests {
         assert!(search("cosine", None)[0].hits[0].score <= 1.0 + 1e-6);
         let corpus = ["a".to_owned()];
         let plain = EncodeOptions::default();
-        assert!(find(&Letters("maxsim"), (&corpus, &plain), (&corpus, &plain), 1).is_err());
+        assert!(find(&Letters("hamming"), (&corpus, &plain), (&corpus, &plain), 1).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::flow::Embeddings;
+use crate::flow::{Embeddings, MultiVectors};
 use crate::scoring::quantize::Quantized;
 use crate::util::files;
 
@@ -42,6 +42,19 @@ pub(super) fn write(path: &Path, embeddings: &Embeddings) -> Result<()> {
     let matrix =
         Matrix { descr: "<f4", dtype: Dtype::F32, shape: [embeddings.rows(), embeddings.dim()], bytes: &bytes };
     matrix.write(path, |row| json(&embeddings.row(row)))
+}
+
+/// Writes texts with a vector for each token as safetensors: all vectors one after the other, and the places where each
+/// text's begin and end.
+pub(super) fn write_tokens(path: &Path, vectors: &MultiVectors) -> Result<()> {
+    let fault = |e| Error::Internal(format!("embeddings as safetensors: {e}"));
+    let bytes: Vec<u8> = vectors.data().iter().flat_map(|value| value.to_le_bytes()).collect();
+    let places: Vec<u8> = vectors.offsets().iter().flat_map(|place| i64::from(*place).to_le_bytes()).collect();
+    let rows = vectors.data().len() / vectors.dim().max(1);
+    let all = TensorView::new(Dtype::F32, vec![rows, vectors.dim()], &bytes).map_err(fault)?;
+    let offsets = TensorView::new(Dtype::I64, vec![vectors.offsets().len()], &places).map_err(fault)?;
+    let tensors = HashMap::from([("embeddings", all), ("offsets", offsets)]);
+    files::write_atomic(path, &safetensors::serialize(tensors, None).map_err(fault)?)
 }
 
 /// Writes quantised embeddings in the format of the file's ending: bytes, signed or not, as integers in `.jsonl`.

@@ -1,11 +1,12 @@
-"""Loads a saved CrossEncoder or SparseEncoder with the reference and compares what it says with what tallow wrote.
+"""Loads a saved CrossEncoder, SparseEncoder or MultiVectorEncoder with the reference and compares what it says with what tallow wrote.
 
     python check_reranker.py scores MODEL_DIR SCORES.jsonl PAIRS.jsonl FIRST,SECOND [--tolerance 1e-4]
     python check_reranker.py sparse MODEL_DIR EMBEDDINGS.jsonl TEXTS.txt [--tolerance 1e-4]
+    python check_reranker.py query|document MODEL_DIR VECTORS.jsonl TEXTS.txt [--tolerance 1e-4]
 
 Scores are compared with `CrossEncoder.predict` and, through transformers alone, with the logits of
 AutoModelForSequenceClassification; sparse embeddings with `SparseEncoder.encode`, and the words' scores of
-AutoModelForMaskedLM pooled by hand. Exits with 1 when the largest difference is above the tolerance.
+AutoModelForMaskedLM pooled by hand; vectors with `MultiVectorEncoder.encode_query` and `encode_document`. Exits with 1 when the largest difference is above the tolerance.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from sentence_transformers import CrossEncoder, SparseEncoder
+from sentence_transformers import CrossEncoder, MultiVectorEncoder, SparseEncoder
 
 
 def rows(path):
@@ -43,10 +44,26 @@ def scores(arguments):
     return {"predict": given - expected.reshape(given.shape), "transformers": given - logits.reshape(given.shape)}
 
 
-def sparse(arguments):
-    with open(arguments.inputs, encoding="utf-8") as file:
+def lines(path):
+    with open(path, encoding="utf-8") as file:
         texts = file.read().split("\n")
-    texts = texts[:-1] if texts and texts[-1] == "" else texts
+    return texts[:-1] if texts and texts[-1] == "" else texts
+
+
+def vectors(arguments):
+    texts = lines(arguments.inputs)
+    model = MultiVectorEncoder(arguments.model, device="cpu", local_files_only=True)
+    for index, module in enumerate(model):
+        print(f"module {index}: {type(module).__name__}")
+    encode = model.encode_query if arguments.what == "query" else model.encode_document
+    given = [np.asarray(row["embeddings"], dtype=np.float64) for row in rows(arguments.given)]
+    expected = [encode([text])[0].numpy() for text in texts]
+    assert [len(x) for x in given] == [len(x) for x in expected], "other numbers of vectors"
+    return {f"encode_{arguments.what}": np.concatenate(given) - np.concatenate(expected)}
+
+
+def sparse(arguments):
+    texts = lines(arguments.inputs)
     model = SparseEncoder(arguments.model, device="cpu", local_files_only=True)
     for index, module in enumerate(model):
         print(f"module {index}: {type(module).__name__}")
@@ -66,7 +83,7 @@ def sparse(arguments):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["scores", "sparse"])
+    parser.add_argument("what", choices=["scores", "sparse", "query", "document"])
     parser.add_argument("model")
     parser.add_argument("given")
     parser.add_argument("inputs")
@@ -74,7 +91,8 @@ def main():
     parser.add_argument("--tolerance", type=float, default=1e-4)
     arguments = parser.parse_args()
     failed = False
-    for name, difference in (scores if arguments.what == "scores" else sparse)(arguments).items():
+    compare = {"scores": scores, "sparse": sparse}.get(arguments.what, vectors)
+    for name, difference in compare(arguments).items():
         largest = np.abs(difference).max()
         print(f"{name}: largest difference {largest:.3e}; tolerance {arguments.tolerance:.1e}")
         failed |= not largest <= arguments.tolerance

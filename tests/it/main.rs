@@ -26,6 +26,7 @@ mod mcp;
 mod measured;
 mod model;
 mod modules;
+mod multi_vector;
 mod nano;
 mod ops;
 mod optim;

@@ -141,6 +141,10 @@ impl Loss for BinaryCrossEntropyLoss {
         Ok(missed.mul(&weights)?.add(&x.mul(&y.affine(-1.0, 1.0)?)?)?.mean_all()?)
     }
 
+    fn label_range(&self, _: usize) -> Option<(f64, f64)> {
+        Some((0.0, 1.0))
+    }
+
     fn wants_balance(&self) -> bool {
         matches!(self.pos_weight, Some(PosWeight::Counted(_)))
     }

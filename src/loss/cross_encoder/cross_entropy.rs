@@ -83,6 +83,10 @@ impl Loss for CrossEntropyLoss {
         terms::classification(&CARD, &logits::activate(&columns[0], self.activation_fn)?, labels)
     }
 
+    fn label_range(&self, dim: usize) -> Option<(f64, f64)> {
+        Some((0.0, dim.saturating_sub(1) as f64))
+    }
+
     /// A single class is always right: the reference trains on, without a gradient.
     fn check_dim(&self, dim: usize) -> Result<Vec<String>> {
         if dim < 2 {

@@ -77,7 +77,13 @@ pub(super) fn python(facts: &Facts) -> String {
             line("print(model.similarity(queries, documents))"),
             line("print(model.decode(queries[0], top_k=10))"),
         ]),
-        ModelType::SentenceTransformer | ModelType::MultiVectorEncoder => {
+        ModelType::MultiVectorEncoder => lines.extend([
+            line("queries = model.encode_query([\"a question\"])"),
+            line("documents = model.encode_document([\"a passage\", \"another passage\"])"),
+            format!("print(queries[0].shape)  # (tokens, {})", facts.dimension),
+            line("print(model.similarity(queries, documents))"),
+        ]),
+        ModelType::SentenceTransformer => {
             if let Some(dim) = facts.matryoshka_dims.iter().min().filter(|dim| **dim < facts.dimension) {
                 lines.push(format!("# shorter vectors: {class}(\"path/to/this/folder\", truncate_dim={dim})"));
             }
@@ -108,7 +114,7 @@ pub(super) fn shell(facts: &Facts) -> String {
         }
         _ => &[
             "tallow search path/to/this/folder --corpus passages.txt --query \"your question\"",
-            if matches!(facts.model_type, ModelType::SparseEncoder) {
+            if matches!(facts.model_type, ModelType::SparseEncoder | ModelType::MultiVectorEncoder) {
                 "tallow encode path/to/this/folder --input texts.txt --output embeddings.jsonl"
             } else {
                 "tallow encode path/to/this/folder --input texts.txt --output embeddings.npy"
