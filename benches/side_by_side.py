@@ -2,12 +2,14 @@
 """The same training in sentence-transformers and in tallow, in turn, on this machine.
 
     python benches/side_by_side.py [--workloads short,mixed,triplets,static,static-matryoshka,encode] [--repeats 3]
+    python benches/side_by_side.py --workloads cross-encoder,splade,colbert
 
 Both get the same rows in the same order, model, batch size, maximum length, loss, optimizer and number of steps, and
 no dropout, so that their losses can be compared: speed must not come from doing something else. Each repeat runs all
 contestants (the reference in fp32 and bf16, tallow in f32 and bf16) one after the other in processes of their own; the
 table has medians over repeats. Rows per second leave out the first steps, peak memory and the time to the first step
-are of whole processes. The ratio is tallow's better figure to the reference's better one.
+are of whole processes. Rerankers, sparse encoders and multi-vector encoders have layers that the model lacks: the reference
+makes them once, and both sides start from that. The ratio is tallow's better figure to the reference's better one.
 
 Needs `cargo build --release`, and a Python with sentence-transformers 6 (`pip install "sentence-transformers>=6.2,<7"
 datasets accelerate`). The model and the sentences come from ../shared beside the project; without it a tiny model and
@@ -48,6 +50,18 @@ WORKLOADS = {
         kind="static", loss="MultipleNegativesRankingLoss", batch=1024, steps=10, columns=2, lengths=(12, 30),
         dims=[1024, 512, 256, 128, 64, 32],
     ),
+    "cross-encoder": dict(
+        kind="dense", type="CrossEncoder", loss="BinaryCrossEntropyLoss", batch=16, steps=6, columns=2, lengths=(15, 84),
+        label=True,
+    ),
+    "splade": dict(
+        kind="dense", type="SparseEncoder", loss="SparseMultipleNegativesRankingLoss", batch=16, steps=4, columns=2,
+        lengths=(15, 84), splade={"document_regularizer_weight": 3e-3, "query_regularizer_weight": 5e-3},
+    ),
+    "colbert": dict(
+        kind="dense", type="MultiVectorEncoder", loss="MultiVectorMultipleNegativesRankingLoss", batch=32, steps=5,
+        columns=2, lengths=(15, 84),
+    ),
     "encode": dict(kind="encode", batch=32, steps=1, columns=1, lengths=(84,), rows=1000),
 }
 
@@ -79,6 +93,8 @@ def make_rows(work, folder, even=False):
                 n = rng.lognormvariate(math.log(target) - 0.18, 0.6)
             start = rng.randrange(len(pool) - 400)
             row[name] = " ".join(pool[start : start + max(2, min(int(n), 380))])
+        if work.get("label"):
+            row["label"] = rng.randrange(2)
         lines.append(json.dumps(row))
     path = Path(folder) / "rows.jsonl"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -87,6 +103,21 @@ def make_rows(work, folder, even=False):
 
 def model_dir():
     return MODEL if MODEL.exists() else ROOT / "tests/fixtures/tiny-bert"
+
+
+def start(work, folder):
+    """Where the model to start from is made, of a type that needs more than the base has."""
+    return Path(folder) / "start" if work.get("type") else model_dir()
+
+
+def make_start(kind, folder):
+    import sentence_transformers
+    import torch
+
+    torch.manual_seed(7)
+    more = {"num_labels": 1} if kind == "CrossEncoder" else {}
+    model = getattr(sentence_transformers, kind)(str(model_dir()), device="cpu", **more)
+    model.save_pretrained(folder, create_model_card=False)
 
 
 def peak_memory():
@@ -100,27 +131,28 @@ def reference(work, rows, precision, begun):
     """One run of sentence-transformers; prints its figures as JSON."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    import importlib
+
+    import sentence_transformers
     import torch
     from datasets import Dataset
-    from sentence_transformers import (
-        SentenceTransformer,
-        SentenceTransformerTrainer,
-        SentenceTransformerTrainingArguments,
-        losses,
-    )
+    from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.sampler import DefaultBatchSampler
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
     from torch.utils.data import SequentialSampler
     from tokenizers import Tokenizer
     from transformers import TrainerCallback
 
+    kind = work.get("type", "SentenceTransformer")
+    package = "".join(f"_{c.lower()}" if c.isupper() else c for c in kind)[1:]
+    losses = importlib.import_module(f"sentence_transformers.{package}.losses")
     data = [json.loads(line) for line in Path(rows).read_text(encoding="utf-8").splitlines()]
     torch.manual_seed(0)
     if work["kind"] == "static":
         tokenizer = Tokenizer.from_file(str(model_dir() / "tokenizer.json"))
         model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=1024)], device="cpu")
     else:
-        model = SentenceTransformer(str(model_dir()), device="cpu")
+        model = getattr(sentence_transformers, kind)(str(start(work, Path(rows).parent)), device="cpu")
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
@@ -141,6 +173,8 @@ def reference(work, rows, precision, begun):
     loss = getattr(losses, work["loss"])(model)
     if work.get("dims"):
         loss = losses.MatryoshkaLoss(model, loss, matryoshka_dims=work["dims"])
+    if work.get("splade"):
+        loss = losses.SpladeLoss(model, loss, **work["splade"])
     seen, stamps = [], []
 
     class Watch(TrainerCallback):
@@ -155,11 +189,11 @@ def reference(work, rows, precision, begun):
 
     def forward(*args, **kwargs):
         value = inner(*args, **kwargs)
-        seen.append(float(value))
+        seen.append(float(sum(value.values()) if isinstance(value, dict) else value))
         return value
 
     loss.forward = forward
-    args = SentenceTransformerTrainingArguments(
+    args = getattr(sentence_transformers, f"{kind}TrainingArguments")(
         output_dir=tempfile.mkdtemp(), max_steps=work["steps"] + WARM, per_device_train_batch_size=work["batch"],
         learning_rate=2e-5, report_to="none", save_strategy="no", disable_tqdm=True, use_cpu=True,
         logging_steps=10_000, bf16=precision == "bf16",
@@ -167,7 +201,7 @@ def reference(work, rows, precision, begun):
             SequentialSampler(dataset), batch_size=batch_size, drop_last=drop_last
         ),
     )
-    trainer = SentenceTransformerTrainer(
+    trainer = getattr(sentence_transformers, f"{kind}Trainer")(
         model=model, args=args, train_dataset=Dataset.from_list(data), loss=loss, callbacks=[Watch()]
     )
     trainer.train()
@@ -189,6 +223,8 @@ def ours(tallow, work, rows, names, precision, folder):
     answer, lines = train(
         tallow, rows, names, folder, loss=work["loss"], steps=work["steps"] + WARM, batch=work["batch"],
         precision=precision, static_dim=1024 if work["kind"] == "static" else None, dims=work.get("dims"),
+        base=start(work, folder), kind=work.get("type", "SentenceTransformer"), splade=work.get("splade"),
+        label=work.get("label"),
     )
     seconds = lines[-1]["seconds"] - lines[WARM - 1]["seconds"]
     return {
@@ -197,22 +233,29 @@ def ours(tallow, work, rows, names, precision, folder):
     }
 
 
-def train(tallow, rows, names, folder, *, loss, steps, batch, precision="f32", static_dim=None, dims=None):
+def train(
+    tallow, rows, names, folder, *, loss, steps, batch, precision="f32", static_dim=None, dims=None, base=None,
+    kind="SentenceTransformer", splade=None, label=False,
+):
     """A run of tallow: what its outcome says of the training, and its logged steps."""
-    model = f'base = "{model_dir()}"\ndropout = 0.0\n'
+    model = f'base = "{base or model_dir()}"\ndropout = 0.0\n'
     if static_dim:
         model = f'[model.static_embedding]\nembedding_dim = {static_dim}\ntokenizer = "{model_dir()}/tokenizer.json"\n'
-    matryoshka = f"[loss.matryoshka]\ndims = {dims}\n" if dims else ""
+    around = f"[loss.matryoshka]\ndims = {dims}\n" if dims else ""
+    if splade:
+        around += "[loss.splade]\n" + "".join(f"{key} = {value}\n" for key, value in splade.items())
     recipe = Path(folder) / "bench.toml"
     recipe.write_text(f"""
+model_type = "{kind}"
 [model]
 {model}
 [train_dataset]
 path = "{rows}"
 columns = {json.dumps(names)}
+{'label = "label"' if label else ""}
 [loss]
 name = "{loss}"
-{matryoshka}
+{around}
 [args]
 max_steps = {steps}
 per_device_train_batch_size = {batch}
@@ -244,8 +287,12 @@ def main():
     )
     parser.add_argument("--tallow", default=str(ROOT / "target/release/tallow"))
     parser.add_argument("--worker", nargs=3, metavar=("WORKLOAD", "ROWS", "PRECISION"), help=argparse.SUPPRESS)
+    parser.add_argument("--make", nargs=2, metavar=("TYPE", "FOLDER"), help=argparse.SUPPRESS)
     parser.add_argument("--begun", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.make:
+        make_start(*options.make)
+        return
     if options.worker:
         name, rows, precision = options.worker
         reference(WORKLOADS[name], rows, precision, options.begun)
@@ -259,6 +306,9 @@ def main():
         results = {of: [] for of in CONTESTANTS if of[0] == "tallow" or of[1] in options.reference}
         with tempfile.TemporaryDirectory() as folder:
             rows, names, _ = make_rows(work, folder)
+            if work.get("type"):
+                made = [sys.executable, __file__, "--make", work["type"], str(start(work, folder))]
+                subprocess.run(made, check=True, capture_output=True)
             for _ in range(options.repeats):
                 for who, precision in results:
                     best = max((r["rate"] for of, runs in results.items() if of[0] == who for r in runs), default=0.0)

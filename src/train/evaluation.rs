@@ -11,7 +11,9 @@ use super::step::{Setting, views};
 use crate::data::EpochPlan;
 use crate::error::Result;
 use crate::eval::{self, Csv, Evaluator};
-use crate::flow::{ActivationFn, Classify, Embeddings, Encode, EncodeOptions, EncodeSparse, Metrics, Predict};
+use crate::flow::{
+    ActivationFn, Classify, Embeddings, Encode, EncodeMultiVector, EncodeOptions, EncodeSparse, Metrics, Predict,
+};
 use crate::model::SentenceTransformer;
 use crate::ops::{self, Context, Precision};
 use crate::recipe::plan::EvaluatorPlan;
@@ -87,6 +89,10 @@ impl Encode for InTraining<'_> {
 
     fn sparse(&self) -> Option<&dyn EncodeSparse> {
         self.model.sparse()
+    }
+
+    fn multi_vector(&self) -> Option<&dyn EncodeMultiVector> {
+        self.model.multi_vector()
     }
 
     fn predictor(&self) -> Option<&dyn Predict> {

@@ -12,9 +12,13 @@ use super::sets::{classifier, own_params};
 use super::step::forward_backward;
 use super::timings::Timings;
 use super::{Coverage, guard};
+use crate::data::Store;
 use crate::error::{Error, Result};
 use crate::eval::trainer_key;
-use crate::flow::{ActivationFn, Classify, Embeddings, Encode, EncodeOptions, EncodeSparse, Predict, SparseEmbeddings};
+use crate::flow::{
+    ActivationFn, Classify, Embeddings, Encode, EncodeMultiVector, EncodeOptions, EncodeSparse, MultiVectors, Predict,
+    SparseEmbeddings,
+};
 use crate::model::SentenceTransformer;
 use crate::ops::Param;
 use crate::optim::{AdamW, AdamWConfig, clip_coefficient, gradient_norm};
@@ -98,11 +102,19 @@ pub fn smoke_test(plan: &Plan, listener: &mut dyn Listener) -> Result<SmokeRepor
         gradient_cache_tokens: prepared.cache_tokens,
         available_memory_bytes: prepared.available,
         truncated_texts: prepared.sets.iter().flat_map(|s| &s.store.report().columns).map(|c| c.truncated).sum(),
-        texts: prepared.sets.iter().map(|s| s.store.len() as u64 * s.store.columns().len() as u64).sum(),
+        texts: prepared.sets.iter().map(|s| texts(&s.store)).sum::<Result<u64>>()?,
         metrics: keys.iter().map(|k| trainer_key(k)).collect(),
         metric: prepared.metric.as_deref().map(trainer_key),
         warnings,
     })
+}
+
+/// How many texts a data set has: of lists each counts.
+fn texts(store: &Store) -> Result<u64> {
+    if !store.has_lists() {
+        return Ok(store.len() as u64 * store.columns().len() as u64);
+    }
+    (0..store.len() as u32).map(|row| Ok(store.row_sequences(row)? as u64)).sum()
 }
 
 struct Taken {
@@ -182,7 +194,10 @@ fn probe_evaluation(prepared: &Prepared) -> Result<(usize, f64)> {
         prepared.model.predict(&pairs, None, &options)?;
     } else {
         let sample: Vec<&str> = sample.iter().map(|(text, _)| text.as_str()).collect();
-        prepared.model.encode(&sample, &options)?;
+        match prepared.model.multi_vector() {
+            Some(model) => drop(model.encode_multi_vector(&sample, &options)?),
+            None => drop(prepared.model.encode(&sample, &options)?),
+        }
     }
     Ok((texts, start.elapsed().as_secs_f64() / sample.len() as f64))
 }
@@ -216,6 +231,10 @@ impl Encode for Counter<'_> {
         self.model.sparse().map(|_| self as &dyn EncodeSparse)
     }
 
+    fn multi_vector(&self) -> Option<&dyn EncodeMultiVector> {
+        self.model.multi_vector().map(|_| self as &dyn EncodeMultiVector)
+    }
+
     fn predictor(&self) -> Option<&dyn Predict> {
         self.model.predictor().map(|_| self as &dyn Predict)
     }
@@ -240,6 +259,16 @@ impl EncodeSparse for Counter<'_> {
 
     fn words(&self, dimensions: &[u32]) -> Vec<String> {
         dimensions.iter().map(u32::to_string).collect()
+    }
+}
+
+impl EncodeMultiVector for Counter<'_> {
+    fn encode_multi_vector(&self, texts: &[&str], options: &EncodeOptions) -> Result<MultiVectors> {
+        // one short vector is enough to be counted
+        let narrow = self.encode(texts, &EncodeOptions { truncate_dim: Some(1), ..options.clone() })?;
+        let mut vectors = MultiVectors::new(1);
+        (0..narrow.rows()).for_each(|i| vectors.push(narrow.row(i)));
+        Ok(vectors)
     }
 }
 

@@ -27,6 +27,32 @@ pub(super) fn read(path: &Path, column: Option<&str>) -> Result<Vec<String>> {
     Ok(texts)
 }
 
+/// What the rows of a file are called, by their `_id` or `id`; empty for a file without such a column.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(super) fn ids(path: &Path) -> Result<Vec<String>> {
+    if Format::of(path).is_none() || !path.is_file() {
+        return Ok(Vec::new());
+    }
+    let files = Files::resolve(&[path.to_string_lossy().into_owned()], Path::new(""))?;
+    let columns = probe(&files)?;
+    let Some(name) = ["_id", "id"].into_iter().find(|name| columns.iter().any(|c| c.name == *name)) else {
+        return Ok(Vec::new());
+    };
+    let mut rows = Rows::new(&files, Some(vec![name.to_owned()]));
+    let mut ids = Vec::new();
+    while let Some((_, cells)) = rows.next_row()? {
+        let cell = cells.ok().and_then(|cells| cells.into_iter().find(|(column, _)| column.as_ref() == name));
+        ids.push(match cell.map(|(_, value)| value) {
+            Some(Value::Text(text)) => text,
+            Some(Value::Integer(number)) => number.to_string(),
+            _ => String::new(),
+        });
+    }
+    Ok(ids)
+}
+
 /// The file, if its format is the one that BEIR is written in.
 fn beir(path: &Path) -> Option<Files> {
     let format = Format::of(path).filter(|f| *f == Format::JsonLines && path.is_file())?;
@@ -94,6 +120,16 @@ mod tests {
         let (_dir, path) = file("a.jsonl", "{\"q\":\"x\",\"p\":\"a\"}\n{\"q\":\"y\",\"p\":\"b\"}\n");
         assert_eq!(read(&path, Some("q")).unwrap(), ["x", "y"]);
         assert!(read(&path, None).unwrap_err().to_string().contains("`q`, `p`"));
+    }
+
+    #[test]
+    fn rows_have_names() {
+        let (_dir, path) = file("a.jsonl", "{\"_id\":\"d7\",\"text\":\"x\"}\n{\"_id\":8,\"text\":\"y\"}\n");
+        assert_eq!(ids(&path).unwrap(), ["d7", "8"]);
+        let (_dir, path) = file("a.csv", "id,passage\n1,x\n2,z\n");
+        assert_eq!(ids(&path).unwrap(), ["1", "2"]);
+        let (_dir, path) = file("a.txt", "x\ny\n");
+        assert!(ids(&path).unwrap().is_empty());
     }
 
     #[test]

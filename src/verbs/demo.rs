@@ -202,7 +202,7 @@ fn classify(here: &Path, before: &Path, after: &Path) -> Result<Vec<Comparison>>
             let row = scores.row(i);
             let index = predict::best(row);
             let text = topics.names.get(index).cloned().unwrap_or_else(|| index.to_string());
-            Hit { index, score: f64::from(row[index]), text }
+            Hit { index, id: None, score: f64::from(row[index]), text }
         };
         Ok((0..scores.rows()).map(best).collect())
     };
@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn passages_are_wrapped_under_their_model() {
-        let hit = |text: &str| Hit { index: 0, score: 0.5, text: text.into() };
+        let hit = |text: &str| Hit { index: 0, id: None, score: 0.5, text: text.into() };
         let lines = side("after", &[hit(&"word ".repeat(30)), hit("short")]);
         assert!(lines[0].starts_with("  after   0.50  word") && lines[1].starts_with("                word"));
         assert_eq!(lines.last().unwrap(), "          0.50  short");

@@ -79,7 +79,14 @@ impl Verb for Request {
         vectors::Format::of(&self.output)?;
         let names: Vec<&str> = self.columns.iter().map(String::as_str).collect();
         let named = (!names.is_empty()).then_some(names.as_slice());
-        let table = read_columns(&self.input, named, None, LabelKind::None)?;
+        let mut table = read_columns(&self.input, named, None, LabelKind::None)?;
+        if named.is_none() && table.columns.len() > 2 {
+            // two of several are known by their names
+            let usual = [["query", "passage"], ["sentence1", "sentence2"], ["question", "passage"]];
+            if let Some(pair) = usual.into_iter().find(|pair| pair.iter().all(|c| table.names.iter().any(|n| n == c))) {
+                table = read_columns(&self.input, Some(pair.as_slice()), None, LabelKind::None)?;
+            }
+        }
         let [first, second] = table.columns.as_slice() else {
             let found: Vec<String> = table.names.iter().map(|name| format!("`{name}`")).collect();
             let text = format!("`{}` gives {} text columns ({})", display(&self.input), found.len(), found.join(", "));

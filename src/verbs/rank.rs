@@ -56,6 +56,9 @@ pub struct Response {
 pub struct Hit {
     /// Its number in the file, from 0.
     pub corpus_id: usize,
+    /// What the file calls it, where rows have an `_id` or `id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// The model's score.
     pub score: f32,
     /// The document.
@@ -67,6 +70,7 @@ impl Verb for Request {
 
     fn run(self, reporter: &mut dyn Reporter) -> Result<Response> {
         let texts = corpus::read(&self.documents, self.column.as_deref())?;
+        let ids = corpus::ids(&self.documents)?;
         let filled: Vec<usize> = (0..texts.len()).filter(|i| !texts[*i].trim().is_empty()).collect();
         if filled.is_empty() {
             return Err(Error::data(format!("`{}` holds no text", self.documents.display()))
@@ -79,6 +83,7 @@ impl Verb for Request {
         let most = if self.top_k == 0 { ranked.len() } else { self.top_k };
         let hit = |place: &crate::model::Ranked| Hit {
             corpus_id: filled[place.corpus_id],
+            id: ids.get(filled[place.corpus_id]).cloned(),
             score: place.score,
             text: documents[place.corpus_id].to_owned(),
         };

@@ -68,6 +68,9 @@ pub struct Found {
 pub struct Hit {
     /// Its number in the corpus, from 0.
     pub index: usize,
+    /// What the file calls it, where rows have an `_id` or `id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// Its similarity to the query.
     pub score: f64,
     /// The text.
@@ -88,7 +91,9 @@ impl Verb for Request {
         let model = engine::load_encoder(&self.model, reporter)?;
         let documents = engine::encode_options(&model, Role::Document, "encoding the corpus");
         let queries = engine::encode_options(&model, Role::Query, "encoding the queries");
-        let found = find(&model, (&self.query, &queries), (&corpus, &documents), self.top_k)?;
+        let mut found = find(&model, (&self.query, &queries), (&corpus, &documents), self.top_k)?;
+        let ids = corpus::ids(&self.corpus)?;
+        found.iter_mut().flat_map(|found| &mut found.hits).for_each(|hit| hit.id = ids.get(hit.index).cloned());
         Ok(Response { corpus_size: corpus.len(), similarity: model.similarity_fn_name().to_owned(), queries: found })
     }
 }
@@ -148,7 +153,7 @@ fn found(queries: &[String], corpus: &[String], hits: Vec<Vec<blocks::Hit>>) -> 
     let found = queries.iter().zip(hits).map(|(query, hits)| {
         let hits = hits.into_iter().filter_map(|hit| {
             let index = hit.rank as usize;
-            Some(Hit { index, score: f64::from(hit.score), text: corpus.get(index)?.clone() })
+            Some(Hit { index, id: None, score: f64::from(hit.score), text: corpus.get(index)?.clone() })
         });
         Found { query: query.clone(), hits: hits.collect() }
     });

@@ -180,7 +180,11 @@ fn older_formats_load_and_are_saved_in_the_new_one() {
     let (queries, documents) = (texts(&golden["queries"]), texts(&golden["documents"]));
     for name in ["pylate", "stanford"] {
         let (folder, saved) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        if name == "pylate" { pylate(folder.path()) } else { stanford(folder.path()) }
+        if name == "pylate" {
+            pylate(folder.path())
+        } else {
+            stanford(folder.path())
+        }
         let model = SentenceTransformer::load(folder.path()).unwrap_or_else(|e| panic!("{name}: {e}"));
         model.save(saved.path()).unwrap();
         for (how, model) in [("loaded", &model), ("saved", &SentenceTransformer::load(saved.path()).unwrap())] {
@@ -226,13 +230,10 @@ fn a_new_model_has_a_projection_a_mask_and_a_warning() {
     let again = SentenceTransformer::load_with(&base, &options).unwrap();
     assert_eq!(encode(&model, &query, "query"), encode(&again, &query, "query"));
     // a dense layer of a bi-encoder becomes one of every token
-    let dense = project("tests/fixtures/modules/dense");
-    if dense.exists() {
-        let plain = ModelOptions { model_type: options.model_type, ..ModelOptions::default() };
-        let model = SentenceTransformer::load_with(&dense, &plain).unwrap();
-        assert_eq!(model.module_names(), ["Transformer", "Dense", "MultiVectorMask", "Normalize"]);
-        assert!(model.new_layers().is_empty());
-    }
+    let plain = ModelOptions { model_type: options.model_type, ..ModelOptions::default() };
+    let model = SentenceTransformer::load_with(&project("tests/fixtures/tiny-modules"), &plain).unwrap();
+    assert_eq!(model.module_names(), ["Transformer", "Dense", "MultiVectorMask", "Normalize"]);
+    assert!(model.new_layers().is_empty());
     let error = SentenceTransformer::load_with(&project("tests/fixtures/tiny-static"), &options).err().unwrap();
     assert!(error.to_string().contains("does not begin with a Transformer"), "{error}");
 }
