@@ -99,7 +99,7 @@ impl Entry {
 }
 
 macro_rules! late {
-    ($($(#[$doc:meta])* $entry:ident, $name:literal, $evaluator:path;)*) => {
+    ($($(#[$doc:meta])* $entry:ident, $name:literal, $evaluator:path, $gotchas:expr;)*) => {
         $(
             mod $entry {
                 use super::*;
@@ -108,6 +108,7 @@ macro_rules! late {
                 pub const CARD: Card = Card {
                     name: $name,
                     model_types: &[ModelType::MultiVectorEncoder],
+                    gotchas: $gotchas,
                     ..*<$evaluator as FromData>::CARD
                 };
 
@@ -127,23 +128,27 @@ late! {
     /// type = "MultiVectorInformationRetrievalEvaluator"
     /// path = "data/cranfield"
     /// ```
-    search, "MultiVectorInformationRetrievalEvaluator", super::super::information_retrieval::InformationRetrievalEvaluator;
+    search, "MultiVectorInformationRetrievalEvaluator", super::super::information_retrieval::InformationRetrievalEvaluator,
+        super::super::information_retrieval::CARD.gotchas;
     /// ```toml
     /// [[evaluator]]
     /// type = "MultiVectorNanoBEIREvaluator"
     /// path = "data/nanobeir"
     /// ```
-    searches, "MultiVectorNanoBEIREvaluator", super::super::nano_beir::NanoBEIREvaluator;
+    searches, "MultiVectorNanoBEIREvaluator", super::super::nano_beir::NanoBEIREvaluator,
+        super::super::nano_beir::CARD.gotchas;
     /// ```toml
     /// [[evaluator]]
     /// type = "MultiVectorTripletEvaluator"
     /// path = "data/triplets.jsonl"
     /// ```
-    triplets, "MultiVectorTripletEvaluator", super::super::triplet::TripletEvaluator;
+    triplets, "MultiVectorTripletEvaluator", super::super::triplet::TripletEvaluator,
+        &["With `maxsim` a `margin` grows with the queries' length; `meanmaxsim` lies in [-1, 1].", "Equal scores count as wrong."];
     /// ```toml
     /// [[evaluator]]
     /// type = "MultiVectorRerankingEvaluator"
     /// path = "data/rerank.jsonl"
     /// ```
-    ranking, "MultiVectorRerankingEvaluator", super::super::reranking::RerankingEvaluator;
+    ranking, "MultiVectorRerankingEvaluator", super::super::reranking::RerankingEvaluator,
+        &["Easy negatives give values near 1 that hide progress.", "Queries without a positive or without a negative document are left out."];
 }

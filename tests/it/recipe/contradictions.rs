@@ -47,7 +47,18 @@ fn contradictions_are_refused_with_the_key_and_the_way_out() {
     for (from, to, part) in [
         ("dropout = 0.0", "dropout = 1.0", "line 5: `model.dropout`: must be 0 or more and below 1"),
         ("dropout = 0.0", "truncate_dim = 0", "line 5: `model.truncate_dim`: is 0"),
-        ("seed = 12", "model_type = \"MultiVectorEncoder\"", "line 1: `model_type`: is MultiVectorEncoder"),
+        ("dropout = 0.0", "query_length = 32", "`model.query_length`: has no meaning for a SentenceTransformer"),
+        (
+            "dropout = 0.0",
+            "query_expansion = { length = 32 }",
+            "`model.query_expansion`: has no meaning for a SentenceTransformer",
+        ),
+        (
+            "dropout = 0.0",
+            "similarity_fn_name = \"maxsim\"",
+            "`model.similarity_fn_name`: is maxsim, which compares texts that have a vector for each token",
+        ),
+        ("dropout = 0.0", "embedding_dim = 64", "`model.embedding_dim`: has no meaning for a SentenceTransformer"),
         ("dropout = 0.0", "num_labels = 1", "line 5: `model.num_labels`: has no meaning for a SentenceTransformer"),
         (
             "base = \"minilm\"",
