@@ -12,6 +12,7 @@ mod embedding;
 mod layers;
 mod norm;
 mod pool;
+mod rotary;
 pub(super) mod select;
 mod splade;
 mod stable;
@@ -27,6 +28,7 @@ pub(super) use embedding::{embedding_bag_mean, embedding_sum};
 pub(super) use layers::{encoder, feed_forward, linear, self_attention};
 pub(super) use norm::{l2_normalize, layer_norm, residual_layer_norm};
 pub(super) use pool::pool;
+pub(super) use rotary::rotary_attention;
 pub(super) use splade::splade_pool;
 pub(super) use stable::{cross_entropy, logsumexp};
 
