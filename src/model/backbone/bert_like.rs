@@ -1,116 +1,63 @@
-//! BERT (Devlin et al., 2018, <https://arxiv.org/abs/1810.04805>), as transformers' `BertModel` without its pooler.
+//! The network of BERT and its relatives, as transformers has them without their poolers: what differs is names, what
+//! tokens' embeddings are made of, and where positions begin.
 
+pub mod config;
 mod decoder;
 
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use serde::Deserialize;
 
+pub use self::config::Config;
+use super::loader::{Dense, Loader};
 use super::{Backbone, Decoder};
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
 use crate::model::weights::Weights;
-use crate::ops::{self, Activation, Context, Param};
+use crate::ops::{self, Context, Param};
 use crate::util::seed::Rng;
 
-/// The keys of config.json that change what the network computes.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Config {
-    pub vocab_size: usize,
-    pub hidden_size: usize,
-    pub num_hidden_layers: usize,
-    pub num_attention_heads: usize,
-    pub intermediate_size: usize,
-    pub max_position_embeddings: usize,
-    #[serde(default = "two")]
-    pub type_vocab_size: usize,
-    #[serde(default = "eps")]
-    pub layer_norm_eps: f64,
-    #[serde(default = "gelu")]
-    pub hidden_act: String,
-    #[serde(default = "tenth")]
-    pub hidden_dropout_prob: f64,
-    #[serde(default = "tenth")]
-    pub attention_probs_dropout_prob: f64,
-    #[serde(default)]
-    pub position_embedding_type: Option<String>,
-    #[serde(default)]
-    pub is_decoder: bool,
-    #[serde(default = "initializer_range")]
-    pub initializer_range: f64,
-    #[serde(default = "pad_token_id")]
-    pub pad_token_id: Option<u32>,
-    #[serde(default)]
-    pub tie_word_embeddings: Option<bool>,
+/// How a family of networks differs from the others.
+pub struct Family {
+    /// In messages.
+    pub name: &'static str,
+    pub layer: LayerNames,
+    /// Whether a token's type is what the tokenizer says; otherwise all tokens have the first.
+    pub reads_types: bool,
+    /// Whether the first position is that behind the number of the padding token.
+    pub positions_after_padding: bool,
+    /// Whether a layer may lead from embeddings to the first layer.
+    pub projects: bool,
+    /// Whether it can be a decoder.
+    pub decoder: bool,
 }
 
-fn two() -> usize {
-    2
-}
-fn eps() -> f64 {
-    1e-12
-}
-fn tenth() -> f64 {
-    0.1
-}
-fn initializer_range() -> f64 {
-    0.02
-}
-#[allow(clippy::unnecessary_wraps)]
-fn pad_token_id() -> Option<u32> {
-    Some(0)
-}
-fn gelu() -> String {
-    "gelu".to_owned()
+/// What a layer's parts are called in checkpoints.
+pub struct LayerNames {
+    /// Stands before the layer's number.
+    pub layer: &'static str,
+    pub query: &'static str,
+    pub key: &'static str,
+    pub value: &'static str,
+    pub attention_output: &'static str,
+    pub attention_norm: &'static str,
+    pub intermediate: &'static str,
+    pub output: &'static str,
+    pub output_norm: &'static str,
 }
 
-impl Config {
-    /// Refuses what would be computed otherwise than the configuration says.
-    ///
-    /// # Errors
-    /// For an activation, position embedding or shape that is not supported.
-    pub fn validate(&self) -> Result<()> {
-        self.activation()?;
-        if let Some(kind) = &self.position_embedding_type
-            && kind != "absolute"
-        {
-            return Err(Error::model(format!("`position_embedding_type` is `{kind}`"))
-                .with_hint("only absolute position embeddings are supported for BERT"));
-        }
-        if self.is_decoder {
-            return Err(Error::model("`is_decoder` is true").with_hint("only BERT encoders are supported"));
-        }
-        if self.num_attention_heads == 0 || !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            return Err(Error::model(format!(
-                "`num_attention_heads` {} does not divide `hidden_size` {}",
-                self.num_attention_heads, self.hidden_size
-            )));
-        }
-        Ok(())
-    }
-
-    fn activation(&self) -> Result<Activation> {
-        match self.hidden_act.as_str() {
-            "gelu" => Ok(Activation::Gelu),
-            "relu" => Ok(Activation::Relu),
-            other => Err(Error::model(format!("`hidden_act` is `{other}`"))
-                .with_hint("supported activations of BERT are `gelu` and `relu`")),
-        }
-    }
-}
-
-/// A weight and its bias.
-#[derive(Clone)]
-struct Dense {
-    weight: Arc<Param>,
-    bias: Arc<Param>,
-}
-
-impl Dense {
-    fn pair(&self) -> (&Arc<Param>, &Arc<Param>) {
-        (&self.weight, &self.bias)
-    }
+impl LayerNames {
+    pub const BERT: Self = Self {
+        layer: "encoder.layer",
+        query: "attention.self.query",
+        key: "attention.self.key",
+        value: "attention.self.value",
+        attention_output: "attention.output.dense",
+        attention_norm: "attention.output.LayerNorm",
+        intermediate: "intermediate.dense",
+        output: "output.dense",
+        output_norm: "output.LayerNorm",
+    };
 }
 
 #[derive(Clone)]
@@ -127,114 +74,110 @@ struct Layer {
 
 /// The network. A clone has the same parameters.
 #[derive(Clone)]
-pub struct Bert {
+pub struct BertLike {
+    family: &'static Family,
     config: Config,
-    activation: Activation,
     word: Arc<Param>,
     position: Arc<Param>,
-    token_type: Arc<Param>,
+    token_type: Option<Arc<Param>>,
     norm: Dense,
+    projection: Option<Dense>,
     layers: Vec<Layer>,
     named: Vec<(String, Arc<Param>)>,
     unused: Vec<(String, Tensor)>,
 }
 
-/// Takes parameters out of a checkpoint and keeps the list of their names.
-struct Loader<'a> {
-    weights: Weights,
-    prefix: &'a str,
-    named: Vec<(String, Arc<Param>)>,
-}
-
-impl Loader<'_> {
-    fn param(&mut self, name: &str, shape: &[usize]) -> Result<Arc<Param>> {
-        let param = self.weights.take(self.prefix, name, shape)?;
-        self.named.push((name.to_owned(), Arc::clone(&param)));
-        Ok(param)
-    }
-
-    fn dense(&mut self, name: &str, out: usize, input: usize) -> Result<Dense> {
-        Ok(Dense {
-            weight: self.param(&format!("{name}.weight"), &[out, input])?,
-            bias: self.param(&format!("{name}.bias"), &[out])?,
-        })
-    }
-
-    fn norm(&mut self, name: &str, width: usize) -> Result<Dense> {
-        Ok(Dense {
-            weight: self.param(&format!("{name}.weight"), &[width])?,
-            bias: self.param(&format!("{name}.bias"), &[width])?,
-        })
-    }
-}
-
-impl Bert {
+impl BertLike {
     /// Takes the network's tensors out of `weights`; `prefix` stands before their names in messages and optimizer.
     ///
     /// # Errors
     /// When a tensor is missing or of another shape than the configuration says.
-    pub fn load(config: Config, mut weights: Weights, prefix: &str) -> Result<Self> {
-        weights.strip_prefix("bert.");
+    pub fn load(family: &'static Family, config: Config, mut weights: Weights, prefix: &str) -> Result<Self> {
         weights.modernise();
-        let mut load = Loader { weights, prefix, named: Vec::new() };
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let word = load.param("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
+        let mut load = Loader::new(weights, prefix);
+        let (embedding, hidden, inner) = (config.embedding_size, config.hidden_size, config.intermediate_size);
+        let word = load.param("embeddings.word_embeddings.weight", &[config.vocab_size, embedding])?;
         let position =
-            load.param("embeddings.position_embeddings.weight", &[config.max_position_embeddings, hidden])?;
-        let token_type = load.param("embeddings.token_type_embeddings.weight", &[config.type_vocab_size, hidden])?;
-        let norm = load.norm("embeddings.LayerNorm", hidden)?;
+            load.param("embeddings.position_embeddings.weight", &[config.max_position_embeddings, embedding])?;
+        let token_type = match config.type_vocab_size {
+            0 => None,
+            types => Some(load.param("embeddings.token_type_embeddings.weight", &[types, embedding])?),
+        };
+        let norm = load.norm("embeddings.LayerNorm", embedding)?;
+        let projection = match embedding == hidden {
+            true => None,
+            false => Some(load.dense("embeddings_project", hidden, embedding)?),
+        };
+        let names = &family.layer;
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for i in 0..config.num_hidden_layers {
-            let at = |name: &str| format!("encoder.layer.{i}.{name}");
+            let at = |name: &str| format!("{}.{i}.{name}", names.layer);
             layers.push(Layer {
-                query: load.dense(&at("attention.self.query"), hidden, hidden)?,
-                key: load.dense(&at("attention.self.key"), hidden, hidden)?,
-                value: load.dense(&at("attention.self.value"), hidden, hidden)?,
-                attention_output: load.dense(&at("attention.output.dense"), hidden, hidden)?,
-                attention_norm: load.norm(&at("attention.output.LayerNorm"), hidden)?,
-                intermediate: load.dense(&at("intermediate.dense"), inner, hidden)?,
-                output: load.dense(&at("output.dense"), hidden, inner)?,
-                output_norm: load.norm(&at("output.LayerNorm"), hidden)?,
+                query: load.dense(&at(names.query), hidden, hidden)?,
+                key: load.dense(&at(names.key), hidden, hidden)?,
+                value: load.dense(&at(names.value), hidden, hidden)?,
+                attention_output: load.dense(&at(names.attention_output), hidden, hidden)?,
+                attention_norm: load.norm(&at(names.attention_norm), hidden)?,
+                intermediate: load.dense(&at(names.intermediate), inner, hidden)?,
+                output: load.dense(&at(names.output), hidden, inner)?,
+                output_norm: load.norm(&at(names.output_norm), hidden)?,
             });
         }
-        Ok(Self {
-            activation: config.activation()?,
-            config,
-            word,
-            position,
-            token_type,
-            norm,
-            layers,
-            named: load.named,
-            unused: load.weights.rest(),
-        })
+        let (named, unused) = load.finish();
+        Ok(Self { family, config, word, position, token_type, norm, projection, layers, named, unused })
+    }
+
+    /// The token whose number positions begin behind.
+    fn padding(&self) -> Option<u32> {
+        self.config.pad_token_id.filter(|_| self.family.positions_after_padding)
+    }
+
+    /// How many tokens a text may have.
+    fn positions(&self) -> usize {
+        let unused = self.padding().map_or(0, |padding| padding as usize + 1);
+        self.config.max_position_embeddings.saturating_sub(unused)
+    }
+
+    /// The row of the position table of every token: each text begins anew.
+    fn position_ids(&self, batch: &PackedBatch) -> Vec<u32> {
+        let mut positions = Vec::with_capacity(batch.tokens());
+        for w in batch.offsets.windows(2) {
+            match self.padding() {
+                None => positions.extend(0..w[1] - w[0]),
+                // a padding token in a text is not counted, and has the position of its number
+                Some(padding) => {
+                    let mut last = padding;
+                    positions.extend(batch.ids[w[0] as usize..w[1] as usize].iter().map(|id| {
+                        last += u32::from(*id != padding);
+                        if *id == padding { padding } else { last }
+                    }));
+                }
+            }
+        }
+        positions
     }
 
     fn embed(&self, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
-        let longest = batch.longest();
-        if longest > self.config.max_position_embeddings {
-            return Err(Error::model(format!(
-                "a text has {longest} tokens, the model has {} positions",
-                self.config.max_position_embeddings
-            ))
-            .with_hint("set `model.max_seq_length` to at most that number"));
+        let (longest, most) = (batch.longest(), self.positions());
+        if longest > most {
+            return Err(Error::model(format!("a text has {longest} tokens, the model has {most} positions"))
+                .with_hint("set `model.max_seq_length` to at most that number"));
         }
-        let mut positions = Vec::with_capacity(batch.tokens());
-        for w in batch.offsets.windows(2) {
-            positions.extend(0..w[1] - w[0]);
-        }
-        let types = match batch.types.is_empty() {
-            true => Arc::new(vec![0u32; batch.tokens()]),
+        let mut tables =
+            vec![(&self.word, Arc::clone(&batch.ids)), (&self.position, Arc::new(self.position_ids(batch)))];
+        if let Some(table) = &self.token_type {
             // networks with one type of token give it to both texts
-            false if self.config.type_vocab_size == 1 => Arc::new(vec![0u32; batch.tokens()]),
-            false => Arc::clone(&batch.types),
-        };
-        let sum = ops::embedding_sum(
-            context,
-            &[(&self.word, Arc::clone(&batch.ids)), (&self.position, Arc::new(positions)), (&self.token_type, types)],
-        )?;
+            let told = self.family.reads_types && self.config.type_vocab_size > 1 && !batch.types.is_empty();
+            let types = if told { Arc::clone(&batch.types) } else { Arc::new(vec![0u32; batch.tokens()]) };
+            tables.push((table, types));
+        }
+        let sum = ops::embedding_sum(context, &tables)?; // [tokens, embedding]
         let normal = ops::layer_norm(&sum, &self.norm.weight, &self.norm.bias, self.config.layer_norm_eps)?;
-        Ok(ops::dropout(&normal, context.dropout(self.config.hidden_dropout_prob))?)
+        let x = ops::dropout(&normal, context.dropout(self.config.hidden_dropout_prob))?;
+        Ok(match &self.projection {
+            Some(layer) => ops::linear(context, &x, &layer.weight, Some(&layer.bias))?, // [tokens, hidden]
+            None => x,
+        })
     }
 
     /// One layer's parameters, and the dropouts of this pass.
@@ -254,7 +197,7 @@ impl Bert {
             },
             feed_forward: ops::FeedForward {
                 inner: layer.intermediate.pair(),
-                activation: self.activation,
+                activation: config.hidden_act,
                 outer: layer.output.pair(),
                 norm: layer.output_norm.pair(),
                 eps: config.layer_norm_eps,
@@ -264,7 +207,7 @@ impl Bert {
     }
 }
 
-impl Backbone for Bert {
+impl Backbone for BertLike {
     fn forward(&self, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
         let x = self.embed(batch, context)?;
         let layers: Vec<_> = self.layers.iter().map(|layer| self.layer(layer, context)).collect();
@@ -308,11 +251,21 @@ impl Backbone for Bert {
     }
 
     fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
-        vec![
-            (Arc::clone(&self.word), batch.ids.to_vec()),
-            (Arc::clone(&self.position), (0..batch.longest() as u32).collect()),
-            (Arc::clone(&self.token_type), if batch.types.contains(&1) { vec![0, 1] } else { vec![0] }),
-        ]
+        let positions = match self.padding() {
+            None => (0..batch.longest() as u32).collect(),
+            Some(_) => {
+                let mut positions = self.position_ids(batch);
+                positions.sort_unstable();
+                positions.dedup();
+                positions
+            }
+        };
+        let mut rows = vec![(Arc::clone(&self.word), batch.ids.to_vec()), (Arc::clone(&self.position), positions)];
+        if let Some(table) = &self.token_type {
+            let both = self.family.reads_types && batch.types.contains(&1);
+            rows.push((Arc::clone(table), if both { vec![0, 1] } else { vec![0] }));
+        }
+        rows
     }
 
     fn unused(&self) -> &[(String, Tensor)] {
@@ -340,7 +293,7 @@ impl Backbone for Bert {
     }
 
     fn max_positions(&self) -> Option<usize> {
-        Some(self.config.max_position_embeddings)
+        Some(self.positions())
     }
 
     fn set_dropout(&mut self, probability: f64) {
@@ -349,11 +302,15 @@ impl Backbone for Bert {
     }
 
     fn decoder(&self, prefix: &str, rng: Rng) -> Result<Box<dyn Decoder>> {
+        if !self.family.decoder {
+            return Err(Error::model(format!("a {} network cannot be a decoder", self.family.name))
+                .with_hint("BERT networks can"));
+        }
         Ok(Box::new(decoder::BertDecoder::new(self.clone(), prefix, rng)?))
     }
 }
 
-impl Bert {
+impl BertLike {
     fn floats(&self) -> usize {
         // query, key, value, attention, and the sums of both norms; the inner layer before its activation; then the
         // embeddings' steps and the largest gradients that are alive at once
