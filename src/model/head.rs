@@ -1,13 +1,14 @@
 //! Classifiers on top of a network: from hidden states to the logits of a text or a pair.
 //!
-//! All of transformers' `…ForSequenceClassification` that tallow knows take the first token through a layer with an
-//! activation and then through the classifier; what differs is names, activation and dropouts.
+//! All of transformers' `…ForSequenceClassification` that tallow knows take one vector of a text through a layer with an
+//! activation and then through the classifier; what differs is names, activation, dropouts, and which vector.
 
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
+use super::backbone::{self, Architecture};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
@@ -15,38 +16,77 @@ use crate::ops::{self, Activation, Context, Param, PoolingMode};
 use crate::util::seed::Rng;
 use crate::util::suggest;
 
-/// What an architecture's classifier looks like.
+/// What the classifier of an architecture looks like.
 struct Convention {
-    /// `model_type` of config.json.
-    model_type: &'static str,
-    /// Class of the whole, for `architectures` in config.json.
-    architecture: &'static str,
-    /// Stands before the network's names in the weights of the whole.
-    prefix: &'static str,
+    /// `model_type`s of config.json.
+    model_types: &'static [&'static str],
     /// The first layer; named without the prefix where it belongs to the network.
     dense: &'static str,
     dense_in_network: bool,
-    activation: Activation,
+    /// The key of config.json that tells whether it has a bias, and what that is without.
+    bias: (&'static str, bool),
+    /// The key of config.json that names the activation, and the activation without.
+    activation: (&'static str, Activation),
+    /// A normalisation after the activation.
+    norm: Option<&'static str>,
     /// Whether there is a dropout before the first layer, too.
     early_dropout: bool,
+    /// The keys of its probability in config.json, the first that is there counts, and what it is without them.
+    dropout: (&'static [&'static str], f64),
     /// The last layer.
     out: &'static str,
 }
 
-const CONVENTIONS: &[Convention] = &[Convention {
-    model_type: "bert",
-    architecture: "BertForSequenceClassification",
-    prefix: "bert.",
+const INHERITED: (&[&str], f64) = (&["classifier_dropout", "hidden_dropout_prob"], 0.1);
+
+const BERT: Convention = Convention {
+    model_types: &["bert"],
     dense: "pooler.dense",
     dense_in_network: true,
-    activation: Activation::Tanh,
+    bias: ("", true),
+    activation: ("", Activation::Tanh),
+    norm: None,
     early_dropout: false,
+    dropout: INHERITED,
     out: "classifier",
-}];
+};
+
+const ROBERTA: Convention = Convention {
+    model_types: &["roberta", "xlm-roberta", "camembert"],
+    dense: "classifier.dense",
+    dense_in_network: false,
+    early_dropout: true,
+    out: "classifier.out_proj",
+    ..BERT
+};
+
+const CONVENTIONS: &[Convention] = &[
+    BERT,
+    ROBERTA,
+    Convention { model_types: &["electra"], activation: ("", Activation::Gelu), ..ROBERTA },
+    Convention {
+        model_types: &["distilbert"],
+        dense: "pre_classifier",
+        dense_in_network: false,
+        activation: ("", Activation::Relu),
+        dropout: (&["seq_classif_dropout"], 0.2),
+        ..BERT
+    },
+    Convention {
+        model_types: &["modernbert"],
+        dense: "head.dense",
+        dense_in_network: false,
+        bias: ("classifier_bias", false),
+        activation: ("classifier_activation", Activation::Gelu),
+        norm: Some("head.norm"),
+        dropout: (&["classifier_dropout"], 0.0),
+        ..BERT
+    },
+];
 
 fn convention(model_type: &str) -> Result<&'static Convention> {
-    CONVENTIONS.iter().find(|c| c.model_type == model_type).ok_or_else(|| {
-        let known = CONVENTIONS.iter().map(|c| c.model_type);
+    CONVENTIONS.iter().find(|c| c.model_types.contains(&model_type)).ok_or_else(|| {
+        let known = CONVENTIONS.iter().flat_map(|c| c.model_types.iter().copied());
         Error::model(format!("there is no classifier for models of type `{model_type}`"))
             .with_hint(suggest::hint(model_type, known))
     })
@@ -65,14 +105,49 @@ pub struct HeadOptions {
 
 struct Layer {
     weight: Arc<Param>,
+    bias: Option<Arc<Param>>,
+}
+
+/// `(weight, bias)` and what is added to the variance.
+struct Norm {
+    weight: Arc<Param>,
     bias: Arc<Param>,
+    eps: f64,
+}
+
+impl Norm {
+    /// Takes it out of `weights`, or out of `fresh` where it is not there.
+    fn load(
+        name: &str,
+        config: &Value,
+        width: usize,
+        weights: &mut Weights,
+        fresh: &mut Weights,
+        prefix: &str,
+    ) -> Result<Self> {
+        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        let source = if weights.contains(&weight) { weights } else { fresh };
+        Ok(Self {
+            weight: source.take(prefix, &weight, &[width])?,
+            bias: match backbone::flag(config, ("norm_bias", false)) {
+                true => source.take(prefix, &bias, &[width])?,
+                false => source.zeros(prefix, &bias, width)?,
+            },
+            eps: config.get("norm_eps").and_then(Value::as_f64).unwrap_or(1e-5),
+        })
+    }
 }
 
 /// A classifier with its weights.
 pub struct SequenceClassification {
+    architecture: &'static Architecture,
     convention: &'static Convention,
     dense: Layer,
+    activation: Activation,
+    norm: Option<Norm>,
     out: Layer,
+    /// Which of a text's tokens the classifier sees.
+    pooling: PoolingMode,
     dropout: f64,
     num_labels: usize,
     /// The layers that the checkpoint did not have.
@@ -93,7 +168,8 @@ impl SequenceClassification {
         options: HeadOptions,
         device: &Device,
     ) -> Result<Self> {
-        let convention = convention(config["model_type"].as_str().unwrap_or_default())?;
+        let architecture = backbone::architecture(config, "config.json")?;
+        let convention = convention(architecture.model_type)?;
         let text = |key: &str| config.get(key).and_then(Value::as_f64);
         let out_weight = format!("{}.weight", convention.out);
         let there = weights.shape(&out_weight).and_then(|shape| shape.first().copied());
@@ -110,27 +186,49 @@ impl SequenceClassification {
         }
         let range = text("initializer_range").unwrap_or(0.02);
         let mut new = Vec::new();
-        let mut layer = |name: &'static str, out: usize, rng: Rng| -> Result<Layer> {
+        let mut layer = |name: &'static str, out: usize, has_bias: bool, rng: Rng| -> Result<Layer> {
             let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
             if weights.contains(&weight) {
                 return Ok(Layer {
                     weight: weights.take(name_prefix, &weight, &[out, hidden])?,
-                    bias: weights.take(name_prefix, &bias, &[out])?,
+                    bias: has_bias.then(|| weights.take(name_prefix, &bias, &[out])).transpose()?,
                 });
             }
             new.push(name);
             let mut rng = rng;
             let values: Vec<f32> = (0..out * hidden).map(|_| (range * rng.normal()) as f32).collect();
             let values = Tensor::from_vec(values, (out, hidden), &Device::Cpu)?.to_device(device)?;
+            let zeros = || -> Result<_> {
+                let zeros = Tensor::zeros(out, DType::F32, device)?;
+                Ok(Param::new(format!("{name_prefix}{bias}"), &zeros)?)
+            };
             Ok(Layer {
                 weight: Param::new(format!("{name_prefix}{weight}"), &values)?,
-                bias: Param::new(format!("{name_prefix}{bias}"), &Tensor::zeros(out, DType::F32, device)?)?,
+                bias: has_bias.then(zeros).transpose()?,
             })
         };
-        let dense = layer(convention.dense, hidden, options.rng.fork(0))?;
-        let out = layer(convention.out, num_labels, options.rng.fork(1))?;
-        let dropout = ["classifier_dropout", "hidden_dropout_prob"].into_iter().find_map(text);
-        Ok(Self { convention, dense, out, dropout: options.dropout.or(dropout).unwrap_or(0.1), num_labels, new })
+        let has_bias = backbone::flag(config, convention.bias);
+        let dense = layer(convention.dense, hidden, has_bias, options.rng.fork(0))?;
+        let out = layer(convention.out, num_labels, true, options.rng.fork(1))?;
+        let mut fresh = Weights::fresh(options.rng.fork(2), range, device);
+        let mut norm = |name| Norm::load(name, config, hidden, weights, &mut fresh, name_prefix);
+        let norm = convention.norm.map(&mut norm).transpose()?;
+        let (key, activation) = convention.activation;
+        let activation = match config.get(key).and_then(Value::as_str) {
+            Some(name) => backbone::activation(key, name)?,
+            None => activation,
+        };
+        let pooling = match config.get("classifier_pooling").and_then(Value::as_str) {
+            None | Some("cls") => PoolingMode::Cls,
+            Some("mean") => PoolingMode::Mean,
+            Some(other) => {
+                return Err(Error::model(format!("`classifier_pooling` is `{other}`"))
+                    .with_hint("supported are `cls` and `mean`"));
+            }
+        };
+        let (keys, default) = convention.dropout;
+        let dropout = options.dropout.or(keys.iter().copied().find_map(text)).unwrap_or(default);
+        Ok(Self { architecture, convention, dense, activation, norm, out, pooling, dropout, num_labels, new })
     }
 
     /// Logits of a text or a pair.
@@ -150,28 +248,37 @@ impl SequenceClassification {
     /// # Errors
     /// When a sequence has no token.
     pub fn forward(&self, tokens: &Tensor, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
-        let first = ops::pool(tokens, &batch.offsets, &Arc::new(Vec::new()), PoolingMode::Cls)?;
-        let first = match self.convention.early_dropout {
-            true => ops::dropout(&first, context.dropout(self.dropout))?,
-            false => first,
+        let linear = |x: &Tensor, layer: &Layer| ops::linear(context, x, &layer.weight, layer.bias.as_ref());
+        let text = ops::pool(tokens, &batch.offsets, &Arc::new(Vec::new()), self.pooling)?; // [sequences, hidden]
+        let text = match self.convention.early_dropout {
+            true => ops::dropout(&text, context.dropout(self.dropout))?,
+            false => text,
         };
-        let inner = ops::linear(context, &first, &self.dense.weight, Some(&self.dense.bias))?;
-        let inner = ops::activation(&inner, self.convention.activation)?;
+        let inner = ops::activation(&linear(&text, &self.dense)?, self.activation)?;
+        let inner = match &self.norm {
+            Some(norm) => ops::layer_norm(&inner, &norm.weight, &norm.bias, norm.eps)?,
+            None => inner,
+        };
         let inner = ops::dropout(&inner, context.dropout(self.dropout))?;
-        Ok(ops::linear(context, &inner, &self.out.weight, Some(&self.out.bias))?)
+        Ok(linear(&inner, &self.out)?)
     }
 
     /// Every parameter with its name in the weights of the whole.
     #[must_use]
     pub fn params(&self) -> Vec<(String, Arc<Param>)> {
-        let prefix = if self.convention.dense_in_network { self.convention.prefix } else { "" };
+        let prefix = if self.convention.dense_in_network { self.architecture.prefix } else { "" };
         let layer = |prefix: &str, name: &str, layer: &Layer| {
-            [
-                (format!("{prefix}{name}.weight"), Arc::clone(&layer.weight)),
-                (format!("{prefix}{name}.bias"), Arc::clone(&layer.bias)),
-            ]
+            let weight = (format!("{prefix}{name}.weight"), Arc::clone(&layer.weight));
+            let bias = layer.bias.as_ref().map(|bias| (format!("{prefix}{name}.bias"), Arc::clone(bias)));
+            std::iter::once(weight).chain(bias)
         };
-        let mut params = layer(prefix, self.convention.dense, &self.dense).to_vec();
+        let mut params: Vec<_> = layer(prefix, self.convention.dense, &self.dense).collect();
+        if let (Some(name), Some(norm)) = (self.convention.norm, &self.norm) {
+            let both = [("weight", &norm.weight), ("bias", &norm.bias)];
+            // zeros stand for a bias that there is not
+            let real = both.into_iter().filter(|(_, param)| param.trainable());
+            params.extend(real.map(|(part, param)| (format!("{name}.{part}"), Arc::clone(param))));
+        }
         params.extend(layer("", self.convention.out, &self.out));
         params
     }
@@ -179,12 +286,12 @@ impl SequenceClassification {
     /// What stands before the network's names in the weights of the whole.
     #[must_use]
     pub fn network_prefix(&self) -> &'static str {
-        self.convention.prefix
+        self.architecture.prefix
     }
 
     /// The keys of config.json that are the classifier's.
     pub fn describe(&self, config: &mut Value) {
-        config["architectures"] = serde_json::json!([self.convention.architecture]);
+        config["architectures"] = serde_json::json!([format!("{}ForSequenceClassification", self.architecture.class)]);
         let labelled = config.get("id2label").and_then(Value::as_object).map(serde_json::Map::len);
         if labelled != Some(self.num_labels) {
             let names: Vec<String> = (0..self.num_labels).map(|i| format!("LABEL_{i}")).collect();

@@ -5,30 +5,100 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
-use super::backbone::Backbone;
+use super::backbone::{self, Architecture, Backbone};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::ops::{self, Activation, Context, Param};
 use crate::util::seed::Rng;
 
-/// Stands before the network's names in the weights of the whole.
-const PREFIX: &str = "bert.";
-const DENSE: &str = "cls.predictions.transform.dense";
-const NORM: &str = "cls.predictions.transform.LayerNorm";
-const BIAS: &str = "cls.predictions.bias";
-const DECODER: &str = "cls.predictions.decoder.weight";
+/// What the head of an architecture looks like: a layer, an activation and a normalisation before the words' vectors.
+struct Convention {
+    /// `model_type`s of config.json.
+    model_types: &'static [&'static str],
+    dense: &'static str,
+    /// The keys of config.json that tell whether layer, normalisation and last layer have biases, and what they are
+    /// without.
+    biases: [(&'static str, bool); 3],
+    /// The key of config.json that names the activation; `None` for GELU.
+    activation: Option<&'static str>,
+    norm: &'static str,
+    /// What is added to the variance: a key of config.json, and what it is without.
+    eps: (&'static str, f64),
+    /// The last layer, whose weight is that of the embedding layer unless config.json says otherwise.
+    decoder: &'static str,
+    /// The last layer's bias where its weight is the embedding layer's.
+    bias: &'static str,
+}
+
+const ALWAYS: [(&str, bool); 3] = [("", true); 3];
+
+const CONVENTIONS: &[Convention] = &[
+    Convention {
+        model_types: &["bert"],
+        dense: "cls.predictions.transform.dense",
+        biases: ALWAYS,
+        activation: Some("hidden_act"),
+        norm: "cls.predictions.transform.LayerNorm",
+        eps: ("layer_norm_eps", 1e-12),
+        decoder: "cls.predictions.decoder",
+        bias: "cls.predictions.bias",
+    },
+    Convention {
+        model_types: &["roberta", "xlm-roberta", "camembert"],
+        dense: "lm_head.dense",
+        biases: ALWAYS,
+        activation: None,
+        norm: "lm_head.layer_norm",
+        eps: ("layer_norm_eps", 1e-12),
+        decoder: "lm_head.decoder",
+        bias: "lm_head.bias",
+    },
+    Convention {
+        model_types: &["distilbert"],
+        dense: "vocab_transform",
+        biases: ALWAYS,
+        activation: Some("activation"),
+        norm: "vocab_layer_norm",
+        eps: ("", 1e-12),
+        decoder: "vocab_projector",
+        bias: "vocab_projector.bias",
+    },
+    Convention {
+        // the generator's; what a discriminator has tells nothing about words
+        model_types: &["electra"],
+        dense: "generator_predictions.dense",
+        biases: ALWAYS,
+        activation: None,
+        norm: "generator_predictions.LayerNorm",
+        eps: ("layer_norm_eps", 1e-12),
+        decoder: "generator_lm_head",
+        bias: "generator_lm_head.bias",
+    },
+    Convention {
+        model_types: &["modernbert"],
+        dense: "head.dense",
+        biases: [("classifier_bias", false), ("norm_bias", false), ("decoder_bias", true)],
+        activation: Some("classifier_activation"),
+        norm: "head.norm",
+        eps: ("norm_eps", 1e-5),
+        decoder: "decoder",
+        bias: "decoder.bias",
+    },
+];
 
 /// What turns a transformed hidden state into scores: a vector for each word, and a bias.
 #[derive(Debug, Clone)]
 pub struct Vocabulary {
-    /// `[words, hidden]`
+    /// `[words, width]`
     pub weight: Arc<Param>,
     /// `[words]`
     pub bias: Arc<Param>,
 }
 
-/// transformers' `BertForMaskedLM` without its network.
+/// transformers' `…ForMaskedLM` without its network.
 pub struct MaskedLm {
+    architecture: &'static Architecture,
+    convention: &'static Convention,
     dense: (Arc<Param>, Arc<Param>),
     norm: (Arc<Param>, Arc<Param>),
     eps: f64,
@@ -53,41 +123,58 @@ impl MaskedLm {
         rng: Rng,
         device: &Device,
     ) -> Result<Self> {
-        let table = network.word_embeddings().filter(|_| config["model_type"] == "bert").ok_or_else(|| {
-            Error::model(format!("a SparseEncoder cannot be made of a `{}` network", config["model_type"]))
-                .with_hint("take a BERT network, such as `bert-base-uncased` or MiniLM")
-        })?;
+        let architecture = backbone::architecture(config, "config.json")?;
+        let model_type = architecture.model_type;
+        let convention = CONVENTIONS.iter().find(|c| c.model_types.contains(&model_type));
+        let (Some(convention), Some(table)) = (convention, network.word_embeddings()) else {
+            return Err(Error::model(format!("a SparseEncoder cannot be made of a `{model_type}` network"))
+                .with_hint("take a BERT network, such as `bert-base-uncased` or MiniLM"));
+        };
         let hidden = network.hidden_size();
-        let words = table.dims().first().copied().unwrap_or(0);
-        let new = !weights.contains(&format!("{DENSE}.weight"));
+        let (words, width) = match table.dims() {
+            &[words, width] => (words, width),
+            other => return Err(Error::Internal(format!("a table of words' embeddings is {other:?}"))),
+        };
+        let new = !weights.contains(&format!("{}.weight", convention.dense));
         let number = |key: &str, default: f64| config.get(key).and_then(Value::as_f64).unwrap_or(default);
         let mut fresh = Weights::fresh(rng, number("initializer_range", 0.02), device);
         let source = if new { &mut fresh } else { &mut *weights };
-        let mut take = |name: &str, shape: &[usize]| source.take(prefix, name, shape);
-        let dense = (take(&format!("{DENSE}.weight"), &[hidden, hidden])?, take(&format!("{DENSE}.bias"), &[hidden])?);
-        let norm = (take(&format!("{NORM}.weight"), &[hidden])?, take(&format!("{NORM}.bias"), &[hidden])?);
-        let bias = match weights.contains(BIAS) {
-            true => weights.take(prefix, BIAS, &[words])?,
-            false => Param::new(format!("{prefix}{BIAS}"), &Tensor::zeros(words, DType::F32, device)?)?,
+        let [has_dense_bias, has_norm_bias, has_bias] = convention.biases.map(|key| backbone::flag(config, key));
+        let mut pair = |name: &str, shape: &[usize], has_bias: bool| -> Result<_> {
+            let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+            let weight = source.take(prefix, &weight, shape)?;
+            let bias = match has_bias {
+                true => source.take(prefix, &bias, &[width])?,
+                false => source.zeros(prefix, &bias, width)?,
+            };
+            Ok((weight, bias))
         };
-        let tied = config.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(true);
-        let weight = match !tied && weights.contains(DECODER) {
-            true => weights.take(prefix, DECODER, &[words, hidden])?,
-            false => Arc::clone(table),
+        let dense = pair(convention.dense, &[width, hidden], has_dense_bias)?;
+        let norm = pair(convention.norm, &[width], has_norm_bias)?;
+        // without vectors of its own the head has the embedding layer's, whatever the configuration says
+        let decoder = format!("{}.weight", convention.decoder);
+        let untied = config.get("tie_word_embeddings").and_then(Value::as_bool) == Some(false);
+        let tied = !(untied && weights.contains(&decoder));
+        let weight = match tied {
+            true => Arc::clone(table),
+            false => weights.take(prefix, &decoder, &[words, width])?,
         };
-        let activation = match config.get("hidden_act").and_then(Value::as_str) {
-            Some("relu") => Activation::Relu,
-            _ => Activation::Gelu,
+        // transformers saves the bias by both names, and reads that of the layer where the weight is its own
+        let (shared, own) = (convention.bias.to_owned(), format!("{}.bias", convention.decoder));
+        let (name, other) = if tied { (shared, own) } else { (own, shared) };
+        let found = [&name, &other].into_iter().find(|name| weights.contains(name));
+        let bias = match found {
+            _ if !has_bias => weights.zeros(prefix, &name, words)?,
+            Some(found) => weights.take(prefix, found, &[words])?,
+            None => Param::new(format!("{prefix}{name}"), &Tensor::zeros(words, DType::F32, device)?)?,
         };
-        Ok(Self {
-            dense,
-            norm,
-            eps: number("layer_norm_eps", 1e-12),
-            activation,
-            tied: Arc::ptr_eq(&weight, table),
-            vocabulary: Vocabulary { weight, bias },
-            new,
-        })
+        let activation = match convention.activation.and_then(|key| Some((key, config.get(key)?.as_str()?))) {
+            Some((key, name)) => backbone::activation(key, name)?,
+            None => Activation::Gelu,
+        };
+        let eps = number(convention.eps.0, convention.eps.1);
+        let vocabulary = Vocabulary { weight, bias };
+        Ok(Self { architecture, convention, dense, norm, eps, activation, vocabulary, tied, new })
     }
 
     /// What scores are made of.
@@ -105,10 +192,10 @@ impl MaskedLm {
     /// The layers that were not in the checkpoint and have random weights.
     #[must_use]
     pub fn new_layers(&self) -> Vec<String> {
-        if self.new { vec![DENSE.to_owned()] } else { Vec::new() }
+        if self.new { vec![self.convention.dense.to_owned()] } else { Vec::new() }
     }
 
-    /// `[tokens, hidden]` to `[tokens, hidden]`: what the words' vectors are multiplied with.
+    /// `[tokens, hidden]` to `[tokens, width]`: what the words' vectors are multiplied with.
     ///
     /// # Errors
     /// When shapes do not fit.
@@ -121,28 +208,34 @@ impl MaskedLm {
     /// What stands before the network's names in the weights of the whole.
     #[must_use]
     pub fn network_prefix(&self) -> &'static str {
-        PREFIX
+        self.architecture.prefix
     }
 
     /// Every parameter of its own with its name in the weights of the whole.
     #[must_use]
     pub fn params(&self) -> Vec<(String, Arc<Param>)> {
-        let named = |name: String, param: &Arc<Param>| (name, Arc::clone(param));
+        let Convention { dense, norm, decoder, bias, .. } = self.convention;
+        let bias = if self.tied { (*bias).to_owned() } else { format!("{decoder}.bias") };
         let mut params = vec![
-            named(format!("{DENSE}.weight"), &self.dense.0),
-            named(format!("{DENSE}.bias"), &self.dense.1),
-            named(format!("{NORM}.weight"), &self.norm.0),
-            named(format!("{NORM}.bias"), &self.norm.1),
-            named(BIAS.to_owned(), &self.vocabulary.bias),
+            (format!("{dense}.weight"), &self.dense.0),
+            (format!("{dense}.bias"), &self.dense.1),
+            (format!("{norm}.weight"), &self.norm.0),
+            (format!("{norm}.bias"), &self.norm.1),
+            (bias, &self.vocabulary.bias),
         ];
         if !self.tied {
-            params.push(named(DECODER.to_owned(), &self.vocabulary.weight));
+            params.push((format!("{decoder}.weight"), &self.vocabulary.weight));
         }
-        params
+        // zeros stand for biases that there are not
+        let real = params.into_iter().filter(|(_, param)| param.trainable());
+        real.map(|(name, param)| (name, Arc::clone(param))).collect()
     }
 
     /// The keys of config.json that are the head's.
     pub fn describe(&self, config: &mut Value) {
-        config["architectures"] = serde_json::json!(["BertForMaskedLM"]);
+        config["architectures"] = serde_json::json!([format!("{}ForMaskedLM", self.architecture.class)]);
+        if config.get("tie_word_embeddings").is_some() || !self.tied {
+            config["tie_word_embeddings"] = self.tied.into();
+        }
     }
 }

@@ -152,6 +152,15 @@ impl TextTokenizer {
         }
     }
 
+    /// The token that fills batches up, by the names that it has in BERT's and RoBERTa's vocabularies.
+    #[must_use]
+    pub fn padding(&self) -> Option<u32> {
+        match &self.inner {
+            Kind::Fast(inner) => inner.token_to_id("[PAD]").or_else(|| inner.token_to_id("<pad>")),
+            Kind::Words(_) => None,
+        }
+    }
+
     /// The word of a token.
     #[must_use]
     pub fn word(&self, token: u32) -> Option<String> {

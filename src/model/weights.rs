@@ -144,6 +144,14 @@ impl Weights {
         Ok(Param::new(format!("{prefix}{name}"), &tensor.to_device(&self.device)?)?)
     }
 
+    /// In place of a bias that an architecture does not have: zeros that are not trained.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn zeros(&self, prefix: &str, name: &str, len: usize) -> Result<Arc<Param>> {
+        Ok(Param::frozen(format!("{prefix}{name}"), &Tensor::zeros(len, DType::F32, &self.device)?)?)
+    }
+
     /// What a network left of `file`, for parameters on `device`.
     #[must_use]
     pub fn left_over(tensors: Vec<(String, Tensor)>, file: &Path, device: &Device) -> Self {

@@ -3,6 +3,7 @@
 //! No score matrix is kept for the backward pass; it is computed again from queries and keys.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
@@ -12,6 +13,7 @@ use super::context::{Dropout, keeps};
 use super::kernel::{self, Shared, by_dtype, simd_fn};
 use super::matmul::{Left, Matrix, Place, Small};
 use super::real::{LANES, Real, add_lanes, max_of, sum_by};
+use super::sight::{QUERIES, Queries, Sight, Span};
 
 /// `dropout(softmax(q kᵀ / sqrt(head_dim))) v` within each sequence and head.
 ///
@@ -39,10 +41,10 @@ pub fn attention(
     }
     kernel::check_offsets("attention", offsets, tokens)?;
     if composed::wanted(q) {
-        return composed::attention(q, k, v, (offsets, &[]), heads, dropout, false);
+        return composed::attention(q, k, v, (offsets, &[]), heads, dropout, Sight::All);
     }
-    let op = Attention::new((offsets, &[]), heads, width, dropout, false);
-    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
+    let attention = Attention::new((offsets, &[]), heads, width, dropout, Sight::All);
+    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, attention)
 }
 
 /// Offsets `[sequences + 1]`, and how many leading tokens of each sequence are looked at: `[sequences]`, or empty for all.
@@ -54,8 +56,7 @@ pub(super) struct Attention {
     pub(super) width: usize,
     head_dim: usize,
     dropout: Dropout,
-    /// Whether a token sees only those before it and itself.
-    causal: bool,
+    sight: Sight,
 }
 
 /// The (sequence, head) pairs, longest sequences first so that threads end together.
@@ -93,12 +94,13 @@ impl Tasks {
 }
 
 simd_fn! {
-    /// Rows of `padded` scores, of which `length` count, become rows of probabilities, `softmax(score * scale)`. Where
-    /// attention is causal, `causal` is the first row's number, and a row's scores up to its own number count.
-    fn softmax_rows<T>(scores: &mut [T], length: usize, padded: usize, scale: T, causal: Option<usize>) {
+    /// Rows of `padded` scores become rows of probabilities, `softmax(score * scale)`. Of row `i` those in `seen(i)`
+    /// count.
+    fn softmax_rows<T>(scores: &mut [T], padded: usize, scale: T, seen: impl Fn(usize) -> Range<usize>) {
         for (i, row) in scores.chunks_exact_mut(padded).enumerate() {
-            let counted = causal.map_or(length, |first| (first + i + 1).min(length));
-            row[counted..].fill(T::NEG_INFINITY);
+            let seen = seen(i);
+            row[..seen.start].fill(T::NEG_INFINITY);
+            row[seen.end..].fill(T::NEG_INFINITY);
             let top = max_of(row);
             let mut sums = [T::ZERO; LANES];
             let (lanes, rest) = row.as_chunks_mut::<LANES>();
@@ -141,8 +143,6 @@ simd_fn! {
     }
 }
 
-/// Query rows whose scores are computed at a time: they stay in a second-level cache.
-const QUERIES: usize = 96;
 /// Scores a thread takes at a time, at least.
 const SCORES_PER_TURN: usize = 4096;
 
@@ -171,17 +171,6 @@ fn with_scratch<T: Real, const N: usize, R>(lengths: [usize; N], f: impl FnOnce(
     })
 }
 
-/// A block of a task's queries: rows `first..first + rows`.
-#[derive(Clone, Copy)]
-struct Queries {
-    first: usize,
-    rows: usize,
-}
-
-fn blocks(length: usize) -> impl Iterator<Item = Queries> {
-    (0..length).step_by(QUERIES).map(move |first| Queries { first, rows: QUERIES.min(length - first) })
-}
-
 /// Rows of scores in scratch space, padded on both sides to whole tiles.
 fn scores_place<T>(scores: &mut [T], padded: usize) -> Place<T> {
     Place { stride: padded, rows: scores.len() / padded.max(1), columns: padded, data: scores.as_mut_ptr() }
@@ -189,8 +178,8 @@ fn scores_place<T>(scores: &mut [T], padded: usize) -> Place<T> {
 
 impl Attention {
     /// `heads` divide `width`, and the offsets cover the tokens.
-    pub(super) fn new(offsets: Attended<'_>, heads: usize, width: usize, dropout: Dropout, causal: bool) -> Self {
-        Self { tasks: Tasks::new(offsets, heads), width, head_dim: width / heads, dropout, causal }
+    pub(super) fn new(offsets: Attended<'_>, heads: usize, width: usize, dropout: Dropout, sight: Sight) -> Self {
+        Self { tasks: Tasks::new(offsets, heads), width, head_dim: width / heads, dropout, sight }
     }
 
     fn mask(&self) -> Option<((u32, u32, u32), f64)> {
@@ -204,7 +193,7 @@ impl Attention {
     /// Runs `work` on every task: one thread each, the longest first.
     fn each(&self, work: impl Fn(Task) + Sync) {
         let tasks = &self.tasks.0;
-        let scores: usize = tasks.iter().map(|t| t.length * t.length).sum();
+        let scores: usize = tasks.iter().map(|t| t.length * self.sight.most(t.length)).sum();
         let grain = (SCORES_PER_TURN * tasks.len()).div_ceil(scores.max(1)).max(1);
         kernel::each(tasks.len(), grain, |i| work(tasks[i]));
     }
@@ -220,53 +209,62 @@ impl Attention {
         Place { data: start.start(), stride, rows, columns: self.head_dim }
     }
 
-    /// The probabilities of a block of queries, those from number `first` on, before dropout; `keys` are packed.
+    /// The probabilities of a block of queries, those from number `first` on, before dropout; `keys` are the span's,
+    /// packed.
     fn probabilities<T: Real>(
         &self,
         small: &Small<T>,
         (first, q): (usize, Matrix<'_, T>),
-        keys: &[T],
+        (span, keys): (&Span, &[T]),
         task: Task,
         scores: &mut [T],
     ) {
-        let padded = small.padded(task.length);
+        let (start, padded) = (span.keys.start, small.padded(span.keys.len()));
         let place = scores_place(scores, padded);
         // the padding is computed, too: keys are padded with zeros
         // SAFETY: the place is the whole of `scores`.
         unsafe { small.product(q.left(), keys, (q.height(), padded, self.head_dim), place, false) };
-        let causal = self.causal.then_some(first);
-        softmax_rows(&mut scores[..q.height() * padded], task.attended, padded, self.scale(), causal);
+        softmax_rows(&mut scores[..q.height() * padded], padded, self.scale(), |i| {
+            let seen = self.sight.of(first + i, task.length);
+            // a token that would see nothing sees what is near
+            let end = if task.attended > seen.start { seen.end.min(task.attended) } else { seen.end };
+            seen.start - start..end - start
+        });
     }
 
     /// `q`, `k`, `v` have `width` columns; `out` `[tokens, width]`.
     pub(super) fn forward<T: Real>(&self, [q, k, v]: [Matrix<'_, T>; 3], out: &mut [T]) {
         let (small, target, head_dim) = (T::small(), Shared::new(out), self.head_dim);
         self.each(|task| {
-            let (length, padded) = (task.length, small.padded(task.length));
+            let length = task.length;
             let (q, k, v) = (self.part(q, task), self.part(k, task), self.part(v, task));
-            let rows = small.padded_rows(QUERIES.min(length));
-            with_scratch(
-                [padded * head_dim, length * small.padded(head_dim), rows * padded],
-                |[keys, values, scores]| {
-                    small.pack_transposed(k, keys);
-                    small.pack(v, values);
-                    for Queries { first, rows } in blocks(length) {
-                        self.probabilities(&small, (first, q.rows(first, rows)), keys, task, scores);
+            let most = self.sight.spans(length).map(|span| span.keys.len()).max().unwrap_or(0);
+            let (padded, rows) = (small.padded(most), small.padded_rows(QUERIES.min(length)));
+            let sizes = [padded * head_dim, most * small.padded(head_dim), rows * padded];
+            with_scratch(sizes, |[keys, values, scores]| {
+                for span in self.sight.spans(length) {
+                    let (start, count) = (span.keys.start, span.keys.len());
+                    let padded = small.padded(count);
+                    small.pack_transposed(k.rows(start, count), keys);
+                    small.pack(v.rows(start, count), values);
+                    for Queries { first, rows } in span.blocks() {
+                        self.probabilities(&small, (first, q.rows(first, rows)), (&span, keys), task, scores);
                         if let Some((parts, scale)) = self.mask() {
-                            let first = task.first_score.wrapping_add((first * length) as u32);
+                            let first = task.first_score.wrapping_add((first * length + start) as u32);
                             drop_scores(&mut scores[..rows * padded], length, padded, first, parts, T::of(scale));
                         }
                         let left = Left { values: &*scores, row: padded, step: 1 };
                         let place = self.place(target, self.width, task, first, rows);
                         // SAFETY: each task writes the columns of its head in the rows of its sequence.
-                        unsafe { small.product(left, values, (rows, head_dim, length), place, false) };
+                        unsafe { small.product(left, values, (rows, head_dim, count), place, false) };
                     }
-                },
-            );
+                }
+            });
         });
     }
 
-    /// The gradients of `q`, `k` and `v`, at the given places in rows of `stride` values.
+    /// The gradients of `q`, `k` and `v`, at the given places in rows of `stride` values; where tokens see those near
+    /// them, the places of `k` and `v` hold zeros before.
     ///
     /// # Safety
     /// From each of `places` on there are `tokens` rows of `stride` values, and `width` columns of them are free.
@@ -294,48 +292,61 @@ impl Attention {
         stride: usize,
     ) {
         let (length, head_dim, mask) = (task.length, self.head_dim, self.mask());
-        let (padded, wide) = (small.padded(length), small.padded(head_dim));
+        let most_keys = self.sight.spans(length).map(|span| span.keys.len()).max().unwrap_or(0);
+        let (padded, wide) = (small.padded(most_keys), small.padded(head_dim));
         let most = QUERIES.min(length);
         let square = small.padded_rows(most) * padded;
         let dropped = if mask.is_some() { square } else { 0 };
-        let lengths = [padded * head_dim, padded * head_dim, length * wide, most * wide, square, square, dropped];
+        let lengths = [padded * head_dim, padded * head_dim, most_keys * wide, most * wide, square, square, dropped];
         let [q, k, v, d_out] = [q, k, v, d_out].map(|m| self.part(m, task));
         with_scratch(lengths, |[keys_down, values_down, keys, queries, p, d, after]| {
-            small.pack_transposed(k, keys_down);
-            small.pack_transposed(v, values_down);
-            small.pack(k, keys);
-            for Queries { first, rows } in blocks(length) {
-                let (q, d_out) = (q.rows(first, rows), d_out.rows(first, rows));
-                let first_score = task.first_score.wrapping_add((first * length) as u32);
-                self.probabilities(small, (first, q), keys_down, task, p);
-                let used: &[T] = match mask {
-                    Some((parts, keep)) => {
-                        after.copy_from_slice(p);
-                        drop_scores(&mut after[..rows * padded], length, padded, first_score, parts, T::of(keep));
-                        after
+            for span in self.sight.spans(length) {
+                let (start, count) = (span.keys.start, span.keys.len());
+                let padded = small.padded(count);
+                small.pack_transposed(k.rows(start, count), keys_down);
+                small.pack_transposed(v.rows(start, count), values_down);
+                small.pack(k.rows(start, count), keys);
+                for Queries { first, rows } in span.blocks() {
+                    // spans share keys: none of them is the first to write a gradient
+                    let add = first > 0 || matches!(self.sight, Sight::Near(_));
+                    let (q, d_out) = (q.rows(first, rows), d_out.rows(first, rows));
+                    let first_score = task.first_score.wrapping_add((first * length + start) as u32);
+                    self.probabilities(small, (first, q), (&span, keys_down), task, p);
+                    let used: &[T] = match mask {
+                        Some((parts, keep)) => {
+                            after.copy_from_slice(p);
+                            drop_scores(&mut after[..rows * padded], length, padded, first_score, parts, T::of(keep));
+                            after
+                        }
+                        None => p,
+                    };
+                    // SAFETY: each task writes the columns of its head in the rows of its sequence.
+                    unsafe {
+                        let panels = &mut queries[..rows * wide];
+                        small.pack(d_out, panels);
+                        let left = Left { values: used, row: 1, step: padded };
+                        let place = self.place(dv, stride, task, start, count);
+                        small.product(left, panels, (count, head_dim, rows), place, add);
+                        small.product(
+                            d_out.left(),
+                            values_down,
+                            (rows, padded, head_dim),
+                            scores_place(d, padded),
+                            false,
+                        );
+                        let d = &mut d[..rows * padded];
+                        if let Some((parts, keep)) = mask {
+                            drop_scores(d, length, padded, first_score, parts, T::of(keep));
+                        }
+                        softmax_backward_rows(&p[..rows * padded], d, padded, self.scale());
+                        let left = Left { values: &*d, row: padded, step: 1 };
+                        let place = self.place(dq, stride, task, first, rows);
+                        small.product(left, keys, (rows, head_dim, count), place, false);
+                        small.pack(q, panels);
+                        let left = Left { values: &*d, row: 1, step: padded };
+                        let place = self.place(dk, stride, task, start, count);
+                        small.product(left, panels, (count, head_dim, rows), place, add);
                     }
-                    None => p,
-                };
-                // SAFETY: each task writes the columns of its head in the rows of its sequence.
-                unsafe {
-                    let panels = &mut queries[..rows * wide];
-                    small.pack(d_out, panels);
-                    let left = Left { values: used, row: 1, step: padded };
-                    let place = self.place(dv, stride, task, 0, length);
-                    small.product(left, panels, (length, head_dim, rows), place, first > 0);
-                    small.product(d_out.left(), values_down, (rows, padded, head_dim), scores_place(d, padded), false);
-                    let d = &mut d[..rows * padded];
-                    if let Some((parts, keep)) = mask {
-                        drop_scores(d, length, padded, first_score, parts, T::of(keep));
-                    }
-                    softmax_backward_rows(&p[..rows * padded], d, padded, self.scale());
-                    let left = Left { values: &*d, row: padded, step: 1 };
-                    let place = self.place(dq, stride, task, first, rows);
-                    small.product(left, keys, (rows, head_dim, length), place, false);
-                    small.pack(q, panels);
-                    let left = Left { values: &*d, row: 1, step: padded };
-                    let place = self.place(dk, stride, task, 0, length);
-                    small.product(left, panels, (length, head_dim, rows), place, first > 0);
                 }
             }
         });

@@ -16,6 +16,7 @@ use super::kernel::by_dtype;
 use super::real::Real;
 use super::scratch::Buffer;
 use super::self_attention::{self, Attend, SelfAttention};
+use super::sight::Sight;
 
 /// The parameters of one layer.
 pub struct EncoderLayer<'a> {
@@ -37,7 +38,7 @@ pub fn encoder(context: &Context, x: &Tensor, offsets: &Arc<Vec<u32>>, layers: &
     let halves = layers
         .iter()
         .map(|layer| {
-            let attend = Attend::new(context, x, offsets, &layer.attention, false)?;
+            let attend = Attend::new(context, x, offsets, &layer.attention, Sight::All)?;
             Ok((attend, Forward::new(context, x, &layer.feed_forward)?))
         })
         .collect::<Result<Vec<_>>>()?;

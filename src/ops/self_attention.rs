@@ -16,6 +16,7 @@ use super::norm::ResidualNorm;
 use super::param::Param;
 use super::real::Real;
 use super::scratch::Buffer;
+use super::sight::Sight;
 
 /// A weight and its bias.
 type Pair<'a> = (&'a Arc<Param>, &'a Arc<Param>);
@@ -54,7 +55,7 @@ pub fn self_attention(
     offsets: &Arc<Vec<u32>>,
     layer: &SelfAttention<'_>,
 ) -> Result<Tensor> {
-    attend(context, x, offsets, layer, false)
+    attend(context, x, offsets, layer, Sight::All)
 }
 
 /// As [`self_attention`], where each token sees only those before it in its sequence, and itself.
@@ -70,13 +71,13 @@ pub fn causal_self_attention(
     offsets: &Arc<Vec<u32>>,
     layer: &SelfAttention<'_>,
 ) -> Result<Tensor> {
-    attend(context, x, offsets, layer, true)
+    attend(context, x, offsets, layer, Sight::Before)
 }
 
-fn attend(context: &Context, x: &Tensor, offsets: &[u32], layer: &SelfAttention<'_>, causal: bool) -> Result<Tensor> {
-    let attend = Attend::new(context, x, offsets, layer, causal)?;
+fn attend(context: &Context, x: &Tensor, offsets: &[u32], layer: &SelfAttention<'_>, sight: Sight) -> Result<Tensor> {
+    let attend = Attend::new(context, x, offsets, layer, sight)?;
     if layer.query.0.composed() {
-        return composed::self_attention(x, offsets, layer, causal);
+        return composed::self_attention(x, offsets, layer, sight);
     }
     by_dtype!(x.dtype(), "attention", T => block::apply::<T, _>(context, x, attend))
 }
@@ -96,7 +97,7 @@ impl Attend {
         x: &Tensor,
         offsets: &[u32],
         layer: &SelfAttention<'_>,
-        causal: bool,
+        sight: Sight,
     ) -> Result<Self> {
         let pair = |(weight, bias): Pair<'_>| (Arc::clone(weight), Some(Arc::clone(bias)));
         let input = Stack::new(vec![pair(layer.query), pair(layer.key), pair(layer.value)])?;
@@ -118,7 +119,7 @@ impl Attend {
             bail!("attention: {} sequences, and {} of their lengths", offsets.len() - 1, layer.attended.len());
         }
         let offsets = (offsets, layer.attended);
-        let attention = Attention::new(offsets, layer.heads, width, layer.probability_dropout, causal);
+        let attention = Attention::new(offsets, layer.heads, width, layer.probability_dropout, sight);
         Ok(Self { input, attention, output, norm, precision: context.precision() })
     }
 }
@@ -136,7 +137,7 @@ pub(super) struct State<T: Real> {
 }
 
 /// Queries, keys and values of a matrix that holds them side by side.
-fn thirds<'a, T>(qkv: &'a [&'a [T]; 1], width: usize) -> [Matrix<'a, T>; 3] {
+pub(super) fn thirds<'a, T>(qkv: &'a [&'a [T]; 1], width: usize) -> [Matrix<'a, T>; 3] {
     [0, 1, 2].map(|i| Matrix::stacked(qkv, 3 * width).columns(i * width, width))
 }
 

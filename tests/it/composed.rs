@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use tallow::flow::{Encode, EncodeOptions, PackedBatch};
 use tallow::model::{ModelOptions, SentenceTransformer, StaticOptions};
 use tallow::ops::composed::everywhere;
-use tallow::ops::{self, Activation, Context, LateInteraction, Pairs, Param, PoolingMode};
+use tallow::ops::{self, Activation, Context, LateInteraction, Pairs, Param, PoolingMode, Rotary, Sight};
 use tallow::train::{self, Event, Options};
 use tallow::util::seed::Rng;
 
@@ -96,6 +96,11 @@ fn the_switch_reaches_every_operation() {
             ("residual layer norm", ops::residual_layer_norm(x, x, context.dropout(0.1), &vector, &vector, 1e-5)),
             ("l2 normalise", ops::l2_normalize(x, 1e-5)),
             ("attention", ops::attention(x, x, x, &offsets, 2, context.dropout(0.1))),
+            ("rotary attention", {
+                let rotary = Arc::new(Rotary::new(10.0, 2, 3));
+                ops::rotary_attention(x, &offsets, 1, &rotary, Sight::Near(1), context.dropout(0.1))
+            }),
+            ("gated", ops::gated(x, Activation::Gelu)),
             ("self-attention", ops::self_attention(&context, x, &offsets, &layer)),
             ("feed-forward", ops::feed_forward(&context, x, &forward)),
             (
@@ -260,6 +265,38 @@ fn attention_of_long_sequences_equals_the_kernel() {
             });
         }
     }
+}
+
+#[test]
+fn rotary_attention_and_gates_equal_the_kernels() {
+    let rng = &mut Rng::new(16);
+    for (lengths, heads, width) in [(&[7u32, 1, 0, 12][..], 4, 8), (&[230], 1, 16), (&[193, 96, 3], 2, 32)] {
+        let tokens = lengths.iter().sum::<u32>() as usize;
+        let qkv = random(rng, &[tokens, 3 * width]);
+        let offsets = offsets(lengths);
+        let rotary = Arc::new(Rotary::new(300.0, width / heads, tokens));
+        for sight in [Sight::All, Sight::Before, Sight::Near(0), Sight::Near(3), Sight::Near(64)] {
+            for rate in [0.0, 0.2] {
+                compare("rotary attention", std::slice::from_ref(&qkv), NO_PARAMS, &|x, _, c| {
+                    ops::rotary_attention(&x[0], &offsets, heads, &rotary, sight, c.dropout(rate))
+                });
+            }
+        }
+    }
+    for kind in [Activation::Gelu, Activation::Relu, Activation::Silu] {
+        for shape in [&[5usize, 14][..], &[2, 3, 4]] {
+            compare("gated", &[random(rng, shape)], NO_PARAMS, &|x, _, _| ops::gated(&x[0], kind));
+        }
+    }
+}
+
+#[test]
+fn every_backbone_is_what_transformers_makes_it() {
+    everywhere(|| {
+        crate::backbones::hidden_states_and_gradients_are_transformers();
+        crate::backbones::classifiers_are_transformers();
+        crate::backbones::masked_lm_heads_are_transformers();
+    });
 }
 
 /// Random parameters of the given shapes, the same at every call.

@@ -11,14 +11,17 @@
 
 use std::sync::Arc;
 
+use candle_core::Device;
 use tallow::data::sampler::Mixed;
 use tallow::data::{BatchSampler, MultiDatasetBatchSampler, RowFacts, Sampler, SamplerSettings};
 use tallow::eval::trainer_key;
-use tallow::flow::{Encode, EncodeOptions};
-use tallow::model::SentenceTransformer;
+use tallow::flow::{Encode, EncodeOptions, PackedBatch};
+use tallow::model::{SentenceTransformer, backbone};
+use tallow::ops::{Context, Param};
 use tallow::train::{self, Event, Options};
 
-use crate::support::copy_dir;
+use crate::backbones::fixture;
+use crate::support::{assert_close, copy_dir, values};
 use crate::train::{SMALL, plan, run};
 
 /// Positives that are the same text are no negatives of each other. Told by their embeddings they would be: dropout
@@ -194,12 +197,38 @@ fn scores_are_not_rounded() {
     }
 }
 
+/// Each text of a packed batch has positions from the first on, behind the padding token's number in RoBERTa's family:
+/// positions that ran on, or that were found in the whole batch at once, would make texts depend on their neighbours.
+#[test]
+fn positions_of_packed_texts_begin_anew() {
+    for (name, first, most) in [("roberta", 2u32, 64usize), ("xlm-roberta", 2, 64), ("electra", 0, 66)] {
+        let (network, _) = backbone::load(&fixture(name), "", &Device::Cpu).unwrap();
+        let text = |length: usize| -> Vec<u32> { (0..length).map(|i| 5 + (i * 7 % 20) as u32).collect() };
+        let together: Vec<Vec<u32>> = [3, most, 1, 17].map(text).to_vec();
+        let batch = PackedBatch::pack(together.iter().map(|ids| (ids.as_slice(), 0)));
+        let hidden = |batch: &PackedBatch| values(&network.forward(batch, &Context::inference()).unwrap());
+        let alone: Vec<f64> =
+            together.iter().flat_map(|ids| hidden(&PackedBatch::pack([(ids.as_slice(), 0)]))).collect();
+        assert_close(name, &hidden(&batch), &alone, 1e-6);
+        // what the optimizer and the guards are told of is what was read
+        let table = |rows: &[(Arc<Param>, Vec<u32>)]| {
+            let (_, rows) = rows.iter().find(|(param, _)| param.name().contains("position")).unwrap();
+            rows.clone()
+        };
+        assert_eq!(table(&network.rows(&batch)), (first..first + most as u32).collect::<Vec<_>>(), "{name}");
+        assert_eq!(network.max_positions(), Some(most));
+        let long = text(most + 1);
+        let error = network.forward(&PackedBatch::pack([(long.as_slice(), 0)]), &Context::inference()).unwrap_err();
+        assert!(error.to_string().contains(&format!("has {most} positions")), "{error}");
+    }
+}
+
 /// Triplets are counted, not made: those of 4,096 rows would be 69 billion numbers. With `--ignored --nocapture` it
 /// says what time and memory they take.
 #[test]
 #[ignore = "measures this process, so that it has to run alone"]
 fn triplets_of_large_batches_take_little_memory() {
-    use candle_core::{Device, Var};
+    use candle_core::Var;
     use tallow::flow::{Labels, Outputs};
     for name in ["BatchHardTripletLoss", "BatchSemiHardTripletLoss", "BatchAllTripletLoss"] {
         let loss = tallow::loss::build(name, &serde_json::Map::new()).unwrap();

@@ -8,6 +8,7 @@
     clippy::print_stderr
 )]
 
+mod backbones;
 mod catalogue;
 mod classifier;
 mod cli;

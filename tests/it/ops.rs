@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use serde_json::Value;
-use tallow::ops::{self, Activation, Context, Dropout, LateInteraction, Pairs, Param, PoolingMode};
+use tallow::ops::{self, Activation, Context, Dropout, LateInteraction, Pairs, Param, PoolingMode, Rotary, Sight};
 use tallow::util::seed::Rng;
 
 use crate::support::{assert_close, golden, tensor, values, whole};
@@ -453,6 +453,15 @@ pub fn gradients_equal_finite_differences() {
             ops::attention(&x[0], &x[1], &x[2], &lengths, 2, c.dropout(rate))
         });
     }
+    let (side_by_side, rotary) = ([random(rng, &[8, 12])], Arc::new(Rotary::new(50.0, 2, 4)));
+    for (sight, rate) in [(Sight::All, 0.0), (Sight::Near(1), 0.0), (Sight::Near(2), 0.4), (Sight::Near(0), 0.0)] {
+        check_gradients("rotary attention", &side_by_side, &[], |x, c| {
+            ops::rotary_attention(&x[0], &lengths, 2, &rotary, sight, c.dropout(rate))
+        });
+    }
+    for kind in [Activation::Gelu, Activation::Silu, Activation::Sigmoid] {
+        check_gradients("gated", &qkv[..1], &[], |x, _| ops::gated(&x[0], kind));
+    }
     for rate in [0.0, 0.4] {
         let layer = Layer::random(rng, 6, 10, DType::F64);
         let x = [random(rng, &[8, 6])];
@@ -510,6 +519,37 @@ pub fn infinite_scores_give_no_nan() {
     assert!((d[0][1] + d[0][2] - 1.0).abs() < 1e-12);
 }
 
+/// A window as wide as the sequence is no window, and of places only distances count.
+#[test]
+fn rotary_attention_tells_distances_and_keeps_to_its_window() {
+    let mut rng = Rng::new(18);
+    let (length, width) = (230usize, 16);
+    let rotary = Arc::new(Rotary::new(100.0, width / 2, length));
+    let qkv = random(&mut rng, &[length, 3 * width]);
+    let attend = |qkv: &Tensor, sight| {
+        let offsets = offsets(&[qkv.dim(0).unwrap() as u32]);
+        ops::rotary_attention(qkv, &offsets, 2, &rotary, sight, Dropout::NONE).unwrap()
+    };
+    let all = attend(&qkv, Sight::All);
+    assert_close("a wide window", &values(&attend(&qkv, Sight::Near(length))), &values(&all), 1e-12);
+    let near = attend(&qkv, Sight::Near(5));
+    let at = |y: &Tensor, place: usize| values(&y.narrow(0, place, 1).unwrap());
+    for place in [0, 3, 95, 96, 150, 191, 192, 229] {
+        assert!(crate::support::difference(&at(&near, place), &at(&all, place)) > 1e-3, "{place}");
+        // what lies outside of the window may as well not be there, and the distances to the rest are the same
+        let (from, to) = (place.saturating_sub(5), (place + 6).min(length));
+        let part = qkv.narrow(0, from, to - from).unwrap().contiguous().unwrap();
+        let alone = at(&attend(&part, Sight::All), place - from);
+        // angles are as exact as f32
+        assert_close(&format!("place {place}"), &at(&near, place), &alone, 1e-4);
+    }
+    // the same tokens elsewhere are others
+    let same = qkv.narrow(0, 0, 1).unwrap().repeat((4, 1)).unwrap();
+    let mixed = Tensor::cat(&[&same, &qkv.narrow(0, 1, 3).unwrap()], 0).unwrap();
+    let y = attend(&mixed, Sight::All);
+    assert!(crate::support::difference(&at(&y, 0), &at(&y, 2)) > 1e-6);
+}
+
 #[test]
 fn packed_attention_equals_one_sequence_at_a_time() {
     let mut rng = Rng::new(8);
@@ -536,6 +576,15 @@ pub fn wrong_shapes_are_refused() {
     assert!(ops::linear(&Context::inference(), &x, &w, None).unwrap_err().to_string().contains("dense.weight"));
     assert!(ops::attention(&x, &x, &x, &offsets(&[2]), 2, Dropout::NONE).is_err());
     assert!(ops::attention(&x, &x, &x, &offsets(&[3]), 3, Dropout::NONE).is_err());
+    let turned = |width: usize, lengths: &[u32], places: usize| {
+        let x = Tensor::zeros((2, width), DType::F32, &Device::Cpu).unwrap();
+        let rotary = Arc::new(Rotary::new(10.0, 4, places));
+        ops::rotary_attention(&x, &offsets(lengths), 1, &rotary, Sight::All, Dropout::NONE)
+    };
+    assert!(turned(12, &[2], 2).is_ok());
+    assert!(turned(13, &[2], 2).is_err() && turned(24, &[2], 2).is_err() && turned(12, &[3], 3).is_err());
+    assert!(turned(12, &[2], 1).unwrap_err().to_string().contains("2 tokens"));
+    assert!(ops::gated(&x, Activation::Gelu).is_err(), "rows of three values have no halves");
     let table = Param::new("table", &Tensor::zeros((4, 5), DType::F32, &Device::Cpu).unwrap()).unwrap();
     let context = Context::inference();
     let outside = ops::embedding_sum(&context, &[(&table, Arc::new(vec![4]))]).unwrap_err().to_string();

@@ -2,7 +2,13 @@
 //!
 //! A backbone is chosen by `model_type` in config.json.
 
-pub mod bert;
+mod bert;
+mod bert_like;
+mod distilbert;
+mod electra;
+mod loader;
+mod modernbert;
+mod roberta;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,12 +16,13 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use serde_json::Value;
 
+use self::bert_like::{BertLike, Family};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
-use crate::ops::{Context, Param};
+use crate::ops::{Activation, Context, Param};
+use crate::util::files;
 use crate::util::seed::Rng;
-use crate::util::{files, suggest};
 
 /// A network from packed tokens to hidden states.
 pub trait Backbone: Send + Sync {
@@ -65,7 +72,7 @@ pub trait Backbone: Send + Sync {
     /// Puts back what was not taken out of them.
     fn put_unused(&mut self, unused: Vec<(String, Tensor)>);
 
-    /// The table of the words' embeddings, `[words, hidden]`, which a head may share; `None` where it is not such.
+    /// The table of the words' embeddings, `[words, width]`, which a head may share; `None` where it is not such.
     fn word_embeddings(&self) -> Option<&Arc<Param>> {
         None
     }
@@ -118,8 +125,85 @@ pub trait Decoder: Send + Sync {
     fn activation_floats(&self) -> usize;
 }
 
-/// The `model_type`s that can be loaded.
-pub const SUPPORTED: &[&str] = &["bert"];
+/// An architecture that can be loaded.
+pub struct Architecture {
+    /// `model_type` of config.json.
+    pub model_type: &'static str,
+    /// What the names of its classes in transformers begin with.
+    pub class: &'static str,
+    /// Stands before the network's names in the weights of a model with a head.
+    pub prefix: &'static str,
+    network: Network,
+}
+
+enum Network {
+    BertLike(&'static Family, fn(&Value) -> Result<bert_like::Config>),
+    ModernBert,
+}
+
+const ROBERTA: Network = Network::BertLike(&roberta::FAMILY, roberta::config);
+
+/// Every architecture.
+pub const SUPPORTED: &[Architecture] = &[
+    Architecture {
+        model_type: "bert",
+        class: "Bert",
+        prefix: "bert.",
+        network: Network::BertLike(&bert::FAMILY, bert::config),
+    },
+    Architecture { model_type: "camembert", class: "Camembert", prefix: "roberta.", network: ROBERTA },
+    Architecture {
+        model_type: "distilbert",
+        class: "DistilBert",
+        prefix: "distilbert.",
+        network: Network::BertLike(&distilbert::FAMILY, distilbert::config),
+    },
+    Architecture {
+        model_type: "electra",
+        class: "Electra",
+        prefix: "electra.",
+        network: Network::BertLike(&electra::FAMILY, electra::config),
+    },
+    Architecture { model_type: "modernbert", class: "ModernBert", prefix: "model.", network: Network::ModernBert },
+    Architecture { model_type: "roberta", class: "Roberta", prefix: "roberta.", network: ROBERTA },
+    Architecture { model_type: "xlm-roberta", class: "XLMRoberta", prefix: "roberta.", network: ROBERTA },
+];
+
+/// The architecture that `config` names; `place` is where that stands.
+///
+/// # Errors
+/// When it is not supported; the message lists those that are.
+pub fn architecture(config: &Value, place: &str) -> Result<&'static Architecture> {
+    let name = config.get("model_type").and_then(Value::as_str).unwrap_or("");
+    SUPPORTED.iter().find(|a| a.model_type == name).ok_or_else(|| {
+        let error = Error::model(format!("`{place}`: models of type `{name}` are not supported"));
+        if name.is_empty() {
+            return error.with_hint("config.json has no `model_type`; is this a transformers model?");
+        }
+        let known: Vec<String> = SUPPORTED.iter().map(|a| format!("`{}`", a.model_type)).collect();
+        error.with_hint(format!("supported are {}; choose a base model of one of these", known.join(", ")))
+    })
+}
+
+/// Whether config.json says yes to a key; the second part is what it means without the key.
+#[must_use]
+pub fn flag(config: &Value, (key, default): (&str, bool)) -> bool {
+    config.get(key).and_then(Value::as_bool).unwrap_or(default)
+}
+
+/// The activation that config.json's `key` names.
+///
+/// # Errors
+/// For one that is not supported.
+pub fn activation(key: &str, name: &str) -> Result<Activation> {
+    match name {
+        "gelu" => Ok(Activation::Gelu),
+        "relu" => Ok(Activation::Relu),
+        other => {
+            Err(Error::model(format!("`{key}` is `{other}`")).with_hint("supported activations are `gelu` and `relu`"))
+        }
+    }
+}
 
 /// Loads the network in `directory` onto `device`; returns it with its config.json.
 ///
@@ -149,22 +233,21 @@ pub fn build(
     prefix: &str,
     weights: impl FnOnce() -> Result<Weights>,
 ) -> Result<Box<dyn Backbone>> {
-    let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or("");
-    let context = |e: serde_json::Error| Error::model(format!("`{place}`: {e}"));
-    match model_type {
-        "bert" => {
-            let parsed: bert::Config = serde_json::from_value(config.clone()).map_err(context)?;
-            parsed.validate().map_err(|e| e.within(format!("`{place}`")))?;
-            Ok(Box::new(bert::Bert::load(parsed, weights()?, prefix)?))
+    let architecture = architecture(config, place)?;
+    let within = |e: Error| e.within(format!("`{place}`"));
+    let open = || -> Result<Weights> {
+        let mut weights = weights()?;
+        weights.strip_prefix(architecture.prefix);
+        Ok(weights)
+    };
+    Ok(match architecture.network {
+        Network::BertLike(family, read) => {
+            let config = read(config).map_err(within)?;
+            Box::new(BertLike::load(family, config, open()?, prefix)?)
         }
-        other => Err(Error::model(format!("`{place}`: models of type `{other}` are not supported")).with_hint(
-            match suggest::nearest(other, SUPPORTED.iter().copied()) {
-                _ if other.is_empty() => "config.json has no `model_type`; is this a transformers model?".to_owned(),
-                _ => format!(
-                    "supported are {}; choose a base model of one of these",
-                    SUPPORTED.iter().map(|s| format!("`{s}`")).collect::<Vec<_>>().join(", ")
-                ),
-            },
-        )),
-    }
+        Network::ModernBert => {
+            let config = modernbert::Config::read(config).map_err(within)?;
+            Box::new(modernbert::ModernBert::load(config, open()?, prefix)?)
+        }
+    })
 }

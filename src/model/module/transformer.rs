@@ -101,8 +101,9 @@ impl Transformer {
         Self::around(backbone, config, TextTokenizer::load(directory, true)?, source)
     }
 
-    /// A new network of the architecture that `config` describes, for a tokenizer: random weights, normal with the configuration's `initializer_range`. `vocab_size` is the tokenizer's where the
-    /// configuration says none.
+    /// A new network of the architecture that `config` describes, for a tokenizer: random weights, normal with the
+    /// configuration's `initializer_range`. `vocab_size` and `pad_token_id` are the tokenizer's where the configuration
+    /// says none.
     ///
     /// # Errors
     /// When the architecture is not supported, or its vocabulary is smaller than the tokenizer's.
@@ -117,6 +118,10 @@ impl Transformer {
                 "`model.config.vocab_size` is {words}, the tokenizer has {needed} tokens"
             ))
             .with_hint("leave it out, or raise it"));
+        }
+        if let (None, Some(padding)) = (config.get("pad_token_id"), tokenizer.padding()) {
+            // networks may count positions from it, and each has another default
+            config.insert("pad_token_id".to_owned(), padding.into());
         }
         let config = Value::Object(config);
         let range = config.get("initializer_range").and_then(Value::as_f64).unwrap_or(0.02);

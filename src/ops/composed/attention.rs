@@ -6,6 +6,7 @@ use super::dropout::attention_mask;
 use super::select::{PAD, Selection};
 use crate::ops::attention::Attended;
 use crate::ops::context::Dropout;
+use crate::ops::sight::Sight;
 
 /// Sequences that are not empty, side by side and padded to the longest.
 struct Padding {
@@ -53,7 +54,7 @@ pub fn attention(
     offsets: Attended<'_>,
     heads: usize,
     dropout: Dropout,
-    causal: bool,
+    sight: Sight,
 ) -> Result<Tensor> {
     let (tokens, width) = q.dims2()?;
     if tokens == 0 {
@@ -68,8 +69,8 @@ pub fn attention(
     };
     let scores = split(q)?.matmul(&split(k)?.t()?)?.affine(1.0 / (head_dim as f64).sqrt(), 0.0)?;
     let mut scores = scores.broadcast_add(&padding.bias(dtype, device)?)?;
-    if causal {
-        scores = scores.broadcast_add(&later(longest, dtype, device)?)?;
+    if sight != Sight::All {
+        scores = scores.broadcast_add(&unseen(sight, longest, dtype, device)?)?;
     }
     let mut probabilities = softmax(&scores)?;
     if dropout.active() {
@@ -80,11 +81,13 @@ pub fn attention(
     padding.selection.inverse().of(&seen)
 }
 
-/// Added to scores, `[1, 1, longest, longest]`: minus infinity for keys after the query.
-fn later(longest: usize, dtype: DType, device: &Device) -> Result<Tensor> {
-    let mut bias = vec![0f32; longest * longest];
+/// Added to scores, `[1, 1, longest, longest]`: so little that nothing is left of keys that a query does not see. Not
+/// minus infinity: a query that is padding may see nothing but padding, and would get what is not a number.
+fn unseen(sight: Sight, longest: usize, dtype: DType, device: &Device) -> Result<Tensor> {
+    let little = if dtype == DType::F16 { -3e4 } else { -1e30 };
+    let mut bias = vec![little; longest * longest];
     for (i, row) in bias.chunks_mut(longest).enumerate() {
-        row[i + 1..].fill(f32::NEG_INFINITY);
+        row[sight.of(i, longest)].fill(0f32);
     }
     Tensor::from_vec(bias, (1, 1, longest, longest), device)?.to_dtype(dtype)
 }

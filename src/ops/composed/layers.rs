@@ -10,6 +10,7 @@ use crate::ops::feed_forward::FeedForward;
 use crate::ops::kernel;
 use crate::ops::param::Param;
 use crate::ops::self_attention::SelfAttention;
+use crate::ops::sight::Sight;
 
 pub fn linear(x: &Tensor, weight: &Arc<Param>, bias: Option<&Arc<Param>>) -> Result<Tensor> {
     let (rows, width) = kernel::matrix(x.dims())?;
@@ -25,10 +26,10 @@ pub fn linear(x: &Tensor, weight: &Arc<Param>, bias: Option<&Arc<Param>>) -> Res
     y.reshape(dims)
 }
 
-pub fn self_attention(x: &Tensor, offsets: &[u32], layer: &SelfAttention<'_>, causal: bool) -> Result<Tensor> {
+pub fn self_attention(x: &Tensor, offsets: &[u32], layer: &SelfAttention<'_>, sight: Sight) -> Result<Tensor> {
     let project = |(weight, bias): (&Arc<Param>, &Arc<Param>)| linear(x, weight, Some(bias));
     let (q, k, v) = (project(layer.query)?, project(layer.key)?, project(layer.value)?);
-    let seen = attention(&q, &k, &v, (offsets, layer.attended), layer.heads, layer.probability_dropout, causal)?;
+    let seen = attention(&q, &k, &v, (offsets, layer.attended), layer.heads, layer.probability_dropout, sight)?;
     let y = linear(&seen, layer.output.0, Some(layer.output.1))?;
     residual_layer_norm(&y, x, layer.dropout, layer.norm.0, layer.norm.1, layer.eps)
 }
@@ -36,7 +37,7 @@ pub fn self_attention(x: &Tensor, offsets: &[u32], layer: &SelfAttention<'_>, ca
 pub fn encoder(x: &Tensor, offsets: &[u32], layers: &[EncoderLayer<'_>]) -> Result<Tensor> {
     let mut x = x.clone();
     for layer in layers {
-        x = feed_forward(&self_attention(&x, offsets, &layer.attention, false)?, &layer.feed_forward)?;
+        x = feed_forward(&self_attention(&x, offsets, &layer.attention, Sight::All)?, &layer.feed_forward)?;
     }
     Ok(x)
 }

@@ -13,6 +13,7 @@ mod late_interaction;
 mod layers;
 mod norm;
 mod pool;
+mod rotary;
 pub(super) mod select;
 mod splade;
 mod stable;
@@ -29,6 +30,7 @@ pub(super) use late_interaction::late_interaction;
 pub(super) use layers::{encoder, feed_forward, linear, self_attention};
 pub(super) use norm::{l2_normalize, layer_norm, residual_layer_norm};
 pub(super) use pool::pool;
+pub(super) use rotary::rotary_attention;
 pub(super) use splade::splade_pool;
 pub(super) use stable::{cross_entropy, logsumexp};
 

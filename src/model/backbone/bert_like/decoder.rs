@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Bert, Dense, Layer};
+use super::{BertLike, Layer};
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
 use crate::model::backbone::Decoder;
+use crate::model::backbone::loader::Dense;
 use crate::ops::{self, Context, Param};
 use crate::util::seed::Rng;
 
@@ -24,7 +25,7 @@ struct Cross {
 
 /// The network with what only a decoder has.
 pub(super) struct BertDecoder {
-    bert: Bert,
+    bert: BertLike,
     cross: Vec<Cross>,
     transform: Dense,
     transform_norm: Dense,
@@ -35,7 +36,7 @@ pub(super) struct BertDecoder {
 
 /// Makes the decoder's own parameters: those of the checkpoint where it has them, else new ones.
 struct Maker<'a> {
-    bert: &'a Bert,
+    bert: &'a BertLike,
     prefix: &'a str,
     rng: Rng,
     device: Device,
@@ -76,8 +77,8 @@ impl Maker<'_> {
 
 impl BertDecoder {
     /// A decoder on `bert`'s parameters; those that only it has are called `prefix` and their name in a checkpoint.
-    pub(super) fn new(bert: Bert, prefix: &str, rng: Rng) -> Result<Self> {
-        if bert.config.tie_word_embeddings == Some(false) {
+    pub(super) fn new(bert: BertLike, prefix: &str, rng: Rng) -> Result<Self> {
+        if !bert.config.tie_word_embeddings {
             return Err(Error::model("`tie_word_embeddings` is false in config.json")
                 .with_hint("a decoder's last layer has the weights of the word embeddings; take the key out"));
         }
@@ -174,7 +175,7 @@ impl Decoder for BertDecoder {
             x = x.index_select(&Tensor::from_vec(counted, count, device)?, 0)?;
         }
         let x = ops::linear(context, &x, &self.transform.weight, Some(&self.transform.bias))?;
-        let x = ops::activation(&x, self.bert.activation)?;
+        let x = ops::activation(&x, self.bert.config.hidden_act)?;
         let x = ops::layer_norm(&x, &self.transform_norm.weight, &self.transform_norm.bias, config.layer_norm_eps)?;
         Ok(ops::vocabulary_cross_entropy(context, &x, &self.bert.word, &self.bias, &targets)?)
     }
