@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::cross_encoder::reranking as pair_reranking;
-use super::{mse_from_dataframe, reranking};
+use super::{mse_from_dataframe, reciprocal_rank_fusion, reranking};
 use crate::flow::Embeddings;
 
 /// What an evaluator reads.
@@ -37,6 +37,8 @@ pub enum DataKind {
     RankedDocumentSets,
     /// Sentences with a teacher's embeddings of what they are translations of, for each of several pairs of languages.
     Taught,
+    /// What a dense and a sparse search found for each query.
+    Rankings,
 }
 
 impl std::fmt::Display for DataKind {
@@ -56,6 +58,7 @@ impl std::fmt::Display for DataKind {
             Self::RankedDocuments => "queries with positive documents and others to rank",
             Self::RankedDocumentSets => "a folder of data sets with what a search found",
             Self::Taught => "parallel sentences with a teacher's embeddings",
+            Self::Rankings => "a folder with the rankings `dense.jsonl` and `sparse.jsonl`",
         })
     }
 }
@@ -95,6 +98,8 @@ pub enum EvaluationData {
     RankedDocumentSets(Vec<(String, Vec<pair_reranking::Sample>)>),
     /// For [`DataKind::Taught`]: a pair of languages after the other, as the evaluator's settings name them.
     Taught(Vec<mse_from_dataframe::Taught>),
+    /// For [`DataKind::Rankings`].
+    Rankings { dense: Vec<reciprocal_rank_fusion::Ranking>, sparse: Vec<reciprocal_rank_fusion::Ranking> },
 }
 
 impl EvaluationData {
@@ -116,6 +121,7 @@ impl EvaluationData {
             Self::RankedDocuments(_) => DataKind::RankedDocuments,
             Self::RankedDocumentSets(_) => DataKind::RankedDocumentSets,
             Self::Taught(_) => DataKind::Taught,
+            Self::Rankings { .. } => DataKind::Rankings,
         }
     }
 }

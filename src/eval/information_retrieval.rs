@@ -15,7 +15,8 @@ use super::{DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Ke
 use crate::error::{Error, Result};
 use crate::flow::{Card, Document, Encode, EncodeOptions, LabelKind, Metrics, Statistic};
 use crate::scoring::Similarity;
-use crate::scoring::blocks::{Hit, Search};
+use crate::scoring::blocks::Hit;
+use crate::scoring::rows::Finder;
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -182,17 +183,17 @@ impl InformationRetrievalEvaluator {
         let for_documents = options(&settings.corpus_prompt, &settings.corpus_prompt_name, DOCUMENT)?;
 
         let texts: Vec<&str> = self.queries.iter().map(|query| query.text.as_str()).collect();
-        let queries = shared::encode(model, &texts, &for_queries)?;
+        let queries = shared::encode_rows(model, &texts, &for_queries)?;
         let dim = queries.dim();
         let k = settings.cut_offs().iter().flat_map(|(_, cut_offs)| cut_offs.iter().copied()).max().unwrap_or_default();
-        let mut searches: Vec<Search> =
-            similarities.iter().map(|similarity| Search::new(*similarity, queries.clone(), k)).collect();
+        let mut searches: Vec<Finder> =
+            similarities.iter().map(|similarity| Finder::new(*similarity, queries.clone(), k)).collect();
         drop(queries);
         for (documents, ranks) in
             self.documents.chunks(settings.corpus_chunk_size).zip(self.ranks.chunks(settings.corpus_chunk_size))
         {
             let texts: Vec<&str> = documents.iter().map(String::as_str).collect();
-            let documents = shared::encode(model, &texts, &for_documents)?;
+            let documents = shared::encode_rows(model, &texts, &for_documents)?;
             if documents.dim() != dim {
                 let text = format!("embeddings of documents have {} values, those of queries {dim}", documents.dim());
                 return Err(Error::model(text));
@@ -202,7 +203,7 @@ impl InformationRetrievalEvaluator {
                 last.add(documents, ranks);
             }
         }
-        Ok(searches.into_iter().map(Search::finish).collect())
+        Ok(searches.into_iter().map(Finder::finish).collect())
     }
 }
 

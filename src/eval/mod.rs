@@ -28,6 +28,7 @@ pub mod mse;
 pub mod mse_from_dataframe;
 pub mod nano_beir;
 pub mod paraphrase_mining;
+pub mod reciprocal_rank_fusion;
 pub mod reranking;
 pub mod shared;
 pub mod sparse;

@@ -7,8 +7,9 @@ use super::metrics::{classification, ranking};
 use super::shared::{self, DOCUMENT, QUERY, prefixed};
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::{Error, Result};
-use crate::flow::{Card, Embeddings, Encode, LabelKind, Metrics, Statistic};
-use crate::scoring::{Similarity, blocks};
+use crate::flow::{Card, Encode, LabelKind, Metrics, Statistic};
+use crate::scoring::Similarity;
+use crate::scoring::rows::Rows;
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -148,11 +149,9 @@ impl RerankingEvaluator {
     }
 
     /// MAP, MRR and NDCG of one query.
-    fn measure(&self, query: &[f32], documents: &Embeddings, first: usize, counts: (usize, usize)) -> [f64; 3] {
-        let rows: Vec<usize> = (first..first + counts.0 + counts.1).collect();
-        let query = Embeddings::new(query.len(), query.repeat(rows.len()));
-        let scores = blocks::pairwise(self.settings.similarity_fct, &query, &documents.select(&rows));
-        let relevant: Vec<bool> = (0..rows.len()).map(|i| i < counts.0).collect();
+    fn measure(&self, (queries, query): (&Rows, usize), documents: &Rows, rows: &[usize], positives: usize) -> [f64; 3] {
+        let scores = queries.pairwise(self.settings.similarity_fct, &vec![query; rows.len()], documents, rows);
+        let relevant: Vec<bool> = (0..rows.len()).map(|i| i < positives).collect();
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
         let ranked: Vec<bool> = order.iter().map(|i| relevant[*i]).collect();
@@ -176,15 +175,15 @@ impl Evaluator for RerankingEvaluator {
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
         let dim = self.settings.truncate_dim;
-        let queries = shared::embed(model, &self.queries, Some(QUERY), dim)?;
-        let documents = shared::embed(model, &self.documents, Some(DOCUMENT), dim)?;
+        let queries = shared::embed_rows(model, &self.queries, Some(QUERY), dim)?;
+        let documents = shared::embed_rows(model, &self.documents, Some(DOCUMENT), dim)?;
         let mut first = 0;
         let mut values: [Vec<f64>; 3] = Default::default();
         for (query, counts) in self.counts.iter().enumerate() {
-            for (list, value) in values.iter_mut().zip(self.measure(queries.row(query), &documents, first, *counts)) {
-                list.push(value);
-            }
-            first += counts.0 + counts.1;
+            let rows: Vec<usize> = (first..first + counts.0 + counts.1).collect();
+            let measured = self.measure((&queries, query), &documents, &rows, counts.0);
+            values.iter_mut().zip(measured).for_each(|(list, value)| list.push(value));
+            first += rows.len();
         }
         let mut metrics = Metrics { primary: self.primary_key(model.similarity_fn_name()), ..Default::default() };
         for (key, list) in self.settings.three().into_iter().zip(&values) {

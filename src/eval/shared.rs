@@ -1,8 +1,9 @@
 //! What evaluators share: which similarities to use, prompts, encoding, the name in front of keys.
 
 use crate::error::{Error, Result};
-use crate::flow::{Embeddings, Encode, EncodeOptions};
+use crate::flow::{Embeddings, Encode, EncodeOptions, embedding_not_finite as not_finite};
 use crate::scoring::Similarity;
+use crate::scoring::rows::Rows;
 
 /// `key` with the evaluator's name in front, if it has one.
 #[must_use]
@@ -123,6 +124,22 @@ pub fn embed(
     encode(model, &texts, &EncodeOptions { prompt, task, truncate_dim, ..Default::default() })
 }
 
+/// As [`embed`], sparse where the model's embeddings are: for evaluators that compare rows.
+///
+/// # Errors
+/// As [`encode`].
+pub fn embed_rows(
+    model: &dyn Encode,
+    texts: &[String],
+    role: Option<&str>,
+    truncate_dim: Option<usize>,
+) -> Result<Rows> {
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let prompt = role.map(|role| prompt(model, None, None, role)).transpose()?.flatten();
+    let task = role.map(str::to_owned);
+    encode_rows(model, &texts, &EncodeOptions { prompt, task, truncate_dim, ..Default::default() })
+}
+
 /// `_name`, or nothing for no name: the part of a CSV file's name.
 #[must_use]
 pub fn part(name: &str) -> String {
@@ -134,18 +151,31 @@ pub fn part(name: &str) -> String {
 /// # Errors
 /// The model's, or [`Error::Model`] naming the first text whose embedding is not finite.
 pub fn encode(model: &dyn Encode, texts: &[&str], options: &EncodeOptions) -> Result<Embeddings> {
-    let embeddings = model.encode(texts, options)?;
-    if embeddings.rows() != texts.len() {
-        return Err(Error::Internal(format!("{} texts gave {} embeddings", texts.len(), embeddings.rows())));
+    match checked(Rows::Dense(model.encode(texts, options)?), texts)? {
+        Rows::Dense(embeddings) => Ok(embeddings),
+        Rows::Sparse(embeddings) => Ok(embeddings.to_dense()),
     }
-    let dim = embeddings.dim().max(1);
-    if let Some(place) = embeddings.data().iter().position(|value| !value.is_finite()) {
-        let text = texts.get(place / dim).copied().unwrap_or_default();
-        let start: String = text.chars().take(60).collect();
-        return Err(Error::model(format!("the model's embedding of `{start}` has values that are not finite"))
-            .with_hint(
-                "training has diverged, or the weights are damaged: lower `learning_rate`, set `max_grad_norm`",
-            ));
+}
+
+/// As [`encode`], sparse where the model's embeddings are.
+///
+/// # Errors
+/// As there.
+pub fn encode_rows(model: &dyn Encode, texts: &[&str], options: &EncodeOptions) -> Result<Rows> {
+    // cut or normalised ones are made of a whole row
+    let rows = match model.sparse().filter(|_| options.truncate_dim.is_none() && !options.normalize) {
+        Some(sparse) => Rows::Sparse(sparse.encode_sparse(texts, options)?),
+        None => Rows::Dense(model.encode(texts, options)?),
+    };
+    checked(rows, texts)
+}
+
+fn checked(rows: Rows, texts: &[&str]) -> Result<Rows> {
+    if rows.rows() != texts.len() {
+        return Err(Error::Internal(format!("{} texts gave {} embeddings", texts.len(), rows.rows())));
     }
-    Ok(embeddings)
+    match rows.not_finite() {
+        Some(row) => Err(not_finite(texts.get(row).copied().unwrap_or_default())),
+        None => Ok(rows),
+    }
 }

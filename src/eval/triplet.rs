@@ -12,7 +12,7 @@ use super::shared::{self, DOCUMENT, QUERY, prefixed};
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::{Error, Result};
 use crate::flow::{Card, Encode, LabelKind, Metrics, Statistic};
-use crate::scoring::{Similarity, blocks};
+use crate::scoring::Similarity;
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -228,7 +228,7 @@ impl Evaluator for TripletEvaluator {
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
         let similarities = self.settings.similarities(model.similarity_fn_name())?;
-        let encode = |texts: &[String], role| shared::embed(model, texts, Some(role), self.settings.truncate_dim);
+        let encode = |texts: &[String], role| shared::embed_rows(model, texts, Some(role), self.settings.truncate_dim);
         let anchors = encode(&self.anchors, QUERY)?;
         let positives = encode(&self.positives, DOCUMENT)?;
         let negatives = encode(&self.negatives, DOCUMENT)?;
@@ -237,8 +237,8 @@ impl Evaluator for TripletEvaluator {
         let (mut best, mut columns) = (0.0f64, Vec::new());
         for similarity in &similarities {
             let margin = self.settings.margin.as_ref().map_or(0.0, |m| m.of(*similarity)) as f32;
-            let near = blocks::pairwise(*similarity, &anchors, &positives);
-            let far = blocks::pairwise(*similarity, &anchors, &negatives);
+            let near = anchors.pairs(*similarity, &positives);
+            let far = anchors.pairs(*similarity, &negatives);
             let right: Vec<f64> =
                 near.iter().zip(&far).map(|(near, far)| f64::from(u8::from(*near > *far + margin))).collect();
             let accuracy = right.iter().sum::<f64>() / self.anchors.len() as f64;

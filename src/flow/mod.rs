@@ -21,9 +21,10 @@ pub use embeddings::Embeddings;
 pub use kind::ModelType;
 pub use labels::Labels;
 pub use metrics::{Document, Metrics, Sample, Statistic};
-pub use outputs::Outputs;
+pub use outputs::{Autoencoded, Outputs};
 pub use pairing::Pairing;
 pub use sparse::SparseEmbeddings;
 pub use traits::{
-    Classify, Encode, EncodeOptions, EncodeSparse, MicroBatch, Piece, Predict, Preprocess, Tokens, score_not_finite,
+    Classify, Encode, EncodeOptions, EncodeSparse, MicroBatch, Piece, Predict, Preprocess, Tokens,
+    embedding_not_finite, score_not_finite,
 };

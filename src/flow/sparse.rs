@@ -71,6 +71,13 @@ impl SparseEmbeddings {
         &self.values
     }
 
+    /// The first row with a value that is no finite number.
+    #[must_use]
+    pub fn not_finite(&self) -> Option<usize> {
+        let at = self.values.iter().position(|value| !value.is_finite())?;
+        Some(self.offsets.partition_point(|offset| *offset <= at).saturating_sub(1))
+    }
+
     /// The mean number of dimensions that are not zero.
     #[must_use]
     pub fn active_dims(&self) -> f64 {

@@ -11,6 +11,7 @@ pub mod dot;
 pub mod inverted;
 pub mod mining;
 pub mod quantize;
+pub mod rows;
 pub mod stable;
 
 use candle_core::{Result as TensorResult, Tensor};

@@ -36,5 +36,6 @@ mod runs;
 mod samplers;
 mod schedule;
 mod sparse_encoder;
+mod sparse_more;
 mod support;
 mod train;
