@@ -31,7 +31,7 @@ pub fn sections() -> Vec<Section> {
         },
         Section {
             title: "Losses of a SparseEncoder",
-            place: "`[loss]` with `name` where `model_type = \"SparseEncoder\"`, and a table `[loss.splade]`",
+            place: "`[loss]` with `name` where `model_type = \"SparseEncoder\"`, and a table `[loss.splade]` or `[loss.csr]`",
             cards: loss::sparse_encoder::LOSSES.iter().map(|entry| entry.card).collect(),
         },
         Section { title: "Losses around losses", place: "a table under `[loss]`", cards: wrappers },
@@ -49,6 +49,11 @@ pub fn sections() -> Vec<Section> {
             title: "Evaluators of a CrossEncoder",
             place: "`[[evaluator]]` with `type` where `model_type = \"CrossEncoder\"`",
             cards: evaluators(ModelType::CrossEncoder),
+        },
+        Section {
+            title: "Evaluators of a SparseEncoder",
+            place: "`[[evaluator]]` with `type` where `model_type = \"SparseEncoder\"`",
+            cards: evaluators(ModelType::SparseEncoder),
         },
         Section { title: "Modules", place: "`modules.json` of a model", cards: model::module::CARDS.iter().collect() },
     ]

@@ -8,8 +8,8 @@ use super::shared::{self, prefixed};
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::{Error, Result};
 use crate::flow::{Card, Embeddings, Encode, EncodeOptions, LabelKind, Metrics, Statistic};
-use crate::scoring::quantize::{Precision, Ranges, quantize};
 use crate::scoring::Similarity;
+use crate::scoring::quantize::{Precision, Ranges, quantize};
 use crate::scoring::rows::Rows;
 use crate::util::registry::Settings;
 

@@ -224,7 +224,8 @@ impl Evaluator for ReciprocalRankFusionEvaluator {
             let measured = [texts(dense), texts(sparse), self.measure(&fused, positive)].into_iter().flatten();
             values.iter_mut().zip(measured).for_each(|(list, value)| list.push(value));
             if self.settings.write_predictions {
-                let line = json!({"query_id": dense.query_id, "query": dense.query, "positive": positive, "documents": fused});
+                let line =
+                    json!({"query_id": dense.query_id, "query": dense.query, "positive": positive, "documents": fused});
                 fused_documents.push_str(&format!("{line}\n"));
             }
         }

@@ -149,7 +149,13 @@ impl RerankingEvaluator {
     }
 
     /// MAP, MRR and NDCG of one query.
-    fn measure(&self, (queries, query): (&Rows, usize), documents: &Rows, rows: &[usize], positives: usize) -> [f64; 3] {
+    fn measure(
+        &self,
+        (queries, query): (&Rows, usize),
+        documents: &Rows,
+        rows: &[usize],
+        positives: usize,
+    ) -> [f64; 3] {
         let scores = queries.pairwise(self.settings.similarity_fct, &vec![query; rows.len()], documents, rows);
         let relevant: Vec<bool> = (0..rows.len()).map(|i| i < positives).collect();
         let mut order: Vec<usize> = (0..rows.len()).collect();

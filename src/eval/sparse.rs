@@ -11,7 +11,9 @@ use std::cell::RefCell;
 
 use serde_json::{Map, Value};
 
-use super::{Csv, Entry, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed, reciprocal_rank_fusion, shared};
+use super::{
+    Csv, Entry, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed, reciprocal_rank_fusion, shared,
+};
 use crate::error::{Error, Result};
 use crate::flow::{Card, Encode, EncodeSparse, Metrics, ModelType};
 use crate::util::registry;

@@ -181,19 +181,6 @@ pub fn read_modules(directory: &Path) -> Result<Option<Vec<Entry>>> {
     Ok(Some(entries))
 }
 
-/// Where Python finds a module's class.
-fn python_path(module: &str, kind: ModelType) -> String {
-    match (module, kind) {
-        ("Transformer", ModelType::SparseEncoder) => {
-            "sentence_transformers.sparse_encoder.models.MLMTransformer".to_owned()
-        }
-        ("SpladePooling" | "SparseStaticEmbedding" | "SparseAutoEncoder", _) => {
-            format!("sentence_transformers.sparse_encoder.models.{module}")
-        }
-        _ => format!("sentence_transformers.models.{module}"),
-    }
-}
-
 /// Writes every module and the two configuration files into `directory`, which exists.
 ///
 /// The Python paths written are the ones that every version since 2.0 understands.
@@ -211,7 +198,7 @@ pub fn save(directory: &Path, modules: &[Box<dyn Module>], description: &Descrip
             "idx": i,
             "name": i.to_string(),
             "path": path,
-            "type": python_path(module.name(), description.kind),
+            "type": module.class_path(),
         }));
     }
     write_json(&directory.join("modules.json"), &Value::Array(entries))?;

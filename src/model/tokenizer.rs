@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::flow::{Piece, Preprocess, Tokens};
 use crate::util::files;
 
+pub mod beside;
 mod pairs;
 mod pieces;
 pub mod prune;
@@ -150,6 +151,21 @@ impl TextTokenizer {
             Kind::Fast(inner) => inner.get_vocab_size(true),
             Kind::Words(words) => words.vocabulary().len(),
         }
+    }
+
+    /// Whether there is such a token.
+    #[must_use]
+    pub fn has(&self, token: &str) -> bool {
+        match &self.inner {
+            Kind::Fast(inner) => inner.token_to_id(token).is_some(),
+            Kind::Words(words) => words.vocabulary().iter().any(|word| word == token),
+        }
+    }
+
+    /// Whether texts are lower-cased before it sees them.
+    #[must_use]
+    pub fn lower_case(&self) -> bool {
+        self.lower_case
     }
 
     /// The word of a token.

@@ -52,7 +52,10 @@ Data of the other evaluators:
       as NanoBEIREvaluator, each folder with a `bm25.jsonl` of rows
       `query-id`, `corpus-ids`
   Sparse...Evaluator, of SparseEncoder models
-      what the evaluator without `Sparse` in its name reads";
+      what the evaluator without `Sparse` in its name reads
+  ReciprocalRankFusionEvaluator, of SparseEncoder models
+      a folder with `dense.jsonl` and `sparse.jsonl`: rows `query_id`,
+      `query`, `positive` (a list) and `documents` (as they were found)";
 
 /// Measure a saved model.
 ///
@@ -68,8 +71,8 @@ pub struct Request {
     /// The evaluator, by sentence-transformers' class name.
     #[arg(long, value_name = "CLASS")]
     pub evaluator: String,
-    /// The data: a folder or a file, as the evaluator needs it; NanoBEIREvaluator without it reads the Hugging Face
-    /// cache.
+    /// The data: a folder or a file, as the evaluator needs it; NanoBEIREvaluator and SparseNanoBEIREvaluator without it
+    /// read the Hugging Face cache.
     #[arg(long)]
     #[serde(default)]
     pub path: Option<PathBuf>,

@@ -227,9 +227,9 @@ def main():
               lambda m: losses.SpladeLoss(m, losses.SparseMultipleNegativesRankingLoss(m), 0.03,
                                           use_document_regularizer_only=True), router_mapping=routes),
         curve("inference_free_rates", "tiny-inference-free",
-              splade_loss + mapping + "[args.learning_rate_mapping]\n\"query.*weight\" = 1e-2\n",
+              splade_loss + mapping + "[args.learning_rate_mapping]\n\"query.0.weight\" = 1e-2\n",
               lambda m: losses.SpladeLoss(m, losses.SparseMultipleNegativesRankingLoss(m), 0.03), router_mapping=routes,
-              learning_rate_mapping={"query.*weight": 1e-2}),
+              learning_rate_mapping={"query.0.weight": 1e-2}),
         curve("csr", "tiny-csr", "[loss]\nname = \"CSRLoss\"\nbeta = 0.2\ngamma = 0.5\n",
               lambda m: losses.CSRLoss(m, beta=0.2, gamma=0.5)),
     ]

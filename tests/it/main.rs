@@ -37,5 +37,6 @@ mod samplers;
 mod schedule;
 mod sparse_encoder;
 mod sparse_more;
+mod sparse_targets;
 mod support;
 mod train;

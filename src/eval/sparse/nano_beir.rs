@@ -58,8 +58,7 @@ struct SparseNanoBEIRSettings(SparseSettings<NanoBEIRSettings>);
 
 impl SparseNanoBEIRSettings {
     fn read(settings: &Map<String, Value>) -> Result<(Self, NanoBEIRSettings)> {
-        let (mut own, mut working) =
-            SparseSettings::<NanoBEIRSettings>::read(CARD.name, settings, Told::of(SEARCH))?;
+        let (mut own, mut working) = SparseSettings::<NanoBEIRSettings>::read(CARD.name, settings, Told::of(SEARCH))?;
         own.inner.max_active_dims = own.max_active_dims;
         working.max_active_dims = own.max_active_dims;
         Ok((Self(own), working))
