@@ -31,7 +31,7 @@ pub fn sections() -> Vec<Section> {
         },
         Section {
             title: "Losses of a SparseEncoder",
-            place: "`[loss]` with `name` where `model_type = \"SparseEncoder\"`, and a table `[loss.splade]`",
+            place: "`[loss]` with `name` where `model_type = \"SparseEncoder\"`, and a table `[loss.splade]` or `[loss.csr]`",
             cards: loss::sparse_encoder::LOSSES.iter().map(|entry| entry.card).collect(),
         },
         Section {
@@ -54,6 +54,11 @@ pub fn sections() -> Vec<Section> {
             title: "Evaluators of a CrossEncoder",
             place: "`[[evaluator]]` with `type` where `model_type = \"CrossEncoder\"`",
             cards: evaluators(ModelType::CrossEncoder),
+        },
+        Section {
+            title: "Evaluators of a SparseEncoder",
+            place: "`[[evaluator]]` with `type` where `model_type = \"SparseEncoder\"`",
+            cards: evaluators(ModelType::SparseEncoder),
         },
         Section {
             title: "Evaluators of a MultiVectorEncoder",

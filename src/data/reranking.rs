@@ -18,6 +18,40 @@ pub struct Ranked {
     pub documents: Option<Vec<String>>,
 }
 
+/// What a search found for a query.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FoundFor {
+    pub query_id: String,
+    pub query: String,
+    pub positive: Vec<String>,
+    /// Best first.
+    pub documents: Vec<String>,
+}
+
+/// Reads a file of `query_id`, `query`, `positive`, `documents` rows, the last two lists of texts or single ones.
+///
+/// # Errors
+/// When the file is missing or a row cannot be used.
+pub fn read_rankings(path: &Path) -> Result<Vec<FoundFor>> {
+    let rows = each_row(&any_file(path)?, |cells| {
+        Ok(FoundFor {
+            query_id: id(cells)?,
+            query: text_of(cells, &["query"])?,
+            positive: texts(cells, "positive")?,
+            documents: texts(cells, "documents")?,
+        })
+    })?;
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
+}
+
+/// Ids are texts or whole numbers.
+fn id(cells: &Cells) -> Result<String, Problem> {
+    match get(cells, &["query_id"]) {
+        Some(Value::Integer(number)) => Ok(number.to_string()),
+        _ => text_of(cells, &["query_id"]),
+    }
+}
+
 /// One row of a file.
 enum Row {
     Lists(Ranked),
@@ -161,6 +195,18 @@ mod tests {
         assert!(told(&found.replace("[\"y\",\"x\"]", "[]")).contains("`documents`"));
         let both = told(&found.replace("\"query\"", "\"negative\":[\"n\"],\"query\""));
         assert!(both.contains("line 1") && both.contains("`negative`"), "{both}");
+    }
+
+    #[test]
+    fn rankings_have_an_id_and_what_was_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dense.jsonl");
+        let row = "{\"query_id\":7,\"query\":\"a\",\"positive\":\"x\",\"documents\":[\"y\",\"x\"]}\n";
+        std::fs::write(&path, row).unwrap();
+        let [read] = read_rankings(&path).unwrap().try_into().unwrap();
+        assert_eq!((read.query_id.as_str(), read.positive.len(), read.documents.len()), ("7", 1, 2));
+        std::fs::write(&path, row.replace("query_id", "id")).unwrap();
+        assert!(read_rankings(&path).unwrap_err().to_string().contains("`query_id`"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::shared::{self, prefixed};
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::Result;
 use crate::flow::{Card, Encode, LabelKind, Metrics, Statistic};
-use crate::scoring::{Similarity, blocks};
+use crate::scoring::Similarity;
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -167,8 +167,8 @@ impl Evaluator for BinaryClassificationEvaluator {
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
         let similarities = self.settings.similarities(model.similarity_fn_name())?;
-        let embeddings = shared::embed(model, &self.sentences, None, self.settings.truncate_dim)?;
-        let (first, second) = (embeddings.select(&self.pairs.0), embeddings.select(&self.pairs.1));
+        let embeddings = shared::embed_rows(model, &self.sentences, None, self.settings.truncate_dim)?;
+        let alike = |similarity| embeddings.pairwise(similarity, &self.pairs.0, &embeddings, &self.pairs.1);
 
         let mut metrics = Metrics { primary: self.primary_key(model.similarity_fn_name()), ..Default::default() };
         let (mut largest, mut columns) = ([f64::NEG_INFINITY; METRICS.len()], Vec::new());
@@ -176,8 +176,7 @@ impl Evaluator for BinaryClassificationEvaluator {
             let rising = matches!(similarity, Similarity::Cosine | Similarity::Dot);
             // Distances here, not their negatives.
             let sign = if rising { 1.0 } else { -1.0 };
-            let scores: Vec<f32> =
-                blocks::pairwise(*similarity, &first, &second).into_iter().map(|s| sign * s).collect();
+            let scores: Vec<f32> = alike(*similarity).into_iter().map(|s| sign * s).collect();
             let accuracy = best_accuracy(&scores, &self.labels, rising);
             let f1 = best_f1(&scores, &self.labels, rising);
             let alike: Vec<f64> = scores.iter().map(|score| f64::from(sign * score)).collect();

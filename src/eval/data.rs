@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::cross_encoder::reranking as pair_reranking;
-use super::{mse_from_dataframe, reranking};
+use super::{mse_from_dataframe, reciprocal_rank_fusion, reranking};
 use crate::flow::Embeddings;
 
 /// What an evaluator reads.
@@ -39,6 +39,8 @@ pub enum DataKind {
     Taught,
     /// Queries with documents and a teacher's scores of them.
     TeacherScores,
+    /// What a dense and a sparse search found for each query.
+    Rankings,
 }
 
 impl std::fmt::Display for DataKind {
@@ -59,6 +61,7 @@ impl std::fmt::Display for DataKind {
             Self::RankedDocumentSets => "a folder of data sets with what a search found",
             Self::TeacherScores => "queries with documents and a teacher's scores",
             Self::Taught => "parallel sentences with a teacher's embeddings",
+            Self::Rankings => "a folder with the rankings `dense.jsonl` and `sparse.jsonl`",
         })
     }
 }
@@ -100,6 +103,8 @@ pub enum EvaluationData {
     Taught(Vec<mse_from_dataframe::Taught>),
     /// For [`DataKind::TeacherScores`]: queries, columns of as many documents, and scores row after row.
     TeacherScores { queries: Vec<String>, documents: Vec<Vec<String>>, scores: Vec<f64> },
+    /// For [`DataKind::Rankings`].
+    Rankings { dense: Vec<reciprocal_rank_fusion::Ranking>, sparse: Vec<reciprocal_rank_fusion::Ranking> },
 }
 
 impl EvaluationData {
@@ -122,6 +127,7 @@ impl EvaluationData {
             Self::RankedDocumentSets(_) => DataKind::RankedDocumentSets,
             Self::Taught(_) => DataKind::Taught,
             Self::TeacherScores { .. } => DataKind::TeacherScores,
+            Self::Rankings { .. } => DataKind::Rankings,
         }
     }
 }

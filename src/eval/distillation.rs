@@ -8,7 +8,7 @@ use super::shared::{self, DOCUMENT, QUERY, prefixed};
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::{Error, Result};
 use crate::flow::{Card, Encode, LabelKind, Metrics, ModelType, Statistic};
-use crate::scoring::{Similarity, late};
+use crate::scoring::Similarity;
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -183,16 +183,19 @@ impl Evaluator for DistillationEvaluator {
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
         let similarity: Similarity = model.similarity_fn_name().parse()?;
-        let scoring = late::scoring(similarity).ok_or_else(|| {
-            Error::usage(format!("`{}` compares token by token, and the model has no such embeddings", CARD.name))
-                .with_hint("give a MultiVectorEncoder")
-        })?;
-        let queries = shared::embed_tokens(model, &self.queries, QUERY)?;
+        if model.multi_vector().is_none() {
+            return Err(Error::usage(format!(
+                "`{}` compares token by token, and the model has no such embeddings",
+                CARD.name
+            ))
+            .with_hint("give a MultiVectorEncoder"));
+        }
+        let queries = shared::embed_rows(model, &self.queries, Some(QUERY), None)?;
         let width = self.documents.len();
         let mut scores = vec![0.0; self.scores.len()];
         for (column, documents) in self.documents.iter().enumerate() {
-            let documents = shared::embed_tokens(model, documents, DOCUMENT)?;
-            for (i, score) in late::pairwise(scoring, &queries, &documents).into_iter().enumerate() {
+            let documents = shared::embed_rows(model, documents, Some(DOCUMENT), None)?;
+            for (i, score) in queries.pairs(similarity, &documents).into_iter().enumerate() {
                 scores[i * width + column] = f64::from(score);
             }
         }

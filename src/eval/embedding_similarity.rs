@@ -8,8 +8,9 @@ use super::shared::{self, prefixed};
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::{Error, Result};
 use crate::flow::{Card, Embeddings, Encode, EncodeOptions, LabelKind, Metrics, Statistic};
+use crate::scoring::Similarity;
 use crate::scoring::quantize::{Precision, Ranges, quantize};
-use crate::scoring::{Similarity, blocks};
+use crate::scoring::rows::Rows;
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -152,22 +153,23 @@ impl EmbeddingSimilarityEvaluator {
 impl EmbeddingSimilarityEvaluator {
     /// Both columns, in the precision asked for: the steps of a byte span both of them, so that a sentence is the same
     /// in either.
-    fn embed(&self, model: &dyn Encode) -> Result<(Embeddings, Embeddings)> {
+    fn embed(&self, model: &dyn Encode) -> Result<(Rows, Rows)> {
         let (truncate_dim, precision) = (self.settings.truncate_dim, self.settings.precision);
-        let options = EncodeOptions { truncate_dim, normalize: precision.is_some(), ..Default::default() };
+        let options = EncodeOptions { truncate_dim, normalize: true, ..Default::default() };
+        let Some(precision) = precision else {
+            let rows = |texts| shared::embed_rows(model, texts, None, truncate_dim);
+            return Ok((rows(&self.sentences1)?, rows(&self.sentences2)?));
+        };
         let encode =
             |texts: &[String]| shared::encode(model, &texts.iter().map(String::as_str).collect::<Vec<_>>(), &options);
         let (first, second) = (encode(&self.sentences1)?, encode(&self.sentences2)?);
-        let Some(precision) = precision else {
-            return Ok((first, second));
-        };
         let ranges =
             if precision.has_ranges() { Ranges::of(&first).with(&Ranges::of(&second)) } else { Ranges::default() };
         let kept = |embeddings: Embeddings| match quantize(&embeddings, precision, &ranges) {
             Some(quantized) => quantized.values(),
             None => embeddings,
         };
-        Ok((kept(first), kept(second)))
+        Ok((Rows::Dense(kept(first)), Rows::Dense(kept(second))))
     }
 }
 
@@ -187,7 +189,7 @@ impl Evaluator for EmbeddingSimilarityEvaluator {
         let mut metrics = Metrics { primary: self.primary_key(model.similarity_fn_name()), ..Default::default() };
         let (mut best, mut columns) = ([f64::NAN; 2], Vec::new());
         for similarity in &similarities {
-            let scores: Vec<f64> = blocks::pairwise(*similarity, &first, &second).into_iter().map(f64::from).collect();
+            let scores: Vec<f64> = first.pairs(*similarity, &second).into_iter().map(f64::from).collect();
             let values = [("pearson", pearson(&self.scores, &scores)), ("spearman", spearman(&self.scores, &scores))];
             for ((metric, value), best) in values.into_iter().zip(&mut best) {
                 metrics.push(prefixed(name, &format!("{metric}_{similarity}")), value);

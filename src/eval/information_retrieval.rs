@@ -15,8 +15,8 @@ use super::{DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Ke
 use crate::error::{Error, Result};
 use crate::flow::{Card, Document, Encode, EncodeOptions, LabelKind, Metrics, Statistic};
 use crate::scoring::Similarity;
-use crate::scoring::blocks::{Hit, Search};
-use crate::scoring::late::{self, LateSearch};
+use crate::scoring::blocks::Hit;
+use crate::scoring::rows::Finder;
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -171,12 +171,6 @@ impl InformationRetrievalEvaluator {
         Document { file, text: lines.collect() }
     }
 
-    /// How many documents of a query metrics look at.
-    fn deepest(&self) -> usize {
-        let cut_offs = self.settings.cut_offs();
-        cut_offs.iter().flat_map(|(_, cut_offs)| cut_offs.iter().copied()).max().unwrap_or_default()
-    }
-
     /// The best documents of each query, by similarity function.
     fn search(&self, model: &dyn Encode, similarities: &[Similarity]) -> Result<Vec<Vec<Vec<Hit>>>> {
         let settings = &self.settings;
@@ -192,30 +186,19 @@ impl InformationRetrievalEvaluator {
         let for_documents = options(&settings.corpus_prompt, &settings.corpus_prompt_name, DOCUMENT)?;
 
         let texts: Vec<&str> = self.queries.iter().map(|query| query.text.as_str()).collect();
-        if model.multi_vector().is_some() {
-            let k = self.deepest();
-            let queries = shared::encode_tokens(model, &texts, &for_queries)?;
-            let scorings = similarities.iter().filter_map(|similarity| late::scoring(*similarity));
-            let mut searches: Vec<_> = scorings.map(|scoring| LateSearch::new(scoring, queries.clone(), k)).collect();
-            let size = settings.corpus_chunk_size.min(LATE_CHUNK);
-            for (documents, ranks) in self.documents.chunks(size).zip(self.ranks.chunks(size)) {
-                let texts: Vec<&str> = documents.iter().map(String::as_str).collect();
-                let documents = shared::encode_tokens(model, &texts, &for_documents)?;
-                searches.iter_mut().for_each(|search| search.add(&documents, ranks));
-            }
-            return Ok(searches.into_iter().map(LateSearch::finish).collect());
-        }
-        let queries = shared::encode(model, &texts, &for_queries)?;
+        let queries = shared::encode_rows(model, &texts, &for_queries)?;
         let dim = queries.dim();
-        let k = self.deepest();
-        let mut searches: Vec<Search> =
-            similarities.iter().map(|similarity| Search::new(*similarity, queries.clone(), k)).collect();
+        let k = settings.cut_offs().iter().flat_map(|(_, cut_offs)| cut_offs.iter().copied()).max().unwrap_or_default();
+        let mut searches: Vec<Finder> =
+            similarities.iter().map(|similarity| Finder::new(*similarity, queries.clone(), k)).collect();
         drop(queries);
-        for (documents, ranks) in
-            self.documents.chunks(settings.corpus_chunk_size).zip(self.ranks.chunks(settings.corpus_chunk_size))
-        {
+        let size = match model.multi_vector() {
+            Some(_) => settings.corpus_chunk_size.min(LATE_CHUNK),
+            None => settings.corpus_chunk_size,
+        };
+        for (documents, ranks) in self.documents.chunks(size).zip(self.ranks.chunks(size)) {
             let texts: Vec<&str> = documents.iter().map(String::as_str).collect();
-            let documents = shared::encode(model, &texts, &for_documents)?;
+            let documents = shared::encode_rows(model, &texts, &for_documents)?;
             if documents.dim() != dim {
                 let text = format!("embeddings of documents have {} values, those of queries {dim}", documents.dim());
                 return Err(Error::model(text));
@@ -225,7 +208,7 @@ impl InformationRetrievalEvaluator {
                 last.add(documents, ranks);
             }
         }
-        Ok(searches.into_iter().map(Search::finish).collect())
+        Ok(searches.into_iter().map(Finder::finish).collect())
     }
 }
 

@@ -30,6 +30,7 @@ pub mod mse_from_dataframe;
 pub mod multi_vector;
 pub mod nano_beir;
 pub mod paraphrase_mining;
+pub mod reciprocal_rank_fusion;
 pub mod reranking;
 pub mod shared;
 pub mod sparse;
@@ -45,7 +46,7 @@ pub use data::{DataKind, EvaluationData};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::flow::{Card, Encode, Metrics};
+use crate::flow::{Card, Encode, Metrics, ModelType};
 use crate::util::registry::{self, Named, Settings};
 
 /// Measures a model on data it holds.
@@ -272,6 +273,15 @@ pub fn entries() -> impl Iterator<Item = &'static Entry> + Clone {
 pub fn find(name: &str) -> Result<&'static Entry> {
     let found = entries().find(|entry| entry.name() == name);
     found.ok_or_else(|| registry::unknown(entries().map(Named::name), "evaluator", name))
+}
+
+/// What to say of an evaluator of models of another type: a message and the way out; `None` for one of no type.
+#[must_use]
+pub fn elsewhere(model_type: ModelType, name: &str) -> Option<(String, String)> {
+    let card = cards().find(|card| card.name == name)?;
+    let theirs = card.model_types.first()?;
+    let own: Vec<&str> = cards().filter(|card| card.model_types.contains(&model_type)).map(|card| card.name).collect();
+    Some(registry::of_another_type("evaluator", (name, *theirs), (model_type, &own)))
 }
 
 /// The evaluator called `name` with settings (its table in the recipe without `type` and where its data lies) and data.

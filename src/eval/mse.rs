@@ -112,14 +112,15 @@ impl Evaluator for MSEEvaluator {
     }
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
-        let student = shared::embed(model, &self.sentences, None, self.settings.truncate_dim)?;
+        let student = shared::embed_rows(model, &self.sentences, None, self.settings.truncate_dim)?;
         let (width, teacher) = (student.dim(), self.teacher.dim());
         if width != teacher {
             return Err(Error::usage(format!("the model's embeddings have {width} values, the teacher's {teacher}"))
                 .with_hint(format!("set `truncate_dim` to {} or less", width.min(teacher))));
         }
         let row = |i: usize| {
-            let pairs = student.row(i).iter().zip(self.teacher.row(i));
+            let own = student.filled(i);
+            let pairs = own.iter().zip(self.teacher.row(i));
             let sum: f64 = pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum();
             -100.0 * sum / width as f64
         };

@@ -93,6 +93,9 @@ pub struct NanoBEIRSettings {
     pub map_at_k: Vec<usize>,
     /// Keep only the first values of each embedding.
     pub truncate_dim: Option<usize>,
+    /// Of sparse embeddings the number of values kept, which stands in names as the width does.
+    #[serde(skip)]
+    pub(super) max_active_dims: Option<usize>,
     /// The similarity functions to search with; the model's when left out.
     pub score_functions: Option<Vec<Similarity>>,
     /// The one whose NDCG is the primary metric; the best of the first evaluation when left out and there are several.
@@ -122,6 +125,7 @@ impl Default for NanoBEIRSettings {
             precision_recall_at_k: search.precision_recall_at_k,
             map_at_k: search.map_at_k,
             truncate_dim: None,
+            max_active_dims: None,
             score_functions: None,
             main_score_function: None,
             aggregate_key: "mean".to_owned(),
@@ -152,7 +156,7 @@ impl NanoBEIRSettings {
 
     /// With the evaluator's name in front, and the width behind where embeddings are cut.
     fn named(&self, name: &str) -> String {
-        let width = self.truncate_dim.map(|dim| format!("_{dim}")).unwrap_or_default();
+        let width = self.truncate_dim.or(self.max_active_dims).map(|dim| format!("_{dim}")).unwrap_or_default();
         prefixed(&self.name, &format!("{name}{width}"))
     }
 
@@ -175,7 +179,7 @@ impl NanoBEIRSettings {
     }
 
     /// The search whose keys are those of the means.
-    fn whole(&self) -> InformationRetrievalSettings {
+    pub(super) fn whole(&self) -> InformationRetrievalSettings {
         self.search(self.named(&self.aggregate()))
     }
 }
@@ -296,7 +300,42 @@ impl Evaluator for NanoBEIREvaluator {
     }
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
-        let similarity = model.similarity_fn_name();
+        self.evaluate_each(model.similarity_fn_name(), &mut |search| search.evaluate(model))
+    }
+
+    fn primary_key(&self, similarity_fn_name: &str) -> String {
+        let whole = self.settings.whole();
+        match self.best.get() {
+            Some(best) => whole.ndcg_key(best.name()),
+            None => EvaluatorSettings::primary_key(&whole, similarity_fn_name),
+        }
+    }
+
+    fn keys(&self, similarity_fn_name: &str) -> Vec<String> {
+        let mut keys: Vec<String> = self.searches.iter().flat_map(|search| search.keys(similarity_fn_name)).collect();
+        keys.extend(self.settings().keys(similarity_fn_name));
+        keys
+    }
+
+    fn csv(&self, similarity_fn_name: &str) -> Vec<Csv> {
+        let mut files: Vec<Csv> = self.searches.iter().flat_map(|search| search.csv(similarity_fn_name)).collect();
+        files.extend(self.settings().csv(similarity_fn_name));
+        files
+    }
+}
+
+impl NanoBEIREvaluator {
+    /// The searches, one a data set.
+    pub(super) fn searches(&self) -> &[InformationRetrievalEvaluator] {
+        &self.searches
+    }
+
+    /// Searches each data set by `evaluate`, which may append metrics of its own, and takes the means.
+    pub(super) fn evaluate_each(
+        &self,
+        similarity: &str,
+        evaluate: &mut dyn FnMut(&InformationRetrievalEvaluator) -> Result<Metrics>,
+    ) -> Result<Metrics> {
         let whole = self.settings.whole();
         let means = EvaluatorSettings::keys(&whole, similarity);
         let (mut result, mut sums) = (Metrics::default(), vec![0.0; means.len()]);
@@ -304,7 +343,7 @@ impl Evaluator for NanoBEIREvaluator {
         let functions = whole.similarities(similarity)?;
         let mut items = vec![(Vec::new(), Vec::new()); functions.len()];
         for (number, search) in self.searches.iter().enumerate() {
-            let metrics = search.evaluate(model).map_err(|e| e.within(format!("data set `{}`", search.name())))?;
+            let metrics = evaluate(search).map_err(|e| e.within(format!("data set `{}`", search.name())))?;
             // The keys of one search are those of another but for the name in front.
             sums.iter_mut().zip(&metrics.values).for_each(|(sum, (_, value))| *sum += value);
             result.values.extend(metrics.values);
@@ -327,26 +366,6 @@ impl Evaluator for NanoBEIREvaluator {
         }
         result.primary = self.primary_key(similarity);
         Ok(result)
-    }
-
-    fn primary_key(&self, similarity_fn_name: &str) -> String {
-        let whole = self.settings.whole();
-        match self.best.get() {
-            Some(best) => whole.ndcg_key(best.name()),
-            None => EvaluatorSettings::primary_key(&whole, similarity_fn_name),
-        }
-    }
-
-    fn keys(&self, similarity_fn_name: &str) -> Vec<String> {
-        let mut keys: Vec<String> = self.searches.iter().flat_map(|search| search.keys(similarity_fn_name)).collect();
-        keys.extend(self.settings().keys(similarity_fn_name));
-        keys
-    }
-
-    fn csv(&self, similarity_fn_name: &str) -> Vec<Csv> {
-        let mut files: Vec<Csv> = self.searches.iter().flat_map(|search| search.csv(similarity_fn_name)).collect();
-        files.extend(self.settings().csv(similarity_fn_name));
-        files
     }
 }
 

@@ -7,9 +7,9 @@ use super::metrics::{classification, ranking};
 use super::shared::{self, DOCUMENT, QUERY, prefixed};
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::{Error, Result};
-use crate::flow::{Card, Embeddings, Encode, LabelKind, Metrics, Statistic};
-use crate::ops::LateInteraction;
-use crate::scoring::{Similarity, blocks, late};
+use crate::flow::{Card, Encode, LabelKind, Metrics, Statistic};
+use crate::scoring::Similarity;
+use crate::scoring::rows::Rows;
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -148,24 +148,25 @@ impl RerankingEvaluator {
         Ok(Self { settings, queries, documents, counts })
     }
 
-    /// A query's scores of some documents.
-    fn scores(&self, query: &[f32], documents: &Embeddings, rows: std::ops::Range<usize>) -> Vec<f32> {
-        let rows: Vec<usize> = rows.collect();
-        let query = Embeddings::new(query.len(), query.repeat(rows.len()));
-        blocks::pairwise(self.settings.similarity_fct, &query, &documents.select(&rows))
-    }
-
-    /// MAP, MRR and NDCG of one query, of whose documents the first `positives` are relevant.
-    fn measure(&self, scores: &[f32], positives: usize) -> [f64; 3] {
-        let relevant: Vec<bool> = (0..scores.len()).map(|i| i < positives).collect();
-        let mut order: Vec<usize> = (0..scores.len()).collect();
+    /// MAP, MRR and NDCG of one query.
+    fn measure(
+        &self,
+        similarity: Similarity,
+        (queries, query): (&Rows, usize),
+        documents: &Rows,
+        rows: &[usize],
+        positives: usize,
+    ) -> [f64; 3] {
+        let scores = queries.pairwise(similarity, &vec![query; rows.len()], documents, rows);
+        let relevant: Vec<bool> = (0..rows.len()).map(|i| i < positives).collect();
+        let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
         let ranked: Vec<bool> = order.iter().map(|i| relevant[*i]).collect();
         let exact: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
         [
             classification::average_precision(&exact, &relevant),
             ranking::reciprocal_rank(&ranked, self.settings.at_k),
-            ranking::ndcg_of_scores(scores, &relevant, self.settings.at_k),
+            ranking::ndcg_of_scores(&scores, &relevant, self.settings.at_k),
         ]
     }
 }
@@ -181,28 +182,20 @@ impl Evaluator for RerankingEvaluator {
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
         let dim = self.settings.truncate_dim;
-        let score: Box<dyn Fn(usize, std::ops::Range<usize>) -> Vec<f32>> = match model.multi_vector() {
-            Some(_) => {
-                let similarity: Similarity = model.similarity_fn_name().parse()?;
-                let scoring = late::scoring(similarity).unwrap_or(LateInteraction::MaxSim);
-                let queries = shared::embed_tokens(model, &self.queries, QUERY)?;
-                let documents = shared::embed_tokens(model, &self.documents, DOCUMENT)?;
-                Box::new(move |i, rows| late::all_pairs(scoring, &queries.part(i..i + 1), &documents.part(rows)))
-            }
-            None => {
-                let queries = shared::embed(model, &self.queries, Some(QUERY), dim)?;
-                let documents = shared::embed(model, &self.documents, Some(DOCUMENT), dim)?;
-                Box::new(move |i, rows| self.scores(queries.row(i), &documents, rows))
-            }
+        let similarity = match model.multi_vector() {
+            // token by token there is no choice but the model's
+            Some(_) => model.similarity_fn_name().parse()?,
+            None => self.settings.similarity_fct,
         };
+        let queries = shared::embed_rows(model, &self.queries, Some(QUERY), dim)?;
+        let documents = shared::embed_rows(model, &self.documents, Some(DOCUMENT), dim)?;
         let mut first = 0;
         let mut values: [Vec<f64>; 3] = Default::default();
-        for (query, (positives, negatives)) in self.counts.iter().enumerate() {
-            let scores = score(query, first..first + positives + negatives);
-            for (list, value) in values.iter_mut().zip(self.measure(&scores, *positives)) {
-                list.push(value);
-            }
-            first += positives + negatives;
+        for (query, counts) in self.counts.iter().enumerate() {
+            let rows: Vec<usize> = (first..first + counts.0 + counts.1).collect();
+            let measured = self.measure(similarity, (&queries, query), &documents, &rows, counts.0);
+            values.iter_mut().zip(measured).for_each(|(list, value)| list.push(value));
+            first += rows.len();
         }
         let mut metrics = Metrics { primary: self.primary_key(model.similarity_fn_name()), ..Default::default() };
         for (key, list) in self.settings.three().into_iter().zip(&values) {

@@ -1,8 +1,9 @@
 //! What evaluators share: which similarities to use, prompts, encoding, the name in front of keys.
 
 use crate::error::{Error, Result};
-use crate::flow::{Embeddings, Encode, EncodeOptions, MultiVectors};
+use crate::flow::{Embeddings, Encode, EncodeOptions, MultiVectors, embedding_not_finite as not_finite};
 use crate::scoring::Similarity;
+use crate::scoring::rows::Rows;
 
 /// `key` with the evaluator's name in front, if it has one.
 #[must_use]
@@ -123,40 +124,20 @@ pub fn embed(
     encode(model, &texts, &EncodeOptions { prompt, task, truncate_dim, ..Default::default() })
 }
 
-/// The vectors of a column's texts, with the model's prompt for their role.
+/// As [`embed`], sparse where the model's embeddings are: for evaluators that compare rows.
 ///
 /// # Errors
-/// When the model has no vector for each token, and as [`encode_tokens`].
-pub fn embed_tokens(model: &dyn Encode, texts: &[String], role: &str) -> Result<MultiVectors> {
+/// As [`encode`].
+pub fn embed_rows(
+    model: &dyn Encode,
+    texts: &[String],
+    role: Option<&str>,
+    truncate_dim: Option<usize>,
+) -> Result<Rows> {
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let prompt = prompt(model, None, None, role)?;
-    encode_tokens(model, &texts, &EncodeOptions { prompt, task: Some(role.to_owned()), ..Default::default() })
-}
-
-/// Encodes and checks what came: as many texts, all values finite.
-///
-/// # Errors
-/// When the model has no vector for each token; the model's errors; or [`Error::Model`] naming the first text whose
-/// vectors are not finite.
-pub fn encode_tokens(model: &dyn Encode, texts: &[&str], options: &EncodeOptions) -> Result<MultiVectors> {
-    let late = model.multi_vector().ok_or_else(|| {
-        Error::usage("the model has one vector a text, and texts are to be compared token by token")
-            .with_hint("give a MultiVectorEncoder")
-    })?;
-    let vectors = late.encode_multi_vector(texts, options)?;
-    if vectors.texts() != texts.len() {
-        return Err(Error::Internal(format!("{} texts gave vectors of {}", texts.len(), vectors.texts())));
-    }
-    match (0..vectors.texts()).find(|i| vectors.text(*i).iter().any(|value| !value.is_finite())) {
-        Some(i) => Err(not_finite(texts.get(i).copied().unwrap_or_default())),
-        None => Ok(vectors),
-    }
-}
-
-fn not_finite(text: &str) -> Error {
-    let start: String = text.chars().take(60).collect();
-    Error::model(format!("the model's embedding of `{start}` has values that are not finite"))
-        .with_hint("training has diverged, or the weights are damaged: lower `learning_rate`, set `max_grad_norm`")
+    let prompt = role.map(|role| prompt(model, None, None, role)).transpose()?.flatten();
+    let task = role.map(str::to_owned);
+    encode_rows(model, &texts, &EncodeOptions { prompt, task, truncate_dim, ..Default::default() })
 }
 
 /// `_name`, or nothing for no name: the part of a CSV file's name.
@@ -170,13 +151,47 @@ pub fn part(name: &str) -> String {
 /// # Errors
 /// The model's, or [`Error::Model`] naming the first text whose embedding is not finite.
 pub fn encode(model: &dyn Encode, texts: &[&str], options: &EncodeOptions) -> Result<Embeddings> {
-    let embeddings = model.encode(texts, options)?;
-    if embeddings.rows() != texts.len() {
-        return Err(Error::Internal(format!("{} texts gave {} embeddings", texts.len(), embeddings.rows())));
+    match checked(Rows::Dense(model.encode(texts, options)?), texts)? {
+        Rows::Dense(embeddings) => Ok(embeddings),
+        Rows::Sparse(embeddings) => Ok(embeddings.to_dense()),
+        Rows::Tokens(_) => Err(Error::Internal("single vectors became several".to_owned())),
     }
-    let dim = embeddings.dim().max(1);
-    if let Some(place) = embeddings.data().iter().position(|value| !value.is_finite()) {
-        return Err(not_finite(texts.get(place / dim).copied().unwrap_or_default()));
+}
+
+/// As [`encode`], of a model with a vector for each token.
+///
+/// # Errors
+/// As there, and when the model has one vector a text.
+pub fn encode_tokens(model: &dyn Encode, texts: &[&str], options: &EncodeOptions) -> Result<MultiVectors> {
+    match encode_rows(model, texts, options)? {
+        Rows::Tokens(vectors) => Ok(vectors),
+        _ => Err(Error::usage("the model has one vector a text, and texts are to be compared token by token")
+            .with_hint("give a MultiVectorEncoder")),
     }
-    Ok(embeddings)
+}
+
+/// As [`encode`], sparse or with a vector for each token where the model's embeddings are.
+///
+/// # Errors
+/// As there.
+pub fn encode_rows(model: &dyn Encode, texts: &[&str], options: &EncodeOptions) -> Result<Rows> {
+    if let Some(late) = model.multi_vector() {
+        return checked(Rows::Tokens(late.encode_multi_vector(texts, options)?), texts);
+    }
+    // cut or normalised ones are made of a whole row
+    let rows = match model.sparse().filter(|_| options.truncate_dim.is_none() && !options.normalize) {
+        Some(sparse) => Rows::Sparse(sparse.encode_sparse(texts, options)?),
+        None => Rows::Dense(model.encode(texts, options)?),
+    };
+    checked(rows, texts)
+}
+
+fn checked(rows: Rows, texts: &[&str]) -> Result<Rows> {
+    if rows.rows() != texts.len() {
+        return Err(Error::Internal(format!("{} texts gave {} embeddings", texts.len(), rows.rows())));
+    }
+    match rows.not_finite() {
+        Some(row) => Err(not_finite(texts.get(row).copied().unwrap_or_default())),
+        None => Ok(rows),
+    }
 }

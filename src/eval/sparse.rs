@@ -1,70 +1,23 @@
 //! The evaluators of sparse embeddings: those of dense ones, which also tell how sparse the embeddings are.
 //!
 //! Names, keys and columns of CSV files are those of sentence-transformers' `Sparse…Evaluator` classes. Each takes the
-//! settings of its dense twin, and `max_active_dims`. The search is exact either way; embeddings are filled up with
-//! zeros in blocks of bounded size.
+//! settings of its dense twin, and `max_active_dims`. Embeddings stay sparse: pairs are compared by what both have, and
+//! a search goes through an inverted index a block of documents.
+
+mod nano_beir;
+mod watched;
 
 use std::cell::RefCell;
 
 use serde_json::{Map, Value};
 
-use super::{Csv, Entry, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed, shared};
+use super::{
+    Csv, Entry, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed, reciprocal_rank_fusion, shared,
+};
 use crate::error::{Error, Result};
-use crate::flow::{Card, Embeddings, Encode, EncodeOptions, EncodeSparse, Metrics, ModelType, SparseEmbeddings};
+use crate::flow::{Card, Encode, EncodeSparse, Metrics, ModelType};
 use crate::util::registry;
-
-/// What is told of the embeddings: [`Told`] as a number, since only numbers may be constants of a type.
-const SEARCH: u8 = 0;
-const ALL: u8 = 1;
-const TRIPLETS: u8 = 2;
-const RANKING: u8 = 3;
-
-/// Documents of a search whose embeddings are filled up at a time.
-const CHUNK: u64 = 512;
-
-/// Which embeddings are told apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    /// Those of queries and of documents, and what a comparison of both costs.
-    Search,
-    /// None: the mean over all.
-    All,
-    /// Anchors, positives, negatives.
-    Triplets,
-    /// Those of queries and of documents.
-    Ranking,
-}
-
-impl Told {
-    fn of(kind: u8) -> Self {
-        match kind {
-            SEARCH => Self::Search,
-            TRIPLETS => Self::Triplets,
-            RANKING => Self::Ranking,
-            _ => Self::All,
-        }
-    }
-
-    fn groups(self) -> &'static [&'static str] {
-        match self {
-            Self::Search | Self::Ranking => &["query_", "corpus_"],
-            Self::All => &[""],
-            Self::Triplets => &["anchor_", "positive_", "negative_"],
-        }
-    }
-
-    /// Keys without the evaluator's name.
-    fn keys(self) -> Vec<String> {
-        let mut keys: Vec<String> = Vec::new();
-        for group in self.groups() {
-            keys.extend([format!("{group}active_dims"), format!("{group}sparsity_ratio")]);
-        }
-        if self == Self::Search {
-            keys.push("avg_flops".to_owned());
-        }
-        keys
-    }
-}
+use watched::{ALL, RANKING, SEARCH, TRIPLETS, Told, Watched};
 
 /// The settings of a dense evaluator, and how many of the largest values are kept.
 struct SparseSettings<S> {
@@ -96,9 +49,6 @@ impl<S: EvaluatorSettings> SparseSettings<S> {
             }
         }
         let inner = registry::read_settings(name, &own)?;
-        if told == Told::Search && !own.contains_key("corpus_chunk_size") {
-            own.insert("corpus_chunk_size".to_owned(), CHUNK.into());
-        }
         let working = registry::read_settings(name, &own)?;
         Ok((Self { inner, max_active_dims, told }, working))
     }
@@ -160,10 +110,7 @@ where
     }
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
-        let sparse = model.sparse().ok_or_else(|| {
-            Error::usage(format!("`{}` measures sparse embeddings, and the model's are dense", self.card.name))
-                .with_hint("name the evaluator without `Sparse`, or give a SparseEncoder")
-        })?;
+        let sparse = sparse_of(model, self.card)?;
         let max_active_dims = self.settings.max_active_dims;
         let watched = Watched { model, sparse, max_active_dims, groups: RefCell::default(), told: self.settings.told };
         let mut metrics = self.inner.evaluate(&watched)?;
@@ -175,87 +122,12 @@ where
     }
 }
 
-/// What was seen of the embeddings of a group.
-#[derive(Debug, Clone, Default)]
-struct Seen {
-    rows: usize,
-    dim: usize,
-    /// The sum over calls of what is averaged: in a search over rows, else over calls.
-    active: f64,
-    ratio: f64,
-    weight: f64,
-    /// How many rows use each dimension; of searches only.
-    used: Vec<u32>,
-}
-
-/// A model that is watched while it encodes.
-struct Watched<'a> {
-    model: &'a dyn Encode,
-    sparse: &'a dyn EncodeSparse,
-    max_active_dims: Option<usize>,
-    told: Told,
-    groups: RefCell<Vec<Seen>>,
-}
-
-impl Watched<'_> {
-    fn see(&self, embeddings: &SparseEmbeddings, task: Option<&str>) {
-        let mut groups = self.groups.borrow_mut();
-        groups.resize(self.told.groups().len(), Seen::default());
-        let group = match self.told {
-            Told::Search | Told::Ranking => usize::from(task != Some(shared::QUERY)),
-            Told::All => 0,
-            // one call for each, in this order
-            Told::Triplets => groups.iter().position(|seen| seen.rows == 0).unwrap_or(2),
-        };
-        let Some(seen) = groups.get_mut(group) else { return };
-        // documents come in blocks, all else in one call or in one each
-        let weight = if self.told == Told::Search && group == 1 { embeddings.rows() as f64 } else { 1.0 };
-        seen.rows += embeddings.rows();
-        seen.dim = embeddings.dim();
-        seen.active += weight * embeddings.active_dims();
-        seen.ratio += weight * embeddings.sparsity_ratio();
-        seen.weight += weight;
-        if self.told == Told::Search {
-            seen.used.resize(embeddings.dim(), 0);
-            for row in 0..embeddings.rows() {
-                for index in embeddings.row(row).0 {
-                    seen.used[*index as usize] += 1;
-                }
-            }
-        }
-    }
-
-    fn tell(&self) -> Vec<(String, f64)> {
-        let groups = self.groups.borrow();
-        let mut values = Vec::new();
-        for (group, seen) in self.told.groups().iter().zip(groups.iter()) {
-            values.push((format!("{group}active_dims"), seen.active / seen.weight));
-            values.push((format!("{group}sparsity_ratio"), seen.ratio / seen.weight));
-        }
-        if let (Told::Search, [queries, documents, ..]) = (self.told, groups.as_slice()) {
-            let part = |count: &u32, seen: &Seen| f64::from(*count) / seen.rows.max(1) as f64;
-            let both = queries.used.iter().zip(&documents.used);
-            values.push(("avg_flops".to_owned(), both.map(|(q, d)| part(q, queries) * part(d, documents)).sum()));
-        }
-        values
-    }
-}
-
-impl Encode for Watched<'_> {
-    fn encode(&self, texts: &[&str], options: &EncodeOptions) -> Result<Embeddings> {
-        let options = EncodeOptions { max_active_dims: self.max_active_dims, ..options.clone() };
-        let embeddings = self.sparse.encode_sparse(texts, &options)?;
-        self.see(&embeddings, options.task.as_deref());
-        Ok(embeddings.to_dense())
-    }
-
-    fn similarity_fn_name(&self) -> &str {
-        self.model.similarity_fn_name()
-    }
-
-    fn named_prompt(&self, name: &str) -> Option<String> {
-        self.model.named_prompt(name)
-    }
+/// The model as one of sparse embeddings.
+fn sparse_of<'a>(model: &'a dyn Encode, card: &Card) -> Result<&'a dyn EncodeSparse> {
+    model.sparse().ok_or_else(|| {
+        Error::usage(format!("`{}` measures sparse embeddings, and the model's are dense", card.name))
+            .with_hint("name the evaluator without `Sparse`, or give a SparseEncoder")
+    })
 }
 
 impl Entry {
@@ -301,7 +173,11 @@ macro_rules! sparse {
         )*
 
         /// Every evaluator of sparse embeddings, one line each.
-        pub static EVALUATORS: &[Entry] = &[$($entry::ENTRY),*];
+        pub static EVALUATORS: &[Entry] = &[
+            $($entry::ENTRY,)*
+            nano_beir::ENTRY,
+            Entry::new::<reciprocal_rank_fusion::ReciprocalRankFusionEvaluator>(&reciprocal_rank_fusion::CARD),
+        ];
     };
 }
 

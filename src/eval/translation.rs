@@ -7,9 +7,10 @@ use serde_json::json;
 use super::shared::{self, prefixed};
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::Result;
-use crate::flow::{Card, Document, Embeddings, Encode, LabelKind, Metrics, Statistic};
+use crate::flow::{Card, Document, Encode, LabelKind, Metrics, Statistic};
 use crate::scoring::Similarity;
-use crate::scoring::blocks::{Hit, Search};
+use crate::scoring::blocks::Hit;
+use crate::scoring::rows::Rows;
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -105,11 +106,8 @@ impl TranslationEvaluator {
 const TOLD: usize = 5;
 
 /// For each row of one side the most similar ones of the other.
-fn nearest(from: &Embeddings, to: &Embeddings, most: usize) -> Vec<Vec<Hit>> {
-    let mut search = Search::new(Similarity::Cosine, from.clone(), most);
-    let rows: Vec<u32> = (0..).take(to.rows()).collect();
-    search.add(to.clone(), &rows);
-    search.finish()
+fn nearest(from: &Rows, to: &Rows, most: usize) -> Vec<Vec<Hit>> {
+    from.nearest(Similarity::Cosine, to, most)
 }
 
 /// One value a row: 1 where the nearest row of the other side has the text of the row's own partner.
@@ -152,8 +150,8 @@ impl Evaluator for TranslationEvaluator {
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
         let dim = self.settings.truncate_dim;
-        let sources = shared::embed(model, &self.sources, None, dim)?;
-        let targets = shared::embed(model, &self.targets, None, dim)?;
+        let sources = shared::embed_rows(model, &self.sources, None, dim)?;
+        let targets = shared::embed_rows(model, &self.targets, None, dim)?;
         let told = self.settings.print_wrong_matches;
         let found = nearest(&sources, &targets, if told { TOLD } else { 1 });
         let there = matches(&found, &self.targets);

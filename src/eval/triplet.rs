@@ -12,7 +12,7 @@ use super::shared::{self, DOCUMENT, QUERY, prefixed};
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::{Error, Result};
 use crate::flow::{Card, Encode, LabelKind, Metrics, Statistic};
-use crate::scoring::{Similarity, blocks, late};
+use crate::scoring::Similarity;
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -228,47 +228,17 @@ impl Evaluator for TripletEvaluator {
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
         let similarities = self.settings.similarities(model.similarity_fn_name())?;
-        if model.multi_vector().is_some() {
-            return self.evaluate_late(model, &similarities);
-        }
-        let encode = |texts: &[String], role| shared::embed(model, texts, Some(role), self.settings.truncate_dim);
+        let encode = |texts: &[String], role| shared::embed_rows(model, texts, Some(role), self.settings.truncate_dim);
         let anchors = encode(&self.anchors, QUERY)?;
         let positives = encode(&self.positives, DOCUMENT)?;
         let negatives = encode(&self.negatives, DOCUMENT)?;
 
-        let score = |similarity: &Similarity| {
-            let near = blocks::pairwise(*similarity, &anchors, &positives);
-            (near, blocks::pairwise(*similarity, &anchors, &negatives))
-        };
-        Ok(self.measured(model, &similarities, &score))
-    }
-}
-
-/// The scores of the positives and of the negatives by a similarity function.
-type Score<'a> = &'a dyn Fn(&Similarity) -> (Vec<f32>, Vec<f32>);
-
-impl TripletEvaluator {
-    /// The same of a model with a vector for each token.
-    fn evaluate_late(&self, model: &dyn Encode, similarities: &[Similarity]) -> Result<Metrics> {
-        let anchors = shared::embed_tokens(model, &self.anchors, QUERY)?;
-        let positives = shared::embed_tokens(model, &self.positives, DOCUMENT)?;
-        let negatives = shared::embed_tokens(model, &self.negatives, DOCUMENT)?;
-        let score = |similarity: &Similarity| match late::scoring(*similarity) {
-            Some(scoring) => {
-                (late::pairwise(scoring, &anchors, &positives), late::pairwise(scoring, &anchors, &negatives))
-            }
-            None => (Vec::new(), Vec::new()),
-        };
-        Ok(self.measured(model, similarities, &score))
-    }
-
-    /// What follows from each similarity function's scores of the positives and of the negatives.
-    fn measured(&self, model: &dyn Encode, similarities: &[Similarity], score: Score<'_>) -> Metrics {
         let mut metrics = Metrics { primary: self.primary_key(model.similarity_fn_name()), ..Default::default() };
         let (mut best, mut columns) = (0.0f64, Vec::new());
-        for similarity in similarities {
+        for similarity in &similarities {
             let margin = self.settings.margin.as_ref().map_or(0.0, |m| m.of(*similarity)) as f32;
-            let (near, far) = score(similarity);
+            let near = anchors.pairs(*similarity, &positives);
+            let far = anchors.pairs(*similarity, &negatives);
             let right: Vec<f64> =
                 near.iter().zip(&far).map(|(near, far)| f64::from(u8::from(*near > *far + margin))).collect();
             let accuracy = right.iter().sum::<f64>() / self.anchors.len() as f64;
@@ -282,7 +252,7 @@ impl TripletEvaluator {
             metrics.push(prefixed(self.name(), "max_accuracy"), best);
         }
         metrics.push_sample(Statistic::Mean, Vec::new(), columns);
-        metrics
+        Ok(metrics)
     }
 }
 

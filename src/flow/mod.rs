@@ -23,10 +23,10 @@ pub use kind::ModelType;
 pub use labels::Labels;
 pub use metrics::{Document, Metrics, Sample, Statistic};
 pub use multi_vectors::MultiVectors;
-pub use outputs::Outputs;
+pub use outputs::{Autoencoded, Outputs};
 pub use pairing::Pairing;
 pub use sparse::SparseEmbeddings;
 pub use traits::{
     Classify, Encode, EncodeMultiVector, EncodeOptions, EncodeSparse, MicroBatch, Piece, Predict, Preprocess, Tokens,
-    score_not_finite,
+    embedding_not_finite, score_not_finite,
 };

@@ -7,6 +7,21 @@ use candle_core::Tensor;
 use super::batch::PackedBatch;
 use crate::util::seed::Rng;
 
+/// A column through a sparse autoencoder and back, each `[rows, dim]` of the dense embeddings.
+#[derive(Debug, Clone)]
+pub struct Autoencoded {
+    /// The dense embeddings.
+    pub input: Tensor,
+    /// What comes back of the sparse ones.
+    pub reconstruction: Tensor,
+    /// What comes back of four times as many values.
+    pub wide: Tensor,
+    /// What comes back of units that were long idle; `None` where none are asked for.
+    pub auxiliary: Option<Tensor>,
+    /// The reconstruction without the autoencoder's bias.
+    pub without_bias: Tensor,
+}
+
 /// The embeddings of one batch, column by column.
 #[derive(Debug, Clone)]
 pub struct Outputs {
@@ -21,6 +36,9 @@ pub struct Outputs {
     pub guide: Vec<Tensor>,
     /// For losses that have a decoder: the cross-entropy of the texts it writes from the embeddings.
     pub decoded: Option<Tensor>,
+    /// For losses that ask for it: what the model's autoencoder makes of each column, `[columns]`. The embeddings are its
+    /// sparse ones then. May be empty.
+    pub autoencoded: Vec<Autoencoded>,
     /// For losses that ask for them: after so many layers (0 for none), the embeddings, `[columns]` of `[rows, dim]`.
     pub layers: Vec<(usize, Vec<Tensor>)>,
     /// For data whose last column holds lists of texts: how many texts each row has. The only column then has them all,
@@ -45,6 +63,7 @@ impl Outputs {
             text_ids: Vec::new(),
             guide: Vec::new(),
             decoded: None,
+            autoencoded: Vec::new(),
             layers: Vec::new(),
             lists: Vec::new(),
             vectors: Vec::new(),
@@ -62,6 +81,7 @@ impl Outputs {
             text_ids: self.text_ids.clone(),
             guide: self.guide.clone(),
             decoded: self.decoded.clone(),
+            autoencoded: self.autoencoded.clone(),
             layers: Vec::new(),
             lists: self.lists.clone(),
             vectors: self.vectors.clone(),

@@ -32,7 +32,8 @@ impl SparseEmbeddings {
         let mut entries: Vec<(u32, f32)> =
             (0u32..).zip(row.iter().copied()).filter(|(_, value)| *value != 0.0).collect();
         if let Some(most) = max_active_dims.filter(|most| *most < entries.len()) {
-            entries.sort_by(|a, b| b.1.total_cmp(&a.1));
+            // what is no number stays, whatever its sign
+            entries.sort_by(|a, b| b.1.is_nan().cmp(&a.1.is_nan()).then(b.1.total_cmp(&a.1)));
             entries.truncate(most);
             entries.sort_by_key(|entry| entry.0);
         }
@@ -69,6 +70,13 @@ impl SparseEmbeddings {
     #[must_use]
     pub fn values(&self) -> &[f32] {
         &self.values
+    }
+
+    /// The first row with a value that is no finite number.
+    #[must_use]
+    pub fn not_finite(&self) -> Option<usize> {
+        let at = self.values.iter().position(|value| !value.is_finite())?;
+        Some(self.offsets.partition_point(|offset| *offset <= at).saturating_sub(1))
     }
 
     /// The mean number of dimensions that are not zero.
@@ -143,6 +151,7 @@ mod tests {
         assert_eq!(sparse.to_dense().row(2), [0.0, 1.5, 0.0, 2.0, 0.0]);
         assert_eq!(sparse.select(&[2, 1]).row(0), sparse.row(2));
         assert_eq!(sparse.intersection(0, &sparse, 2), [(1, 2.25), (3, 4.0)]);
+        assert!(SparseEmbeddings::entries(&[1.0, -f32::NAN, 2.0], Some(1))[0].1.is_nan());
         assert!(sparse.intersection(0, &sparse, 1).is_empty());
     }
 }

@@ -140,6 +140,14 @@ pub trait EncodeMultiVector {
     fn encode_multi_vector(&self, texts: &[&str], options: &EncodeOptions) -> Result<MultiVectors>;
 }
 
+/// What an embedding says that has values that are no numbers.
+#[must_use]
+pub fn embedding_not_finite(text: &str) -> Error {
+    let start: String = text.chars().take(60).collect();
+    Error::model(format!("the model's embedding of `{start}` has values that are not finite"))
+        .with_hint("training has diverged, or the weights are damaged: lower `learning_rate`, set `max_grad_norm`")
+}
+
 /// What a score says that is no number.
 #[must_use]
 pub fn score_not_finite((query, passage): (&str, &str)) -> Error {

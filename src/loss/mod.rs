@@ -45,7 +45,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::flow::{Card, ModelType};
 use crate::util::registry::{self, Named, Settings};
-pub use traits::{Balance, DecoderWanted, Loss, Setup, View};
+pub use traits::{Balance, DecoderWanted, Loss, Parts, Setup, View};
 use wrap::WRAPPERS;
 
 type Build = fn(&Map<String, Value>) -> Result<Box<dyn Loss>>;
@@ -176,6 +176,7 @@ pub fn build_for(model_type: ModelType, name: &str, settings: &Map<String, Value
                 Some(Value::String(name)) => build_for(model_type, &name, &inner)?,
                 _ => return Err(no_inner(name)),
             },
+            None if wrapper.usual.is_some() => build_for(model_type, wrapper.usual.unwrap_or_default(), &Map::new())?,
             _ => return Err(no_inner(name)),
         };
         return wrapper.wrap(inner, &own);
@@ -193,7 +194,10 @@ pub fn build_for(model_type: ModelType, name: &str, settings: &Map<String, Value
         }
     }
     let entry = entries(model_type).iter().find(|entry| entry.name() == name);
-    let entry = entry.ok_or_else(|| registry::unknown(names_for(model_type), "loss", name))?;
+    let entry = entry.ok_or_else(|| match elsewhere(model_type, name) {
+        Some((text, hint)) => Error::usage(text).with_hint(hint),
+        None => registry::unknown(names_for(model_type), "loss", name),
+    })?;
     let mut loss = (entry.build)(&own)?;
     for (wrapper, table) in around {
         loss = wrapper.wrap(loss, &table)?;
@@ -226,6 +230,20 @@ pub fn settings_for(model_type: ModelType, name: &str, settings: &Map<String, Va
     }
     full.extend(tables.into_iter().rev());
     Ok(full)
+}
+
+/// What to say of a loss that trains models of another type: a message and the way out; `None` for one of no type.
+#[must_use]
+pub fn elsewhere(model_type: ModelType, name: &str) -> Option<(String, String)> {
+    let types = [
+        ModelType::SentenceTransformer,
+        ModelType::CrossEncoder,
+        ModelType::SparseEncoder,
+        ModelType::MultiVectorEncoder,
+    ];
+    let theirs = types.into_iter().find(|theirs| names_for(*theirs).any(|known| known == name))?;
+    let own: Vec<&str> = names_for(model_type).collect();
+    Some(registry::of_another_type("loss", (name, theirs), (model_type, &own)))
 }
 
 fn object(value: Value) -> Map<String, Value> {

@@ -92,8 +92,8 @@ sparse! {
     /// [loss]
     /// name = "SparseMultipleNegativesRankingLoss"
     /// [loss.splade]
-    /// document_regularizer_weight = 3e-5
-    /// query_regularizer_weight = 5e-5
+    /// document_regularizer_weight = 3e-3
+    /// query_regularizer_weight = 5e-3
     /// ```
     ranking, "SparseMultipleNegativesRankingLoss", MultipleNegativesRankingLoss, multiple_negatives_ranking::CARD,
         {"scale": 1.0, "similarity_fct": "dot"};
@@ -102,8 +102,8 @@ sparse! {
     /// [loss]
     /// name = "SparseMarginMSELoss"
     /// [loss.splade]
-    /// document_regularizer_weight = 3e-5
-    /// query_regularizer_weight = 5e-5
+    /// document_regularizer_weight = 3e-3
+    /// query_regularizer_weight = 5e-3
     /// ```
     margins, "SparseMarginMSELoss", MarginMSELoss, margin_mse::CARD, {};
     /// ```toml
@@ -111,7 +111,7 @@ sparse! {
     /// [loss]
     /// name = "SparseDistillKLDivLoss"
     /// [loss.splade]
-    /// document_regularizer_weight = 3e-5
+    /// document_regularizer_weight = 3e-3
     /// ```
     distributions, "SparseDistillKLDivLoss", DistillKLDivLoss, distill_kl_div::CARD, {"temperature": 2.0};
     /// ```toml
@@ -119,7 +119,7 @@ sparse! {
     /// [loss]
     /// name = "SparseTripletLoss"
     /// [loss.splade]
-    /// document_regularizer_weight = 3e-5
+    /// document_regularizer_weight = 3e-3
     /// ```
     triplets, "SparseTripletLoss", TripletLoss, triplet::CARD, {};
     /// ```toml
@@ -127,7 +127,7 @@ sparse! {
     /// [loss]
     /// name = "SparseCoSENTLoss"
     /// [loss.splade]
-    /// document_regularizer_weight = 3e-5
+    /// document_regularizer_weight = 3e-3
     /// use_document_regularizer_only = true
     /// ```
     order, "SparseCoSENTLoss", CoSENTLoss, cosent::CARD, {};
@@ -136,7 +136,7 @@ sparse! {
     /// [loss]
     /// name = "SparseAnglELoss"
     /// [loss.splade]
-    /// document_regularizer_weight = 3e-5
+    /// document_regularizer_weight = 3e-3
     /// use_document_regularizer_only = true
     /// ```
     angles, "SparseAnglELoss", angle::AnglELoss, angle::CARD, {};
@@ -145,7 +145,7 @@ sparse! {
     /// [loss]
     /// name = "SparseCosineSimilarityLoss"
     /// [loss.splade]
-    /// document_regularizer_weight = 3e-5
+    /// document_regularizer_weight = 3e-3
     /// use_document_regularizer_only = true
     /// ```
     cosines, "SparseCosineSimilarityLoss", CosineSimilarityLoss, cosine_similarity::CARD, {};
@@ -154,7 +154,7 @@ sparse! {
     /// [loss]
     /// name = "SparseMSELoss"
     /// [loss.splade]
-    /// document_regularizer_weight = 3e-5
+    /// document_regularizer_weight = 3e-3
     /// use_document_regularizer_only = true
     /// ```
     values, "SparseMSELoss", MSELoss, mse::CARD, {};

@@ -67,6 +67,15 @@ impl Balance {
     }
 }
 
+/// What a loss is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The whole: a scalar.
+    pub loss: Tensor,
+    /// What is told of a batch, under the reference's keys: the terms of a sum, and what they depend on.
+    pub told: Vec<(&'static str, f64)>,
+}
+
 /// A loss: a differentiable function of embeddings and labels, nothing else.
 pub trait Loss: Send + Sync {
     /// Its catalogue entry.
@@ -82,6 +91,14 @@ pub trait Loss: Send + Sync {
     /// # Errors
     /// When the number of columns, the labels or the shapes are not what it takes.
     fn compute(&self, outputs: &Outputs, labels: Option<&Labels>) -> Result<Tensor>;
+
+    /// As [`Loss::compute`], with its terms for the log; a loss of one term tells none.
+    ///
+    /// # Errors
+    /// As there.
+    fn parts(&self, outputs: &Outputs, labels: Option<&Labels>) -> Result<Parts> {
+        Ok(Parts { loss: self.compute(outputs, labels)?, told: Vec::new() })
+    }
 
     /// Its settings, defaults filled in, for the plan and the model card.
     fn config(&self) -> serde_json::Value;
@@ -120,6 +137,26 @@ pub trait Loss: Send + Sync {
     /// The decoder whose cross-entropy it wants as [`Outputs::decoded`]; trained with the model.
     fn decoder(&self) -> Option<DecoderWanted<'_>> {
         None
+    }
+
+    /// Whether it wants [`Outputs::autoencoded`], of a model that ends with an autoencoder.
+    fn autoencodes(&self) -> bool {
+        false
+    }
+
+    /// Told after each optimizer step of `total`: a loss with a weight that follows what it sees moves it now.
+    fn after_step(&self, total: u64) {
+        let _ = total;
+    }
+
+    /// What such a loss has to know when a run goes on; `None` for one that remembers nothing.
+    fn memory(&self) -> Option<serde_json::Value> {
+        None
+    }
+
+    /// Gives it back what [`Loss::memory`] said.
+    fn remember(&self, memory: &serde_json::Value) {
+        let _ = memory;
     }
 
     /// How the rows of a data set with so many input columns are to be put into batches.

@@ -222,22 +222,13 @@ pub fn read_modules(directory: &Path) -> Result<Option<Vec<Entry>>> {
     Ok(Some(entries))
 }
 
-/// Where Python finds a module's class.
-fn python_path(module: &str, kind: ModelType) -> String {
-    match (module, kind) {
-        ("Transformer", ModelType::SparseEncoder) => {
-            "sentence_transformers.sparse_encoder.models.MLMTransformer".to_owned()
+/// Where Python finds the class of a multi-vector model's module.
+fn multi_vector_path(module: &str) -> String {
+    match module {
+        "MultiVectorMask" => {
+            "sentence_transformers.multi_vector_encoder.modules.multi_vector_mask.MultiVectorMask".to_owned()
         }
-        (_, ModelType::MultiVectorEncoder) => match module {
-            "MultiVectorMask" => {
-                "sentence_transformers.multi_vector_encoder.modules.multi_vector_mask.MultiVectorMask".to_owned()
-            }
-            other => format!("sentence_transformers.base.modules.{}.{other}", other.to_lowercase()),
-        },
-        ("SpladePooling" | "SparseStaticEmbedding" | "SparseAutoEncoder", _) => {
-            format!("sentence_transformers.sparse_encoder.models.{module}")
-        }
-        _ => format!("sentence_transformers.models.{module}"),
+        other => format!("sentence_transformers.base.modules.{}.{other}", other.to_lowercase()),
     }
 }
 
@@ -258,7 +249,11 @@ pub fn save(directory: &Path, modules: &[Box<dyn Module>], description: &Descrip
             "idx": i,
             "name": i.to_string(),
             "path": path,
-            "type": python_path(module.name(), description.kind),
+            "type": match description.kind {
+                // of no version before 6
+                ModelType::MultiVectorEncoder => multi_vector_path(module.name()),
+                _ => module.class_path(),
+            },
         }));
     }
     write_json(&directory.join("modules.json"), &Value::Array(entries))?;

@@ -19,6 +19,7 @@ use super::module::{self, Module, Source, chain_width};
 use super::options::{ModelOptions, NetworkTokenizer, StaticOptions, StaticSource, TransformerTask};
 use super::pairs::Pairs;
 use super::sentence_transformer::SentenceTransformer;
+use super::sparse_modules;
 use super::tokenizer::TextTokenizer;
 use crate::error::{Error, Result};
 use crate::flow::{ModelType, PackedBatch};
@@ -49,17 +50,19 @@ impl SentenceTransformer {
         let options = &settle(directory, &mut description, options)?;
         let device = options.device.as_ref().unwrap_or(&Device::Cpu);
         let mut modules: Vec<Box<dyn Module>> = Vec::new();
-        match directory::read_modules(directory)? {
+        let entries = directory::read_modules(directory)?;
+        let options = &by_modules(options, entries.as_deref());
+        match entries {
             Some(entries) => {
                 let entries = chosen(&entries, (found, options.task), directory)?;
                 for (i, entry) in entries.iter().enumerate() {
-                    let (folder, prefix) = (directory.join(&entry.path), format!("{}{i}.", options.name_prefix));
+                    let (folder, prefix) = (directory.join(&entry.path), sparse_modules::prefix(options, i));
                     let source = Source { directory: &folder, prefix: &prefix, device, options };
                     modules.push(module::load(&entry.kind, &source)?);
                 }
             }
             None => {
-                let prefix = format!("{}0.", options.name_prefix);
+                let prefix = sparse_modules::prefix(options, 0);
                 let source = Source { directory, prefix: &prefix, device, options };
                 modules = without_modules(&source)?;
             }
@@ -68,6 +71,7 @@ impl SentenceTransformer {
             complete(&mut modules, (found, options), device)?;
         }
         change_modules(&mut modules, options, directory)?;
+        sparse_modules::add(&mut modules, options, directory)?;
         change_description(&mut description, options)?;
         Self::assemble(modules, description, directory)
     }
@@ -130,9 +134,9 @@ impl SentenceTransformer {
             }
         };
         let mut description = Description::default();
-        let options = &settle(tokenizer, &mut description, options)?;
+        let options = &by_modules(&settle(tokenizer, &mut description, options)?, None);
         let device = options.device.as_ref().unwrap_or(&Device::Cpu);
-        let prefix = format!("{}0.", options.name_prefix);
+        let prefix = sparse_modules::prefix(options, 0);
         let source = Source { directory: tokenizer, prefix: &prefix, device, options };
         let transformer = Transformer::fresh(config, read, &source)?;
         let mut modules: Vec<Box<dyn Module>> = vec![Box::new(transformer)];
@@ -144,6 +148,7 @@ impl SentenceTransformer {
             complete(&mut modules, (ModelType::SentenceTransformer, options), device)?;
         }
         change_modules(&mut modules, options, tokenizer)?;
+        sparse_modules::add(&mut modules, options, tokenizer)?;
         change_description(&mut description, options)?;
         Self::assemble(modules, description, tokenizer)
     }
@@ -219,6 +224,14 @@ fn settle(directory: &Path, description: &mut Description, options: &ModelOption
     Ok(ModelOptions { task, multi_vector, ..options.clone() })
 }
 
+/// An autoencoder takes dense embeddings, so the network before it makes hidden states and foretells no words.
+fn by_modules(options: &ModelOptions, entries: Option<&[Entry]>) -> ModelOptions {
+    let there = entries.is_some_and(|entries| entries.iter().any(|entry| entry.class() == "SparseAutoEncoder"));
+    let dense = options.task == TransformerTask::FillMask && (there || options.autoencoder.is_some());
+    let task = if dense { TransformerTask::FeatureExtraction } else { options.task };
+    ModelOptions { task, ..options.clone() }
+}
+
 /// The modules that are loaded: all, but of a model that becomes a reranker only its network, and of one that becomes a
 /// MultiVectorEncoder also its layers after pooling.
 fn chosen<'a>(
@@ -235,19 +248,33 @@ fn chosen<'a>(
     }
     let all = |entries: &'a [Entry]| Ok(entries.iter().collect());
     let tokens = task == TransformerTask::TokenEmbeddings && found == ModelType::MultiVectorEncoder;
-    let splade = entries.iter().any(|entry| entry.class() == "SpladePooling");
+    // a Router of a sparse model holds its own SpladePooling
+    let sparse = |class: &str| class == "SpladePooling" || (found == ModelType::SparseEncoder && is_router(class));
+    let splade = entries.iter().any(|entry| sparse(entry.class()));
     if tokens || task == TransformerTask::FeatureExtraction || (task == TransformerTask::FillMask && splade) {
         return all(entries);
     }
     if task == TransformerTask::FillMask && found == ModelType::SparseEncoder {
-        return Err(Error::model(format!("`{}` is a {found} without SpladePooling", directory.display()))
-            .with_hint("of SparseEncoders those that were trained as SPLADE can be loaded"));
+        return Err(Error::model(format!(
+            "`{}` is a {found} without SpladePooling, SparseAutoEncoder or Router",
+            directory.display()
+        ))
+        .with_hint("one of these makes the embeddings sparse: modules.json must name it"));
     }
     match entries {
-        [first, ..] if first.class() == "Transformer" => all(&entries[..1]),
+        [first, ..] if ["Transformer", "MLMTransformer"].contains(&first.class()) => all(&entries[..1]),
+        [first, ..] if is_router(first.class()) => Err(Error::model(format!(
+            "`{}` has a Router, whose ways cannot be taken for one network",
+            directory.display()
+        ))
+        .with_hint("start from the folder of the network in it, such as `document_0_Transformer`")),
         _ => Err(Error::model(format!("`{}` does not begin with a Transformer", directory.display()))
             .with_hint("it takes a network such as BERT, and not a static embedding")),
     }
+}
+
+fn is_router(class: &str) -> bool {
+    ["Router", "Asym"].contains(&class)
 }
 
 /// The modules of a directory without modules.json: one that transformers or model2vec saved.
@@ -333,7 +360,8 @@ fn complete(
 
 /// Applies the recipe's pooling and normalisation.
 fn change_modules(modules: &mut Vec<Box<dyn Module>>, options: &ModelOptions, source: &Path) -> Result<()> {
-    if options.task == TransformerTask::FillMask && modules.iter().all(|m| m.name() != "SpladePooling") {
+    let makes_words = |m: &dyn Module| m.name() == "SpladePooling" || is_router(m.name());
+    if options.task == TransformerTask::FillMask && !modules.iter().any(|m| makes_words(m.as_ref())) {
         let words = chain_width(modules.iter().map(AsRef::as_ref))?;
         modules.push(Box::new(SpladePooling::new(words)));
     }

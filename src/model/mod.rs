@@ -13,6 +13,7 @@ mod options;
 mod pairs;
 mod sentence_transformer;
 mod sparse_encoder;
+mod sparse_modules;
 mod tasks;
 mod tokenizer;
 pub mod weights;
@@ -21,7 +22,10 @@ pub use cross_encoder::Ranked;
 pub use directory::Description;
 pub use masked_lm::Vocabulary;
 pub use multi_vector::{ExpansionStrategy, MultiVectorOptions, QueryExpansion, punctuation};
-pub use options::{ModelOptions, NetworkTokenizer, StaticOptions, StaticSource, TransformerTask};
+pub use options::{
+    AutoencoderOptions, Counting, ModelOptions, NetworkTokenizer, StaticOptions, StaticQueries, StaticSource,
+    StaticWeights, TransformerTask,
+};
 pub use pairs::Pairs;
 pub use sentence_transformer::SentenceTransformer;
 pub use tasks::RoutedPreprocess;

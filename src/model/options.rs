@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::distill::Distillation;
 use super::multi_vector::MultiVectorOptions;
+use super::tokenizer::TextTokenizer;
+use crate::error::Result;
 use crate::flow::{ActivationFn, ModelType};
 use crate::ops::PoolingMode;
 
@@ -62,10 +65,60 @@ pub struct ModelOptions {
     pub truncate_dim: Option<usize>,
     /// `cosine`, `dot`, `euclidean` or `manhattan`.
     pub similarity_fn_name: Option<String>,
+    /// Of a sparse model: queries by weights of their words, and no network.
+    pub static_queries: Option<StaticQueries>,
+    /// Of a sparse model: an autoencoder behind the embeddings in place of weights of words.
+    pub autoencoder: Option<AutoencoderOptions>,
     /// Stands before the names of its parameters, to tell them from another model's.
     pub name_prefix: String,
     /// Where it computes; `None` for the CPU.
     pub device: Option<candle_core::Device>,
+}
+
+/// The weights of words in queries.
+#[derive(Debug, Clone)]
+pub struct StaticQueries {
+    /// Where they come from.
+    pub weights: StaticWeights,
+    /// Whether training leaves them as they are.
+    pub frozen: bool,
+}
+
+/// Where the weights of words come from.
+#[derive(Debug, Clone)]
+pub enum StaticWeights {
+    /// All are 1.
+    Ones,
+    /// A JSON file of words and weights.
+    File(PathBuf),
+    /// Counted in texts: their idf.
+    Counted(Counting),
+}
+
+/// Says how many texts there are, and how many of them have each word of a tokenizer.
+#[derive(Clone)]
+#[allow(clippy::type_complexity)]
+pub struct Counting(pub Arc<dyn Fn(&TextTokenizer) -> Result<(u64, Vec<u64>)> + Send + Sync>);
+
+impl std::fmt::Debug for Counting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Counting")
+    }
+}
+
+/// An autoencoder of embeddings; `None` is what fits the width of these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AutoencoderOptions {
+    /// Width of the sparse embeddings.
+    pub hidden_dim: Option<usize>,
+    /// Values that stay of each.
+    pub k: Option<usize>,
+    /// Values that the auxiliary loss looks at.
+    pub k_aux: Option<usize>,
+    /// Whether dense embeddings are centred and scaled.
+    pub normalize: Option<bool>,
+    /// After so many passes without a use a unit counts as dead.
+    pub dead_threshold: Option<usize>,
 }
 
 /// A static embedding made from scratch.

@@ -8,6 +8,7 @@ use candle_core::Tensor;
 
 use super::backbone::Decoder;
 use super::directory::{self, Description};
+use super::module::sparse_auto_encoder::SparseAutoEncoder;
 use super::module::{Features, Module};
 use super::pairs::Pairs;
 use super::tasks::RoutedPreprocess;
@@ -227,7 +228,7 @@ impl SentenceTransformer {
     /// # Errors
     /// As there, and when the model has no way for such texts.
     pub fn forward_task(&self, batch: &PackedBatch, task: Option<&str>, context: &Context) -> Result<Tensor> {
-        self.pass(Features::new(batch.clone(), task), 0, context)
+        self.pass(Features::new(batch.clone(), task), 0..self.modules.len(), context)
     }
 
     /// `[sequences]`: how many vectors each sequence has, of a model with one for each token.
@@ -255,9 +256,9 @@ impl SentenceTransformer {
         Some(offsets)
     }
 
-    /// The modules from number `first` on.
-    fn pass(&self, mut features: Features, first: usize, context: &Context) -> Result<Tensor> {
-        for module in self.modules.iter().skip(first) {
+    /// Modules in a row.
+    fn pass(&self, mut features: Features, numbers: std::ops::Range<usize>, context: &Context) -> Result<Tensor> {
+        for module in self.modules.iter().take(numbers.end).skip(numbers.start) {
             features = module.forward(features, context)?;
         }
         if self.kind() == ModelType::MultiVectorEncoder {
@@ -289,13 +290,37 @@ impl SentenceTransformer {
         tasks: &[Option<String>],
         context: &Context,
     ) -> Result<Tensor> {
+        self.embed_part_by(batch, part, tasks, self.modules.len(), context)
+    }
+
+    /// As [`SentenceTransformer::embed_part`], before the autoencoder that the model ends with.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn embed_dense(&self, batch: &Batch, part: std::ops::Range<usize>, context: &Context) -> Result<Tensor> {
+        let end = self.modules.len() - usize::from(self.autoencoder().is_some());
+        self.embed_part_by(batch, part, &self.column_tasks, end, context)
+    }
+
+    /// The autoencoder that the model ends with, if it does.
+    #[must_use]
+    pub fn autoencoder(&self) -> Option<&SparseAutoEncoder> {
+        self.modules.last().and_then(|module| module.autoencoder())
+    }
+
+    /// By the first `end` modules.
+    fn embed_part_by(
+        &self,
+        batch: &Batch,
+        part: std::ops::Range<usize>,
+        tasks: &[Option<String>],
+        end: usize,
+        context: &Context,
+    ) -> Result<Tensor> {
+        let forward = |packed: PackedBatch, task: Option<&str>| self.pass(Features::new(packed, task), 0..end, context);
         if tasks.is_empty() {
             let whole = part == (0..batch.packed.len());
-            return if whole {
-                self.forward(&batch.packed, context)
-            } else {
-                self.forward(&batch.packed.part(part), context)
-            };
+            return forward(if whole { batch.packed.clone() } else { batch.packed.part(part) }, None);
         }
         let mut pieces = Vec::new();
         for column in 0..batch.columns {
@@ -304,7 +329,7 @@ impl SentenceTransformer {
             if start < end {
                 let piece = batch.packed.part(start..end);
                 let task = tasks.get(column).and_then(Option::as_deref);
-                pieces.push(self.forward_task(&piece, task, context)?);
+                pieces.push(forward(piece, task)?);
             }
         }
         Ok(Tensor::cat(&pieces, 0)?)
@@ -328,7 +353,8 @@ impl SentenceTransformer {
         let packed = batch.packed.part(part);
         let states = network.forward_layers(&packed, layers, context)?;
         let pooled = states.into_iter().map(|state| {
-            self.pass(Features { token_embeddings: Some(state), ..Features::new(packed.clone(), None) }, 1, context)
+            let features = Features { token_embeddings: Some(state), ..Features::new(packed.clone(), None) };
+            self.pass(features, 1..self.modules.len(), context)
         });
         pooled.collect()
     }
@@ -437,7 +463,8 @@ impl SentenceTransformer {
                 .max(1);
             let (now, later) = rest.split_at(take);
             let packed = PackedBatch::pack(now.iter().map(|i| (tokens[*i].ids.as_slice(), tokens[*i].prompt_length)));
-            let embeddings = self.forward_task(&packed, task, &context)?.flatten_all()?.to_vec1::<f32>()?;
+            let features = Features { max_active_dims: options.max_active_dims, ..Features::new(packed.clone(), task) };
+            let embeddings = self.pass(features, 0..self.modules.len(), &context)?.flatten_all()?.to_vec1::<f32>()?;
             match self.vectors(&packed, task) {
                 None => {
                     for (row, i) in embeddings.chunks_exact(self.dimension.max(1)).zip(now) {

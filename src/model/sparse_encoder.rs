@@ -26,6 +26,7 @@ impl EncodeSparse for SentenceTransformer {
         let progress = options.progress.map_or_else(Progress::hidden, |what| Progress::new(what, texts.len() as u64));
         let mut embeddings = SparseEmbeddings::new(self.dimension());
         let most = options.max_active_dims.or(self.description().max_active_dims);
+        let options = &EncodeOptions { max_active_dims: most, ..options.clone() };
         for block in texts.chunks(TEXTS_PER_BLOCK) {
             let mut rows = vec![Vec::new(); block.len()];
             self.encode_each(block, options, &progress, &mut |i, row| {
@@ -38,6 +39,8 @@ impl EncodeSparse for SentenceTransformer {
     }
 
     fn words(&self, dimensions: &[u32]) -> Vec<String> {
-        dimensions.iter().map(|id| self.tokenizer().word(*id).unwrap_or_else(|| format!("[{id}]"))).collect()
+        // those of an autoencoder are no words
+        let word = |id: &u32| self.tokenizer().word(*id).filter(|_| self.autoencoder().is_none());
+        dimensions.iter().map(|id| word(id).unwrap_or_else(|| format!("[{id}]"))).collect()
     }
 }

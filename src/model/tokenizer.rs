@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::flow::{Piece, Preprocess, Tokens};
 use crate::util::files;
 
+pub mod beside;
 mod pairs;
 mod pieces;
 pub mod prune;
@@ -159,6 +160,18 @@ impl TextTokenizer {
             Kind::Fast(inner) => inner.token_to_id("[PAD]").or_else(|| inner.token_to_id("<pad>")),
             Kind::Words(_) => None,
         }
+    }
+
+    /// Whether there is such a token.
+    #[must_use]
+    pub fn has(&self, token: &str) -> bool {
+        self.token(token).is_some()
+    }
+
+    /// Whether texts are lower-cased before it sees them.
+    #[must_use]
+    pub fn lower_case(&self) -> bool {
+        self.lower_case
     }
 
     /// The word of a token.

@@ -104,10 +104,10 @@ const AT_ONCE: usize = 256;
 const WORDS: usize = 1024;
 
 simd_fn! {
-    /// Keeps the higher scores and who has them.
+    /// Keeps the higher scores and who has them; a score that is no number is higher than all.
     fn higher<T>(best: &mut [T], winners: &mut [u32], row: &[T], token: u32) {
         for ((best, winner), x) in best.iter_mut().zip(winners).zip(row) {
-            let wins = *x > *best;
+            let wins = (*x > *best) | (x.is_nan() & !best.is_nan());
             *best = if wins { *x } else { *best };
             *winner = if wins { token } else { *winner };
         }
@@ -169,7 +169,7 @@ impl Splade {
                     for token in part {
                         let row = &scores[(token - first) * words + from..][..count];
                         if self.pooling.sum {
-                            for (y, x) in out.iter_mut().zip(row).filter(|(_, x)| **x > T::ZERO) {
+                            for (y, x) in out.iter_mut().zip(row).filter(|(_, x)| **x > T::ZERO || x.is_nan()) {
                                 *y += self.pooling.of(*x);
                             }
                         } else {
@@ -422,5 +422,35 @@ mod tests {
         let (value, _) = run(&case, SpladePooling { sum: false, twice: false }, true);
         let rows = value.to_vec2::<f64>().unwrap();
         assert!(rows[0].iter().chain(&rows[2]).all(|x| *x == 0.0) && rows[1].iter().any(|x| *x > 0.0));
+    }
+
+    #[test]
+    fn a_word_that_is_no_number_gives_none() {
+        let check = || {
+            let device = &candle_core::Device::Cpu;
+            let context = Context::inference();
+            let x = Tensor::new(&[[1.0f32, 2.0], [0.5, -1.0], [3.0, 1.0]], device).unwrap();
+            let offsets = Arc::new(vec![0, 2, 3]);
+            let plain = [[1.0f32, 0.5], [0.5, 1.0], [-1.0, -1.0]];
+            for place in 0..2 {
+                let (mut words, mut bias) = (plain, [0.0f32; 3]);
+                if place == 0 {
+                    words[1][0] = f32::NAN;
+                } else {
+                    bias[1] = f32::NAN;
+                }
+                let weight = Param::new("w", &Tensor::new(&words, device).unwrap()).unwrap();
+                let bias = Param::new("b", &Tensor::new(&bias, device).unwrap()).unwrap();
+                for sum in [false, true] {
+                    let pooling = SpladePooling { sum, twice: false };
+                    let out = splade_pool(&context, &x, &weight, &bias, &offsets, pooling).unwrap();
+                    for row in out.to_vec2::<f32>().unwrap() {
+                        assert!(row[1].is_nan() && row[0] > 0.0 && row[2].is_finite(), "sum {sum}: {row:?}");
+                    }
+                }
+            }
+        };
+        check();
+        composed::everywhere(check);
     }
 }

@@ -49,6 +49,8 @@ struct Slot {
     weight_decay: f64,
     /// Whether clipping scales its gradient.
     clipped: bool,
+    /// What its learning rate is of the others'.
+    rate: f64,
     step: u64,
     /// First and second moment, empty until the first gradient.
     m: Vec<f32>,
@@ -132,6 +134,7 @@ impl AdamW {
                 weight_decay: if decays(param.name()) { config.weight_decay } else { 0.0 },
                 param: Arc::clone(param),
                 clipped: true,
+                rate: 1.0,
                 step: 0,
                 m: Vec::new(),
                 v: Vec::new(),
@@ -152,6 +155,23 @@ impl AdamW {
             }
         }
         self
+    }
+
+    /// Gives the parameters whose names have a match of `pattern` a learning rate of their own, as a part of the others'.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn with_rate(mut self, pattern: &regex::Regex, rate: f64) -> Result<Self> {
+        let mut found = false;
+        for slot in self.slots.iter_mut().filter(|slot| pattern.is_match(slot.param.name())) {
+            (slot.rate, found) = (rate, true);
+        }
+        if found {
+            return Ok(self);
+        }
+        let names: Vec<&str> = self.slots.iter().map(|slot| slot.param.name()).collect();
+        Err(Error::usage(format!("`args.learning_rate_mapping`: no trained parameter has a name with `{pattern}`"))
+            .with_hint(format!("their names are {}", names.join(", "))))
     }
 
     /// Brings the rows of tables that a forward pass is about to read up to date.
@@ -194,7 +214,7 @@ impl AdamW {
     pub fn step_clipped(&mut self, learning_rate: f64, gradient_scale: f64, clip: f64) -> Result<()> {
         for slot in &mut self.slots {
             let clip = if slot.clipped { clip } else { 1.0 };
-            slot.step(&self.config, learning_rate, clip * gradient_scale)?;
+            slot.step(&self.config, learning_rate * slot.rate, clip * gradient_scale)?;
         }
         Ok(())
     }

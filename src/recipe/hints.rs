@@ -114,9 +114,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("hub_token", "a token does not belong into a file: set the environment variable `HF_TOKEN`"),
     ("use_auth_token", "a token does not belong into a file: set the environment variable `HF_TOKEN`"),
     ("prompts", "prompts for training stand in `[args.prompts]`, those for use in `[model.prompts]`"),
-    ("learning_rate_mapping", "one learning rate for all parameters is what there is so far: leave it out"),
     ("lora", "adapters are not built yet: leave it out"),
-    ("splade", "sparse encoders are not built yet: leave it out"),
     ("device", "tallow computes on the CPU; `args.num_threads` says with how many threads"),
 ];
 
@@ -152,7 +150,17 @@ pub(super) fn unknown(schema: &Value, path: &[String], key: &str, known: &[&str]
     suggest::hint(key, known.iter().copied())
 }
 
-const TABLES: &[&str] = &["args", "model", "", "hub", "train_dataset", "model.static_embedding", "loss.matryoshka"];
+const TABLES: &[&str] = &[
+    "args",
+    "model",
+    "",
+    "hub",
+    "train_dataset",
+    "model.static_embedding",
+    "model.sparse_static_embedding",
+    "model.sparse_auto_encoder",
+    "loss.matryoshka",
+];
 
 /// The way out for a key that must be there.
 pub(super) fn missing(key: &str) -> Option<&'static str> {

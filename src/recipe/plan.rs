@@ -97,6 +97,12 @@ pub enum ModelSource {
 pub struct ModelPlan {
     /// Where it comes from.
     pub source: ModelSource,
+    /// Queries without a network (SparseEncoder).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparse_static_embedding: Option<SparseStaticEmbeddingPlan>,
+    /// An autoencoder behind the embeddings (SparseEncoder).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparse_auto_encoder: Option<SparseAutoEncoderPlan>,
     /// Tokens kept of a text.
     pub max_seq_length: Option<usize>,
     /// How token embeddings become one vector; several are concatenated; empty leaves it to the base model.
@@ -120,6 +126,29 @@ pub struct ModelPlan {
     /// Of models with a vector for each token.
     #[serde(default)]
     pub multi_vector: MultiVectorOptions,
+}
+
+/// The weights of words in queries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SparseStaticEmbeddingPlan {
+    /// A JSON file with them.
+    pub idf: Option<PathBuf>,
+    /// Files whose texts are counted; may be empty.
+    pub corpus: Vec<PathBuf>,
+    /// Whether training leaves them alone.
+    pub frozen: bool,
+}
+
+/// An autoencoder; `None` goes by the width of the embeddings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SparseAutoEncoderPlan {
+    pub hidden_dim: Option<usize>,
+    pub k: Option<usize>,
+    pub k_aux: Option<usize>,
+    pub normalize: Option<bool>,
+    pub dead_threshold: Option<usize>,
 }
 
 /// One data set.
@@ -277,6 +306,9 @@ pub struct ArgsPlan {
     /// Column to route; may be empty.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub router_mapping: BTreeMap<String, String>,
+    /// Regular expression to the learning rate of the parameters it is found in; may be empty.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub learning_rate_mapping: BTreeMap<String, f64>,
     /// What is put in front of texts in training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<Prompts>,

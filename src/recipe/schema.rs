@@ -99,6 +99,10 @@ pub struct ModelConfig {
     /// The tokenizer of a model made from `config`: a `tokenizer.json`, a directory with one, or an id on the Hub. Default:
     /// one that is learnt from the texts of the training data, with `vocab_size` tokens at most.
     pub tokenizer: Option<String>,
+    /// Of a SparseEncoder: queries get one weight a word and no network, documents go through SPLADE (a Router).
+    pub sparse_static_embedding: Option<SparseStaticEmbeddingConfig>,
+    /// Of a SparseEncoder: an autoencoder behind a bi-encoder's embeddings (CSR) in place of weights of words.
+    pub sparse_auto_encoder: Option<SparseAutoEncoderConfig>,
     /// Tokens kept of a text, special tokens included. Default: as the base model has it.
     pub max_seq_length: Option<usize>,
     /// How token embeddings become one vector; several are concatenated. Default: as the base model has it, else
@@ -170,6 +174,35 @@ pub struct StaticEmbeddingConfig {
     /// Which of the teacher's hidden states of a token between the special tokens: `mean` of all, `first` or `last`.
     /// Default: `mean`.
     pub pooling: Option<TeacherPooling>,
+}
+
+/// The weights that words have in queries; all are 1 unless `idf` or `corpus` says otherwise. `args.router_mapping` says
+/// which columns are queries and documents.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SparseStaticEmbeddingConfig {
+    /// A JSON file of words and weights, as `{"bees": 4.2}`: words that it does not have weigh 0. Default: none.
+    pub idf: Option<String>,
+    /// Files whose texts are counted: a word weighs more the fewer of them have it (its idf, as BM25 has it). Default: none.
+    pub corpus: Option<OneOrMany<String>>,
+    /// Whether the weights stay as they are in training. Default: false.
+    pub frozen: Option<bool>,
+}
+
+/// A sparse autoencoder. Widths follow that of the base model's embeddings.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SparseAutoEncoderConfig {
+    /// Dimensions of the sparse embeddings. Default: four times as many as the dense ones have.
+    pub hidden_dim: Option<usize>,
+    /// Active dimensions, a quarter of `hidden_dim` at most. Default: a quarter of the dense ones.
+    pub k: Option<usize>,
+    /// Values of idle units that CSRLoss looks at; 0 for none. Default: half the dense dimensions.
+    pub k_aux: Option<usize>,
+    /// Whether dense embeddings are centred and scaled first. Default: false.
+    pub normalize: Option<bool>,
+    /// After so many passes without a use a unit counts as idle; a step has two passes a column. Default: 30.
+    pub dead_threshold: Option<usize>,
 }
 
 /// One data set.
@@ -313,6 +346,9 @@ pub struct ArgsConfig {
     /// For a model with a Router: which route the texts of a column take, as `{question = "query", answer =
     /// "document"}`. Default: the Router's default route for all.
     pub router_mapping: Option<BTreeMap<String, String>>,
+    /// Learning rates of some parameters: a regular expression found in their names to the rate, as
+    /// `{"sub_modules.query" = 1e-3}`; the last that is found holds, and the schedule is the same. Default: one rate for all.
+    pub learning_rate_mapping: Option<BTreeMap<String, f64>>,
     /// Where metrics go besides the run's own files: `none` or `jsonl`. Default: `none`.
     pub report_to: Option<OneOrMany<String>>,
     /// Threads to compute with; results are the same bits for the same number. Default: all cores.

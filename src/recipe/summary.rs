@@ -96,6 +96,22 @@ impl Plan {
             }
         };
         table.row("model", "", source);
+        if let Some(queries) = &model.sparse_static_embedding {
+            let from = match (&queries.idf, queries.corpus.as_slice()) {
+                (Some(file), _) => format!("from {}", file.display()),
+                (None, []) => "all 1 to begin with".to_owned(),
+                (None, files) => {
+                    let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+                    format!("the idf of words in {}", files.join(", "))
+                }
+            };
+            let stays = if queries.frozen { ", not trained" } else { "" };
+            table.row("queries", "", format!("weights of words, {from}{stays}"));
+        }
+        if let Some(autoencoder) = &model.sparse_auto_encoder {
+            let k = autoencoder.k.map_or_else(String::new, |k| format!(", {k} active dimensions"));
+            table.row("sparse_auto_encoder", "", format!("a new one{k}"));
+        }
         table.optional("max_seq_length", model.max_seq_length);
         if !model.pooling_mode.is_empty() {
             let names: Vec<String> = model.pooling_mode.iter().map(plain).collect();
@@ -172,6 +188,9 @@ impl Plan {
         if !args.router_mapping.is_empty() {
             let routes: Vec<String> = args.router_mapping.iter().map(|(c, r)| format!("{c} to {r}")).collect();
             row("router_mapping", routes.join(", "));
+        }
+        for (pattern, rate) in &args.learning_rate_mapping {
+            row("learning_rate_mapping", format!("{pattern} at {}", number(*rate)));
         }
         if let Some(prompts) = &args.prompts {
             row("prompts", prompts.describe());

@@ -31,6 +31,8 @@ pub struct Facts {
     pub similarity: String,
     /// What a CrossEncoder applies to its logits.
     pub activation: Option<&'static str>,
+    /// Its modules' class names.
+    pub modules: Vec<&'static str>,
     /// Prompt names and texts.
     pub prompts: Vec<(String, String)>,
     /// Widths the embeddings can be cut to (MatryoshkaLoss); empty otherwise.

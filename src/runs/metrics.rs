@@ -1,7 +1,7 @@
 //! `metrics.jsonl`: one JSON object a line, appended as training goes.
 //!
-//! Training: `{"step", "epoch", "loss", "learning_rate", "grad_norm", "seconds", "rows_per_second"}`; evaluation:
-//! `{"step", "epoch", "seconds", "eval_<key>"...}`. Numbers JSON cannot hold (NaN, infinity) are `null`.
+//! Training: `{"step", "epoch", "loss", "learning_rate", "grad_norm", "seconds", "rows_per_second"}`, and of losses of
+//! several terms each of these (`base_loss`, `document_regularizer_loss`, ...); evaluation: `{"step", "epoch", "seconds", "eval_<key>"...}`. Numbers JSON cannot hold (NaN, infinity) are `null`.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -63,7 +63,7 @@ impl MetricsFile {
     /// # Errors
     /// When the disk is full, for one.
     pub fn training(&mut self, log: &TrainLog) -> Result<()> {
-        self.append(&json!({
+        let mut line = json!({
             "step": log.step,
             "epoch": log.epoch,
             "loss": log.loss,
@@ -71,7 +71,11 @@ impl MetricsFile {
             "grad_norm": log.grad_norm,
             "seconds": log.seconds,
             "rows_per_second": log.rows_per_second,
-        }))
+        });
+        for (key, value) in &log.told {
+            line[key.as_str()] = json!(value);
+        }
+        self.append(&line)
     }
 
     /// Appends an evaluation line; `seconds` is what the evaluation took.
@@ -105,7 +109,16 @@ mod tests {
     use super::*;
 
     fn log(step: u64, loss: f64) -> TrainLog {
-        TrainLog { step, epoch: 0.5, loss, learning_rate: 2e-5, grad_norm: 1.0, seconds: 3.0, rows_per_second: 40.0 }
+        TrainLog {
+            step,
+            epoch: 0.5,
+            loss,
+            learning_rate: 2e-5,
+            grad_norm: 1.0,
+            seconds: 3.0,
+            rows_per_second: 40.0,
+            told: vec![("base_loss".to_owned(), 0.25)],
+        }
     }
 
     #[test]
@@ -122,6 +135,7 @@ mod tests {
             assert!(lines[0].contains_key(key), "{key}");
         }
         assert!(lines[0]["loss"].is_null());
+        assert_eq!(lines[0]["base_loss"], 0.25);
         assert_eq!(lines[1]["eval_dev_spearman_cosine"], 0.8);
     }
 

@@ -274,14 +274,16 @@ impl<'a> Recorder<'a> {
             remember(status, "learning_rate", log.learning_rate);
             remember(status, "grad_norm", log.grad_norm);
             remember(status, "rows_per_second", log.rows_per_second);
+            log.told.iter().for_each(|(key, value)| remember(status, key, *value));
         });
-        self.progress.message(|| format!("loss {:.4}", log.loss));
+        self.progress.message(|| format!("loss {:.4}{}", log.loss, terms(&log.told)));
         let of = if total > 0 { format!("/{total}") } else { String::new() };
         self.line(&format!(
-            "step {}{of} | epoch {:.2} | loss {:.4} | learning rate {:.2e} | gradient norm {:.3} | {} rows/s",
+            "step {}{of} | epoch {:.2} | loss {:.4}{} | learning rate {:.2e} | gradient norm {:.3} | {} rows/s",
             log.step,
             log.epoch,
             log.loss,
+            terms(&log.told),
             log.learning_rate,
             log.grad_norm,
             rate(log.rows_per_second)
@@ -308,6 +310,24 @@ fn remember(status: &mut Status, key: &str, value: f64) {
     } else {
         status.metrics.remove(key);
     }
+}
+
+/// The terms of a loss, for a line: what is added up in brackets, then active dimensions.
+fn terms(told: &[(String, f64)]) -> String {
+    let added: Vec<String> = told
+        .iter()
+        .filter(|(key, _)| key.ends_with("_loss") || key.contains("_loss_"))
+        .map(|(key, value)| match key.strip_suffix("_regularizer_loss") {
+            Some("query") => format!("queries {value:.4}"),
+            Some(what) => format!("{what}s {value:.4}"),
+            None => format!("{} {value:.4}", key.trim_end_matches("_loss").replace('_', " ")),
+        })
+        .collect();
+    let mut text = if added.is_empty() { String::new() } else { format!(" ({})", added.join(", ")) };
+    for (key, value) in told.iter().filter(|(key, _)| key.ends_with("_active_dims")) {
+        text.push_str(&format!(" | {} {value:.1}", key.replace('_', " ")));
+    }
+    text
 }
 
 /// A decimal where it tells something.
@@ -393,6 +413,7 @@ mod tests {
             grad_norm: f64::NAN,
             seconds: 1.0,
             rows_per_second: 40.0,
+            told: Vec::new(),
         }
     }
 

@@ -22,7 +22,7 @@ pub fn pairwise(similarity: Similarity, a: &Embeddings, b: &Embeddings) -> Vec<f
     (0..a.rows().min(b.rows())).into_par_iter().map(|i| pair(similarity, a.row(i), b.row(i))).collect()
 }
 
-fn pair(similarity: Similarity, a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn pair(similarity: Similarity, a: &[f32], b: &[f32]) -> f32 {
     let sum =
         |term: fn(f64, f64) -> f64| -> f64 { a.iter().zip(b).map(|(x, y)| term(f64::from(*x), f64::from(*y))).sum() };
     let value = match similarity {

@@ -32,18 +32,27 @@ pub fn all_pairs(scoring: LateInteraction, queries: &MultiVectors, documents: &M
     late_interaction_scores(left, (documents.data(), documents.offsets()), queries.dim(), scoring)
 }
 
+/// The score of a query with a document, by their numbers.
+#[must_use]
+pub fn pair(
+    scoring: LateInteraction,
+    (queries, i): (&MultiVectors, usize),
+    (documents, j): (&MultiVectors, usize),
+) -> f32 {
+    let scores = all_pairs(scoring, &queries.part(i..i + 1), &documents.part(j..j + 1));
+    scores.first().copied().unwrap_or(f32::NAN)
+}
+
 /// The score of each query with the document of its number; those beyond the shorter are left out.
 #[must_use]
 pub fn pairwise(scoring: LateInteraction, queries: &MultiVectors, documents: &MultiVectors) -> Vec<f32> {
-    let pair = |i: usize| {
-        let scores = all_pairs(scoring, &queries.part(i..i + 1), &documents.part(i..i + 1));
-        scores.first().copied().unwrap_or(f32::NAN)
-    };
-    (0..queries.texts().min(documents.texts())).into_par_iter().map(pair).collect()
+    let all = (0..queries.texts().min(documents.texts())).into_par_iter();
+    all.map(|i| pair(scoring, (queries, i), (documents, i))).collect()
 }
 
 /// Keeps the best `k` documents of each query while the documents pass by in chunks, as
 /// [`Search`](super::blocks::Search) does with single vectors.
+#[derive(Debug)]
 pub struct LateSearch {
     scoring: LateInteraction,
     k: usize,

@@ -12,6 +12,7 @@ pub mod inverted;
 pub mod late;
 pub mod mining;
 pub mod quantize;
+pub mod rows;
 pub mod stable;
 
 use candle_core::{Result as TensorResult, Tensor};

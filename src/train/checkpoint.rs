@@ -49,6 +49,12 @@ pub struct State {
     /// Losses since the last log line: their sum, and how many.
     pub loss_sum: f64,
     pub loss_count: u64,
+    /// What losses told since the last log line: key, sum, how many.
+    #[serde(default)]
+    pub told: Vec<(String, f64, u64)>,
+    /// What each loss remembers, in the order of the data sets.
+    #[serde(default)]
+    pub loss_memories: Vec<Option<serde_json::Value>>,
     /// Mean loss of the last log line.
     pub last_loss: f64,
     /// Rows trained on so far.
@@ -57,6 +63,18 @@ pub struct State {
     pub seconds: f64,
     /// What needed attention so far.
     pub warnings: Vec<String>,
+}
+
+impl State {
+    /// Adds what a loss tells of a batch.
+    pub fn tell(&mut self, told: Vec<(&'static str, f64)>) {
+        for (key, value) in told {
+            match self.told.iter_mut().find(|(known, _, _)| known == key) {
+                Some((_, sum, count)) => (*sum, *count) = (*sum + value, *count + 1),
+                None => self.told.push((key.to_owned(), value, 1)),
+            }
+        }
+    }
 }
 
 /// The folder of the checkpoints of a run.

@@ -11,6 +11,7 @@
 //! - classes: a file of `sentence1`, `sentence2` and a class;
 //! - a teacher's scores: a file of a query, documents in columns, and a list of scores;
 //! - several data sets for retrieval: a folder of folders in the BEIR layout, or with Parquet files as on the Hub;
+//! - rankings: a folder with `dense.jsonl` and `sparse.jsonl`;
 //! - classified pairs: a file of two columns and a class; documents to rank: as reranking, also with what a search found;
 //!   several data sets of these: a folder of folders in the BEIR layout, each with a `bm25.jsonl`.
 //!
@@ -22,12 +23,13 @@ use std::path::Path;
 use crate::data::beir::{read_beir, read_found};
 use crate::data::paraphrases::read_paraphrases;
 use crate::data::probe::probe;
-use crate::data::reranking::{Ranked, read_ranked, read_reranking};
+use crate::data::reranking::{FoundFor, Ranked, read_ranked, read_rankings, read_reranking};
 use crate::data::source::Files;
 use crate::data::texts::{self, Table};
 use crate::data::{DatasetSpec, OnBadRow, nano};
 use crate::error::{Error, Result};
 use crate::eval::cross_encoder::reranking::{Others, Sample as PairSample};
+use crate::eval::reciprocal_rank_fusion::Ranking;
 use crate::eval::reranking::Sample;
 use crate::eval::{DataKind, EvaluationData};
 use crate::flow::{Embeddings, Encode, EncodeOptions, LabelKind, Labels};
@@ -67,7 +69,7 @@ pub fn read(kind: DataKind, plan: &EvaluatorPlan) -> Result<EvaluationData> {
         Ok(table)
     };
     let folder = match kind {
-        DataKind::Paraphrases | DataKind::Retrievals | DataKind::RankedDocumentSets => true,
+        DataKind::Paraphrases | DataKind::Retrievals | DataKind::RankedDocumentSets | DataKind::Rankings => true,
         DataKind::Retrieval => plan.path.is_dir(),
         _ => false,
     };
@@ -122,6 +124,18 @@ pub fn read(kind: DataKind, plan: &EvaluatorPlan) -> Result<EvaluationData> {
         DataKind::Retrievals => retrievals(plan),
         DataKind::Taught => taught(plan),
         DataKind::TeacherScores => teacher_scores(plan),
+        DataKind::Rankings => {
+            let read = |name: &str| -> Result<Vec<Ranking>> {
+                let ranking = |FoundFor { query_id, query, positive, documents }| Ranking {
+                    query_id,
+                    query,
+                    positive,
+                    documents,
+                };
+                Ok(read_rankings(&plan.path.join(name))?.into_iter().map(ranking).collect())
+            };
+            Ok(EvaluationData::Rankings { dense: read("dense.jsonl")?, sparse: read("sparse.jsonl")? })
+        }
         DataKind::Classes => {
             let table = table(&["sentence1", "sentence2"], LabelKind::Int)?;
             if !table.classes.is_empty() {

@@ -25,7 +25,7 @@ pub enum Event<'a> {
 }
 
 /// One line of training metrics.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct TrainLog {
     pub step: u64,
     /// Epochs done, fractional.
@@ -39,6 +39,10 @@ pub struct TrainLog {
     pub seconds: f64,
     /// Rows (pairs, triplets) per second since the last line.
     pub rows_per_second: f64,
+    /// Terms of the loss and what they depend on, means of the steps since the last line, by the reference's keys; of
+    /// losses of several terms.
+    #[serde(default)]
+    pub told: Vec<(String, f64)>,
 }
 
 /// Hears events, in order, on the training thread.

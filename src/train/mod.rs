@@ -16,6 +16,7 @@ mod prompts;
 mod routes;
 mod sets;
 mod smoke;
+mod static_queries;
 mod step;
 mod timings;
 mod trainer;

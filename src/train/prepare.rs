@@ -11,13 +11,15 @@ use super::memory::{Estimate, Largest};
 use super::own_tokenizer;
 use super::sets::{DataSet, Opener, classifier, own_params};
 use super::step::Setting;
-use super::{prompts, routes};
+use super::{prompts, routes, static_queries};
 use crate::data::sampler::{BatchSampler, Mixed, MultiDatasetBatchSampler, Sampler, SamplerSettings};
 use crate::data::{EpochPlan, Store};
 use crate::error::{Error, Result};
 use crate::eval::{label_accuracy, trainer_key};
 use crate::flow::{Batch, Encode, ModelType};
-use crate::model::{ModelOptions, NetworkTokenizer, SentenceTransformer, StaticOptions, StaticSource};
+use crate::model::{
+    AutoencoderOptions, ModelOptions, NetworkTokenizer, SentenceTransformer, StaticOptions, StaticSource,
+};
 use crate::ops::{self, Param, Precision};
 use crate::optim::steps::{Cadence, Steps};
 use crate::recipe::Plan;
@@ -82,6 +84,14 @@ fn options(plan: &Plan, device: &Device) -> ModelOptions {
         default_prompt_name: plan.model.default_prompt_name.clone(),
         multi_vector: plan.model.multi_vector.clone(),
         similarity_fn_name: plan.model.similarity_fn_name.map(|s| s.name().to_owned()),
+        // added to a base model; one in a checkpoint has them
+        autoencoder: plan.model.sparse_auto_encoder.as_ref().map(|wanted| AutoencoderOptions {
+            hidden_dim: wanted.hidden_dim,
+            k: wanted.k,
+            k_aux: wanted.k_aux,
+            normalize: wanted.normalize,
+            dead_threshold: wanted.dead_threshold,
+        }),
         ..ModelOptions::default()
     }
 }
@@ -103,8 +113,9 @@ fn load_model_as(
 ) -> Result<SentenceTransformer> {
     let options = ModelOptions { name_prefix: name_prefix.to_owned(), ..options(plan, device) };
     if let Some(directory) = checkpoint {
-        return SentenceTransformer::load_with(directory, &options);
+        return SentenceTransformer::load_with(directory, &ModelOptions { autoencoder: None, ..options });
     }
+    let options = ModelOptions { static_queries: static_queries::options(plan), ..options };
     match &plan.model.source {
         ModelSource::Base(location) => SentenceTransformer::load_with(&locate(location, "model.base")?, &options),
         ModelSource::StaticEmbedding { embedding_dim, tokenizer } => {

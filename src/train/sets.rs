@@ -70,6 +70,17 @@ impl Guide {
     }
 }
 
+/// The losses of data sets, each once, in the order of these.
+pub fn losses(sets: &[DataSet]) -> Vec<&Arc<dyn Loss>> {
+    let mut losses: Vec<&Arc<dyn Loss>> = Vec::new();
+    for set in sets {
+        if !losses.iter().any(|known| Arc::ptr_eq(known, &set.loss)) {
+            losses.push(&set.loss);
+        }
+    }
+    losses
+}
+
 /// Opens data sets for one model. Sets whose loss is the same share it, with what it has to learn.
 pub struct Opener<'a> {
     plan: &'a Plan,
@@ -194,6 +205,9 @@ impl<'a> Opener<'a> {
             return Ok(known.clone());
         }
         let mut loss = loss::build_for(self.model.kind(), &plan.name, &plan.table())?;
+        if loss.autoencodes() && self.model.autoencoder().is_none() {
+            return Err(loss::wrap::csr::no_autoencoder());
+        }
         let number = self.losses.len();
         let name = if number == 0 { "loss".to_owned() } else { format!("loss.{number}") };
         loss.prepare(&Setup {

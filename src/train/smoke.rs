@@ -141,7 +141,7 @@ fn take_steps(plan: &Plan, prepared: &Prepared, params: &[std::sync::Arc<Param>]
             let rng = Rng::new(plan.seed).fork(step as u64).fork(part as u64);
             let batch = prepared.arrange(prepared.batch(set, rows)?, rng)?;
             optimizer.catch_up(&prepared.rows(&batch))?;
-            sum += forward_backward(prepared.setting(set)?, &batch, rng, &mut timings)?;
+            sum += forward_backward(prepared.setting(set)?, &batch, rng, &mut timings)?.loss;
             used.push(batch);
         }
         if used.is_empty() {

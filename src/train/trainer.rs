@@ -8,8 +8,8 @@ use super::batches::{Batches, Cursor, Wanted};
 use super::checkpoint::{self, State};
 use super::events::{Event, Listener, TrainLog};
 use super::prepare::{Prepared, load_model};
-use super::sets::{classifier, own_params};
-use super::step::{Setting, forward_backward};
+use super::sets::{classifier, losses, own_params};
+use super::step::{Measured, Setting, forward_backward};
 use super::timings::Timings;
 use super::{Options, Outcome, guard};
 use crate::error::{Error, Result};
@@ -39,7 +39,7 @@ pub fn run(plan: &Plan, run_dir: &Path, options: &Options, listener: &mut dyn Li
     let mut timings = Timings::default();
     let prepared = timings.time("prepare", || Prepared::new(plan, checkpoint.as_deref(), listener))?;
     let params = prepared.params();
-    let optimizer = AdamW::new(
+    let mut optimizer = AdamW::new(
         &params,
         AdamWConfig {
             beta1: plan.args.adam_beta1,
@@ -49,6 +49,15 @@ pub fn run(plan: &Plan, run_dir: &Path, options: &Options, listener: &mut dyn Li
         },
     )
     .without_clipping(&own_params(&prepared.sets));
+    for (pattern, rate) in &plan.args.learning_rate_mapping {
+        let found = regex::Regex::new(pattern)
+            .map_err(|e| Error::usage(format!("`args.learning_rate_mapping.{pattern}`: {e}")))?;
+        if plan.args.learning_rate == 0.0 {
+            return Err(Error::usage("`args.learning_rate_mapping` needs `args.learning_rate` above 0")
+                .with_hint("a rate of 0 is for single parameters: give it in `args.learning_rate_mapping`"));
+        }
+        optimizer = optimizer.with_rate(&found, rate / plan.args.learning_rate)?;
+    }
     let batches_per_epoch = usize::try_from(prepared.steps.batches_per_epoch).unwrap_or(usize::MAX);
     let mut trainer = Trainer {
         plan,
@@ -132,6 +141,9 @@ impl Trainer<'_> {
         if let (Some(checkpoint), Some(state)) = (checkpoint, restored) {
             checkpoint::restore(checkpoint, &state, &self.prepared, &mut self.optimizer)?;
             listener.event(&Event::Message(&format!("continuing after step {} of {}", state.step, state.total_steps)));
+            for (loss, memory) in losses(&self.prepared.sets).iter().zip(&state.loss_memories) {
+                memory.iter().for_each(|memory| loss.remember(memory));
+            }
             self.rows_before = state.rows;
             self.saved_at = Some(state.step);
             self.stopped_early = state.tracker.exhausted(self.plan.args.early_stopping);
@@ -215,7 +227,9 @@ impl Trainer<'_> {
             self.timings.time("optimizer", || self.optimizer.catch_up(&self.prepared.rows(&batch)))?;
             let setting =
                 Setting { step: Some((step, self.state.total_steps)), ..self.prepared.setting(batch.dataset)? };
-            loss_sum += forward_backward(setting, &batch, rng.fork(micro), &mut self.timings)?;
+            let Measured { loss, told } = forward_backward(setting, &batch, rng.fork(micro), &mut self.timings)?;
+            loss_sum += loss;
+            self.state.tell(told);
             self.state.rows += batch.rows as u64;
             self.tokens += batch.packed.tokens() as u64;
             batches.push(batch);
@@ -244,6 +258,7 @@ impl Trainer<'_> {
         guard::finite(step + 1, loss, all, &batches, &self.prepared.sets)?;
         self.optimizer.step_clipped(rate, 1.0 / parts, clip_coefficient(norm, args.max_grad_norm))?;
         self.timings.add("optimizer", start.elapsed().as_secs_f64());
+        losses(&self.prepared.sets).iter().for_each(|loss| loss.after_step(self.state.total_steps));
         self.state.step += 1;
         self.state.loss_sum += loss;
         self.state.loss_count += 1;
@@ -276,6 +291,10 @@ impl Trainer<'_> {
             grad_norm,
             seconds: self.state.seconds + self.started.elapsed().as_secs_f64(),
             rows_per_second: rows as f64 / seconds.max(1e-9),
+            told: std::mem::take(&mut self.state.told)
+                .into_iter()
+                .map(|(key, sum, count)| (key, sum / count.max(1) as f64))
+                .collect(),
         };
         (self.logged_at, self.logged_rows) = (Instant::now(), self.state.rows);
         listener.event(&Event::Log(line));
@@ -343,6 +362,7 @@ impl Trainer<'_> {
         let start = Instant::now();
         let mut state = self.state.clone();
         state.seconds += self.started.elapsed().as_secs_f64();
+        state.loss_memories = losses(&self.prepared.sets).iter().map(|loss| loss.memory()).collect();
         let limit = self.plan.args.save_total_limit;
         let path = checkpoint::save(self.run_dir, &self.prepared, &mut self.optimizer, &state, limit)?;
         self.timings.add("checkpoint", start.elapsed().as_secs_f64());

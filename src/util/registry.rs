@@ -50,6 +50,32 @@ pub fn unknown<'a>(known: impl Iterator<Item = &'a str> + Clone, what: &str, nam
     Error::usage(format!("unknown {what} `{name}`")).with_hint(suggest::hint(name, known))
 }
 
+/// What stands before a name that has the same meaning for models of several types.
+const PREFIXES: [&str; 4] = ["Sparse", "CrossEncoder", "MultiVector", "Cached"];
+
+/// What to say of a name that is another type of model's: message and hint. `own` are the names of the type that is
+/// wanted.
+#[must_use]
+pub fn of_another_type(
+    what: &str,
+    (name, theirs): (&str, impl std::fmt::Display),
+    (wanted, own): (impl std::fmt::Display, &[&str]),
+) -> (String, String) {
+    let bare = |name: &str| {
+        let mut name = name.to_owned();
+        while let Some(rest) = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)) {
+            name = rest.to_owned();
+        }
+        name
+    };
+    let same = own.iter().find(|known| bare(known) == bare(name));
+    let hint = match same {
+        Some(same) => format!("the {what} of a {wanted} is `{same}`; or set `model_type = \"{theirs}\"`"),
+        None => format!("set `model_type = \"{theirs}\"`, or take one of {}", own.join(", ")),
+    };
+    (format!("the {what} `{name}` is for a {theirs}, not for a {wanted}"), hint)
+}
+
 /// The keys `T` has, in the order of its fields.
 #[must_use]
 pub fn keys<T: Settings>() -> Vec<String> {

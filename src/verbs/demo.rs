@@ -222,7 +222,7 @@ fn classify(here: &Path, before: &Path, after: &Path) -> Result<Vec<Comparison>>
 fn ask(model: &SentenceTransformer, questions: &[String], passages: &[String]) -> Result<Vec<Vec<Hit>>> {
     let query = engine::encode_options(model, Role::Query, "questions");
     let document = engine::encode_options(model, Role::Document, "passages");
-    let found = find(model, (questions, &query), (passages, &document), TOP_K)?;
+    let found = find(model, (questions, &query), (passages, &document), TOP_K, &mut |_| {})?;
     Ok(found.into_iter().map(|f| f.hits).collect())
 }
 

@@ -49,7 +49,7 @@ pub(super) fn evaluation_path(kind: &str, path: Option<&Path>, settings: &Map<St
         Some(path) if path.exists() => Ok(path.to_path_buf()),
         Some(path) => Err(Error::usage(format!("there is nothing at `{}`", path.display()))
             .with_hint("`--path` names the evaluator's data, read relative to the current directory")),
-        None if kind == nano_beir::CARD.name => {
+        None if [nano_beir::CARD.name, "SparseNanoBEIREvaluator"].contains(&kind) => {
             let id = settings.get("dataset_id").and_then(Value::as_str);
             hub::cached_dataset(id.unwrap_or(nano_beir::DATASET_ID))
         }
@@ -77,7 +77,17 @@ pub(super) fn load_model(path: &Path) -> Result<SentenceTransformer> {
 /// cannot be opened.
 pub(super) fn load_encoder(path: &Path, reporter: &mut dyn Reporter) -> Result<SentenceTransformer> {
     let device = device_for_work(reporter);
-    load(path, Some(device))
+    let model = load(path, Some(device))?;
+    let new = model.new_layers();
+    if !new.is_empty() {
+        let names: Vec<String> = new.iter().map(|name| format!("`{name}`")).collect();
+        reporter.line(&format!(
+            "warning: `{}` has no weights for {}, which got random ones: what it gives means nothing before it is trained",
+            path.display(),
+            names.join(", ")
+        ));
+    }
+    Ok(model)
 }
 
 fn device_for_work(reporter: &mut dyn Reporter) -> Device {

@@ -56,7 +56,10 @@ Data of the other evaluators:
   MultiVector...Evaluator, of MultiVectorEncoder models
       what the evaluator without `MultiVector` in its name reads;
       MultiVectorDistillationEvaluator a file with a query, columns of
-      documents, and a list of a teacher's scores";
+      documents, and a list of a teacher's scores
+  ReciprocalRankFusionEvaluator, of SparseEncoder models
+      a folder with `dense.jsonl` and `sparse.jsonl`: rows `query_id`,
+      `query`, `positive` (a list) and `documents` (as they were found)";
 
 /// Measure a saved model.
 ///
@@ -72,8 +75,8 @@ pub struct Request {
     /// The evaluator, by sentence-transformers' class name.
     #[arg(long, value_name = "CLASS")]
     pub evaluator: String,
-    /// The data: a folder or a file, as the evaluator needs it; NanoBEIREvaluator without it reads the Hugging Face
-    /// cache.
+    /// The data: a folder or a file, as the evaluator needs it; NanoBEIREvaluator and SparseNanoBEIREvaluator without it
+    /// read the Hugging Face cache.
     #[arg(long)]
     #[serde(default)]
     pub path: Option<PathBuf>,

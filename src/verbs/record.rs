@@ -106,6 +106,7 @@ fn facts(plan: &Plan, outcome: &Outcome, model: &SentenceTransformer, judgement:
         model_type: plan.model_type,
         base: base(plan),
         dimension: model.dimension(),
+        modules: model.module_names(),
         max_seq_length: model.max_seq_length(),
         similarity: model.similarity_fn_name().to_owned(),
         activation: Some(model.activation_fn().name()),

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::engine::{self, Role};
 use super::{Answer, Reporter, Verb, corpus};
 use crate::error::{Error, Result};
-use crate::eval::shared::encode_tokens;
-use crate::flow::{Embeddings, Encode, EncodeOptions};
+use crate::eval::shared;
+use crate::flow::{Embeddings, Encode, EncodeOptions, EncodeSparse, embedding_not_finite};
 use crate::scoring::Similarity;
 use crate::scoring::blocks::{self, Search};
 use crate::scoring::inverted::InvertedIndex;
-use crate::scoring::late::{self, LateSearch};
+use crate::scoring::rows::Finder;
 
 /// Search a small corpus with a saved model: it is encoded anew each time.
 #[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
@@ -91,7 +91,8 @@ impl Verb for Request {
         let model = engine::load_encoder(&self.model, reporter)?;
         let documents = engine::encode_options(&model, Role::Document, "encoding the corpus");
         let queries = engine::encode_options(&model, Role::Query, "encoding the queries");
-        let mut found = find(&model, (&self.query, &queries), (&corpus, &documents), self.top_k)?;
+        let mut found =
+            find(&model, (&self.query, &queries), (&corpus, &documents), self.top_k, &mut |text| reporter.line(text))?;
         let ids = corpus::ids(&self.corpus)?;
         found.iter_mut().flat_map(|found| &mut found.hits).for_each(|hit| hit.id = ids.get(hit.index).cloned());
         Ok(Response { corpus_size: corpus.len(), similarity: model.similarity_fn_name().to_owned(), queries: found })
@@ -104,7 +105,9 @@ pub(super) fn find(
     (queries, query_options): (&[String], &EncodeOptions),
     (corpus, corpus_options): (&[String], &EncodeOptions),
     top_k: usize,
+    warn: &mut dyn FnMut(&str),
 ) -> Result<Vec<Found>> {
+    let mut empty: Vec<String> = Vec::new();
     let name = model.similarity_fn_name();
     let similarity: Similarity = name.parse().map_err(|_| {
         Error::model(format!("the model compares texts by `{name}`, which is not known here"))
@@ -112,10 +115,19 @@ pub(super) fn find(
     })?;
     let encode = |what: &str, texts: &[&str], options: &EncodeOptions| -> Result<Embeddings> {
         let embeddings = model.encode(texts, options)?;
-        if embeddings.rows() == texts.len() {
-            Ok(embeddings)
-        } else {
-            Err(Error::Internal(format!("{} embeddings for {} {what}", embeddings.rows(), texts.len())))
+        if embeddings.rows() != texts.len() {
+            return Err(Error::Internal(format!("{} embeddings for {} {what}", embeddings.rows(), texts.len())));
+        }
+        match embeddings.data().iter().position(|value| !value.is_finite()) {
+            Some(at) => Err(embedding_not_finite(texts[at / embeddings.dim().max(1)])),
+            None => Ok(embeddings),
+        }
+    };
+    let encode_sparse = |model: &dyn EncodeSparse, texts: &[&str], options: &EncodeOptions| {
+        let embeddings = model.encode_sparse(texts, options)?;
+        match embeddings.not_finite().and_then(|row| texts.get(row)) {
+            Some(text) => Err(embedding_not_finite(text)),
+            None => Ok(embeddings),
         }
     };
     // empty lines keep their numbers, but nobody looks for them
@@ -132,9 +144,15 @@ pub(super) fn find(
     }
     let inverted = model.sparse().filter(|_| matches!(similarity, Similarity::Cosine | Similarity::Dot));
     let hits = if let Some(model) = inverted {
-        let index =
-            InvertedIndex::new(&model.encode_sparse(&documents, corpus_options)?, similarity == Similarity::Cosine);
-        let mut hits = index.search(&model.encode_sparse(&asked, query_options)?, top_k);
+        let documents = encode_sparse(model, &documents, corpus_options)?;
+        let index = InvertedIndex::new(&documents, similarity == Similarity::Cosine);
+        let asked_for = encode_sparse(model, &asked, query_options)?;
+        for (row, query) in queries.iter().enumerate() {
+            if asked_for.row(row).0.is_empty() {
+                empty.push(query.clone());
+            }
+        }
+        let mut hits = index.search(&asked_for, top_k);
         // texts that share no word are not found
         hits.iter_mut().for_each(|hits| hits.retain(|hit| hit.score > 0.0));
         hits.iter_mut().flatten().for_each(|hit| hit.rank = numbers[hit.rank as usize]);
@@ -145,6 +163,9 @@ pub(super) fn find(
         search.add(documents, &numbers);
         search.finish()
     };
+    for query in empty {
+        warn(&format!("warning: the embedding of the query `{query}` is empty, so nothing is found for it"));
+    }
     Ok(found(queries, corpus, hits))
 }
 
@@ -171,13 +192,9 @@ fn late_hits(
     (documents, numbers, corpus_options): (&[&str], &[u32], &EncodeOptions),
     top_k: usize,
 ) -> Result<Vec<Vec<blocks::Hit>>> {
-    let scoring = late::scoring(similarity).ok_or_else(|| {
-        Error::model(format!("the model compares texts by `{similarity}`, which is for single vectors"))
-            .with_hint("`similarity_fn_name` of a MultiVectorEncoder is `maxsim` or `meanmaxsim`")
-    })?;
-    let mut search = LateSearch::new(scoring, encode_tokens(model, queries, query_options)?, top_k);
+    let mut search = Finder::new(similarity, shared::encode_rows(model, queries, query_options)?, top_k);
     for (documents, numbers) in documents.chunks(LATE_CHUNK).zip(numbers.chunks(LATE_CHUNK)) {
-        search.add(&encode_tokens(model, documents, corpus_options)?, numbers);
+        search.add(shared::encode_rows(model, documents, corpus_options)?, numbers);
     }
     Ok(search.finish())
 }
@@ -224,7 +241,7 @@ mod tests {
         let corpus = ["bbb", "aab", "aaaab", "c"].map(String::from);
         let options = EncodeOptions { prompt: prompt.map(str::to_owned), ..EncodeOptions::default() };
         let plain = EncodeOptions::default();
-        find(&Letters(similarity), (&["a".to_owned()], &options), (&corpus, &plain), 2).unwrap()
+        find(&Letters(similarity), (&["a".to_owned()], &options), (&corpus, &plain), 2, &mut |_| {}).unwrap()
     }
 
     #[test]
@@ -237,18 +254,73 @@ mod tests {
         assert!(search("cosine", None)[0].hits[0].score <= 1.0 + 1e-6);
         let corpus = ["a".to_owned()];
         let plain = EncodeOptions::default();
-        assert!(find(&Letters("hamming"), (&corpus, &plain), (&corpus, &plain), 1).is_err());
+        assert!(find(&Letters("hamming"), (&corpus, &plain), (&corpus, &plain), 1, &mut |_| {}).is_err());
     }
 
     #[test]
     fn empty_lines_are_counted_and_not_found() {
         let (corpus, plain) = (["", "a", " ", "b"].map(String::from), EncodeOptions::default());
-        let found = find(&Letters("euclidean"), (&["b".to_owned()], &plain), (&corpus, &plain), 9).unwrap();
+        let found =
+            find(&Letters("euclidean"), (&["b".to_owned()], &plain), (&corpus, &plain), 9, &mut |_| {}).unwrap();
         assert_eq!(found[0].hits.iter().map(|h| h.index).collect::<Vec<_>>(), [3, 1]);
     }
 
     #[test]
     fn the_querys_prompt_counts() {
         assert_eq!(search("cosine", Some("cccc"))[0].hits[0].index, 3);
+    }
+
+    /// Sparse embeddings: a dimension for `a`, and what is no number for `n`.
+    struct Sparse;
+
+    impl Encode for Sparse {
+        fn encode(&self, _: &[&str], _: &EncodeOptions) -> Result<Embeddings> {
+            Err(Error::Internal("dense".to_owned()))
+        }
+
+        fn similarity_fn_name(&self) -> &str {
+            "dot"
+        }
+
+        fn sparse(&self) -> Option<&dyn EncodeSparse> {
+            Some(self)
+        }
+    }
+
+    impl EncodeSparse for Sparse {
+        fn encode_sparse(&self, texts: &[&str], _: &EncodeOptions) -> Result<crate::flow::SparseEmbeddings> {
+            let mut embeddings = crate::flow::SparseEmbeddings::new(2);
+            for text in texts {
+                let a = f32::from(u8::from(text.contains('a')));
+                embeddings.push(&[a, if text.contains('n') { f32::NAN } else { 0.0 }], None);
+            }
+            Ok(embeddings)
+        }
+
+        fn words(&self, _: &[u32]) -> Vec<String> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn embeddings_without_words_and_without_numbers_are_told() {
+        let plain = EncodeOptions::default();
+        let search = |query: &str, corpus: &[String]| {
+            let mut told = Vec::new();
+            let found = find(&Sparse, (&[query.to_owned()], &plain), (corpus, &plain), 3, &mut |text| {
+                told.push(text.to_owned())
+            });
+            (found.map(|found| found[0].hits.len()), told)
+        };
+        let corpus = ["a".to_owned(), "b".to_owned()];
+        let (found, told) = search("a", &corpus);
+        assert_eq!((found.unwrap(), told.len()), (1, 0));
+        let (found, told) = search("b", &corpus);
+        assert_eq!(found.unwrap(), 0);
+        assert!(told[0].contains("embedding of the query `b` is empty"), "{told:?}");
+        for (query, corpus) in [("n", corpus.clone()), ("a", ["a".to_owned(), "n".to_owned()])] {
+            let error = search(query, &corpus).0.unwrap_err().to_string();
+            assert!(error.contains("embedding of `n` has values that are not finite"), "{error}");
+        }
     }
 }

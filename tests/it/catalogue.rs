@@ -56,7 +56,7 @@ fn every_loss_shows_a_recipe_that_can_be_built() {
             (text, recipe)
         })
         .collect();
-    for model_type in [ModelType::SentenceTransformer, ModelType::CrossEncoder] {
+    for model_type in [ModelType::SentenceTransformer, ModelType::CrossEncoder, ModelType::SparseEncoder] {
         // Without a model type it is a bi-encoder's.
         let own = |recipe: &Value| {
             recipe.get("model_type").and_then(Value::as_str).unwrap_or("SentenceTransformer") == model_type.name()

@@ -4,7 +4,7 @@ use serde_json::Value;
 use tallow::flow::{Encode, EncodeOptions};
 use tallow::model::SentenceTransformer;
 use tallow::recipe::Plan;
-use tallow::train::Options;
+use tallow::train::{Options, TrainLog};
 
 use crate::support::{golden, numbers, project};
 use crate::train::{plan, run};
@@ -14,6 +14,11 @@ pub fn recipe_of(case: &Value, model_type: &str) -> String {
     let folder = |name: &str| project(name).display().to_string();
     let recipe = case["recipe"].as_str().unwrap();
     let recipe = recipe.replace("$GOLDEN", &folder("tests/golden")).replace("$FIXTURES", &folder("tests/fixtures"));
+    // a case may have tables of its own under [args]
+    let (recipe, own) = match recipe.split_once("[args.") {
+        Some((recipe, own)) => (recipe.to_owned(), format!("[args.{own}")),
+        None => (recipe, String::new()),
+    };
     format!(
         r#"
         model_type = "{model_type}"
@@ -26,12 +31,18 @@ pub fn recipe_of(case: &Value, model_type: &str) -> String {
         shuffle = false
         logging_steps = 1
         save_strategy = "no"
+        {own}
         "#
     )
 }
 
 /// Trains what a recipe says; losses and gradients' norms of all steps must be the golden case's.
 pub fn follow(name: &str, case: &Value, plan: &Plan) -> SentenceTransformer {
+    follow_logs(name, case, plan).0
+}
+
+/// As [`follow`], with the lines of the log.
+pub fn follow_logs(name: &str, case: &Value, plan: &Plan) -> (SentenceTransformer, Vec<TrainLog>) {
     let dir = tempfile::tempdir().unwrap();
     let (outcome, logs) = run(plan, dir.path(), Options::default());
     let outcome = outcome.unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -45,7 +56,7 @@ pub fn follow(name: &str, case: &Value, plan: &Plan) -> SentenceTransformer {
         println!("{name}: {key} differ by {worst:.0e}");
         assert!(worst < if key == "losses" { 1e-4 } else { 2e-3 }, "{name}: {key} {got:?}, the reference {want:?}");
     }
-    SentenceTransformer::load(&outcome.model_dir).unwrap()
+    (SentenceTransformer::load(&outcome.model_dir).unwrap(), logs)
 }
 
 /// The trained model must embed the golden case's probes as the reference's did.

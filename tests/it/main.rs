@@ -38,5 +38,7 @@ mod runs;
 mod samplers;
 mod schedule;
 mod sparse_encoder;
+mod sparse_more;
+mod sparse_targets;
 mod support;
 mod train;

@@ -21,7 +21,7 @@ pub fn plan(text: &str, sets: &[&str]) -> Plan {
 pub fn run(plan: &Plan, dir: &Path, options: Options) -> (tallow::Result<train::Outcome>, Vec<TrainLog>) {
     let mut logs = Vec::new();
     let outcome = train::run(plan, dir, &options, &mut |event: &Event<'_>| match event {
-        Event::Log(line) => logs.push(*line),
+        Event::Log(line) => logs.push(line.clone()),
         Event::Message(text) => println!("{text}"),
         Event::Warning(text) => println!("warning: {text}"),
         _ => {}
@@ -498,7 +498,7 @@ pub fn resumes_exactly(text: &str, sets: &[&str], resumed_with: &[&str]) {
     let (whole, stopped) = (dir.path().join("whole"), dir.path().join("stopped"));
     let mut logs = Vec::new();
     let outcome = train::run(&plan, &whole, &Options::default(), &mut |event: &Event<'_>| match event {
-        Event::Log(line) => logs.push(*line),
+        Event::Log(line) => logs.push(line.clone()),
         // what a process killed after this checkpoint would have left
         Event::Checkpoint { step: 8, .. } => copy_dir(&whole.join("checkpoints"), &stopped.join("checkpoints")),
         _ => {}
@@ -509,7 +509,7 @@ pub fn resumes_exactly(text: &str, sets: &[&str], resumed_with: &[&str]) {
     let resumed =
         train::run(&then, &stopped, &Options { resume: true, ..Options::default() }, &mut |event: &Event<'_>| {
             if let Event::Log(line) = event {
-                rest.push(*line);
+                rest.push(line.clone());
             }
         })
         .unwrap();

@@ -3,7 +3,10 @@
 //! A wrapper is a file of its own and one line in [`WRAPPERS`]. In a recipe it is a table under the loss,
 //! `[loss.<key>]`.
 
+mod active_dims;
 pub mod adaptive_layer;
+pub mod cached_splade;
+pub mod csr;
 pub mod matryoshka;
 pub mod matryoshka_2d;
 pub mod splade;
@@ -21,6 +24,8 @@ pub trait Wrap: Settings {
     const KEY: &'static str;
     /// The catalogue entry.
     const CARD: &'static Card;
+    /// What it wraps where nothing is named.
+    const USUAL: Option<&'static str> = None;
 
     /// The wrapper around `inner`.
     fn around(self, inner: Box<dyn Loss>) -> Box<dyn Loss>;
@@ -35,6 +40,8 @@ pub struct Wrapper {
     pub key: &'static str,
     /// Its catalogue entry.
     pub card: &'static Card,
+    /// What it wraps where nothing is named.
+    pub usual: Option<&'static str>,
     /// The JSON schema of its settings.
     pub schema: fn() -> schemars::Schema,
     build: Build,
@@ -47,6 +54,7 @@ impl Wrapper {
         Self {
             key: T::KEY,
             card,
+            usual: T::USUAL,
             schema: || schemars::schema_for!(T),
             build: |inner, settings| Ok(registry::read_settings::<T>(T::CARD.name, settings)?.around(inner)),
         }
@@ -81,6 +89,7 @@ crate::registry! {
         adaptive_layer::AdaptiveLayer,
         matryoshka_2d::Matryoshka2d,
         splade::Splade,
-        splade::CachedSplade,
+        cached_splade::CachedSplade,
+        csr::Csr,
     }
 }

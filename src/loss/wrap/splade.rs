@@ -1,16 +1,21 @@
 //! SpladeLoss: another loss, and a price on every word that embeddings use.
 
-use std::sync::Arc;
+mod settings;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{D, Tensor};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use settings::START;
+pub use settings::{RegularizerScheduler, Splade};
+
 use super::Wrap;
+use super::active_dims::Follower;
 use crate::error::{Error, Result};
 use crate::flow::{Card, LabelKind, Labels, MicroBatch, ModelType, Outputs};
-use crate::loss::{Loss, Setup};
-use crate::ops::Param;
+use crate::loss::{Loss, Parts, Setup};
+use crate::ops::{self, Param};
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -20,131 +25,20 @@ pub const CARD: Card = Card {
     columns: (1, usize::MAX),
     labels: LabelKind::Any,
     gotchas: &[
-        "Too small weights leave embeddings dense, too large ones empty: watch the active dimensions.",
+        "Too small weights leave embeddings dense, too large ones empty: watch the active dimensions, or name how many \
+         are wanted (`target_document_active_dims`, `target_query_active_dims`).",
         "Without `query_regularizer_weight` queries are not regularised.",
     ],
     paper: "https://arxiv.org/abs/2109.10086",
     ..Card::new("SpladeLoss", "Adds the expected cost of comparing texts to a loss, so that embeddings become sparse.")
 };
 
-/// How the weights grow to what they are set to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RegularizerScheduler {
-    /// As the square of the part of the warmup that is done.
-    Quadratic,
-    /// As that part.
-    Linear,
-    /// Not at all: they are the same from the first step on.
-    Constant,
-}
-
-/// The settings of [`SpladeLoss`]: the table `[loss.splade]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Splade {
-    /// What a document's words cost; 3e-5 is usual.
-    pub document_regularizer_weight: f64,
-    /// What a query's words cost; 5e-5 is usual. Left out, queries cost nothing, as for models without inference for
-    /// them.
-    pub query_regularizer_weight: Option<f64>,
-    /// Documents with so many words or fewer cost nothing.
-    pub document_regularizer_threshold: Option<usize>,
-    /// Queries with so many words or fewer cost nothing.
-    pub query_regularizer_threshold: Option<usize>,
-    /// Whether all columns count as documents.
-    pub use_document_regularizer_only: bool,
-    /// How the weights grow in the beginning.
-    pub scheduler_type: RegularizerScheduler,
-    /// The part of all steps in which they grow.
-    pub warmup_ratio: f64,
-    /// Sequences in a part, where gradients of embeddings are cached (CachedSpladeLoss); left out for a batch at once.
-    pub mini_batch_size: Option<usize>,
-}
-
-impl Default for Splade {
-    fn default() -> Self {
-        Self {
-            document_regularizer_weight: f64::NAN,
-            query_regularizer_weight: None,
-            document_regularizer_threshold: None,
-            query_regularizer_threshold: None,
-            use_document_regularizer_only: false,
-            scheduler_type: RegularizerScheduler::Quadratic,
-            warmup_ratio: 1.0 / 3.0,
-            mini_batch_size: None,
-        }
-    }
-}
-
-impl Settings for Splade {
-    fn validate(&self) -> Result<()> {
-        if self.document_regularizer_weight.is_nan() {
-            return Err(Error::usage("`document_regularizer_weight` is required but missing")
-                .with_hint("3e-5 is usual for documents, 5e-5 for queries (`query_regularizer_weight`)"));
-        }
-        let weights = [
-            ("document_regularizer_weight", Some(self.document_regularizer_weight)),
-            ("query_regularizer_weight", self.query_regularizer_weight),
-        ];
-        for (key, weight) in weights {
-            if let Some(weight) = weight.filter(|weight| !weight.is_finite() || *weight < 0.0) {
-                return Err(Error::usage(format!("`{key}` must be 0 or more, got {weight}")));
-            }
-        }
-        if self.use_document_regularizer_only && self.query_regularizer_weight.is_some() {
-            return Err(Error::usage("`query_regularizer_weight` has no effect with `use_document_regularizer_only`")
-                .with_hint("leave one of them out: with it all columns count as documents"));
-        }
-        if !(self.warmup_ratio > 0.0 && self.warmup_ratio <= 1.0) {
-            return Err(Error::usage(format!(
-                "`warmup_ratio` must be above 0 and at most 1, got {}",
-                self.warmup_ratio
-            )));
-        }
-        if self.mini_batch_size == Some(0) {
-            return Err(Error::usage("`mini_batch_size` must be at least 1, got 0"));
-        }
-        Ok(())
-    }
-}
-
 impl Wrap for Splade {
     const KEY: &'static str = "splade";
     const CARD: &'static Card = &CARD;
 
     fn around(self, inner: Box<dyn Loss>) -> Box<dyn Loss> {
-        Box::new(SpladeLoss { inner, settings: self })
-    }
-}
-
-/// [`Splade`] by gradient caching: the table `[loss.cached_splade]`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct CachedSplade(Splade);
-
-/// The catalogue entry of the form that takes a batch in parts.
-pub const CACHED: Card = Card {
-    name: "CachedSpladeLoss",
-    summary: "SpladeLoss in the memory of small batches, by gradient caching.",
-    ..CARD
-};
-
-impl Settings for CachedSplade {
-    fn validate(&self) -> Result<()> {
-        self.0.validate()
-    }
-}
-
-impl Wrap for CachedSplade {
-    const KEY: &'static str = "cached_splade";
-    const CARD: &'static Card = &CACHED;
-
-    fn around(self, inner: Box<dyn Loss>) -> Box<dyn Loss> {
-        /// As in the reference.
-        const MINI_BATCH: usize = 32;
-        let mini_batch_size = self.0.mini_batch_size.or(Some(MINI_BATCH));
-        Box::new(SpladeLoss { inner, settings: Splade { mini_batch_size, ..self.0 } })
+        Box::new(SpladeLoss::new(inner, self, &CARD))
     }
 }
 
@@ -161,7 +55,13 @@ impl Wrap for CachedSplade {
 ///
 /// # Defaults
 /// The growth is quadratic over a third of the steps, as in the paper and the reference's callback. Evaluations have
-/// the whole weights, so that their losses can be compared.
+/// the whole weights, so that their losses can be compared. Which weights are right depends on how many steps there are
+/// to become sparse in: the paper's 150,000 take some 1e-5, a run of some hundred a hundred times as much.
+///
+/// # Targets
+/// With `target_document_active_dims` or `target_query_active_dims` the weight follows what it brings about: after each
+/// step it goes up by a little where embeddings of the batch have more active dimensions than that, and down where
+/// they have fewer; there is no growth then. It is kept in checkpoints.
 ///
 /// # Source
 /// [Formal et al. 2021](https://arxiv.org/abs/2109.10086), [Paria et al. 2020](https://arxiv.org/abs/2004.05665);
@@ -173,26 +73,66 @@ impl Wrap for CachedSplade {
 /// [loss]
 /// name = "SpladeLoss"
 /// loss = { name = "SparseMultipleNegativesRankingLoss" }
-/// document_regularizer_weight = 3e-5
-/// query_regularizer_weight = 5e-5
+/// document_regularizer_weight = 3e-3
+/// query_regularizer_weight = 5e-3
 /// ```
 ///
-/// The same in parts of 16 sequences:
+/// With a number of active dimensions to aim at:
 /// ```toml
 /// model_type = "SparseEncoder"
 /// [loss]
-/// name = "CachedSpladeLoss"
-/// loss = { name = "SparseMultipleNegativesRankingLoss" }
-/// document_regularizer_weight = 3e-5
-/// query_regularizer_weight = 5e-5
-/// mini_batch_size = 16
+/// name = "SparseMultipleNegativesRankingLoss"
+/// [loss.splade]
+/// target_document_active_dims = 128
+/// target_query_active_dims = 32
 /// ```
 pub struct SpladeLoss {
     inner: Box<dyn Loss>,
     settings: Splade,
+    card: &'static Card,
+    /// Of weights that have a target.
+    followers: Mutex<Followers>,
+}
+
+/// Where the weights of documents and queries are.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Followers {
+    documents: Follower,
+    queries: Follower,
+}
+
+/// The weights of a step.
+struct Weights {
+    documents: f64,
+    queries: Option<f64>,
 }
 
 impl SpladeLoss {
+    pub(super) fn new(inner: Box<dyn Loss>, mut settings: Splade, card: &'static Card) -> Self {
+        if settings.document_regularizer_weight.is_nan() {
+            settings.document_regularizer_weight = START;
+        }
+        Self { inner, settings, card, followers: Mutex::default() }
+    }
+
+    fn followers(&self) -> MutexGuard<'_, Followers> {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn weights(&self, step: Option<(u64, u64)>) -> Weights {
+        let (settings, followers, growth) = (&self.settings, *self.followers(), self.growth(step));
+        Weights {
+            documents: match settings.target_document_active_dims {
+                Some(_) => settings.document_regularizer_weight * followers.documents.factor(),
+                None => growth * settings.document_regularizer_weight,
+            },
+            queries: match settings.target_query_active_dims {
+                Some(_) => Some(settings.query_regularizer_weight.unwrap_or(START) * followers.queries.factor()),
+                None => settings.query_regularizer_weight.map(|weight| growth * weight),
+            },
+        }
+    }
+
     /// The part of the weights that counts in a step, the first being 0.
     fn growth(&self, step: Option<(u64, u64)>) -> f64 {
         let Some((step, total)) = step else { return 1.0 };
@@ -221,9 +161,15 @@ fn flops(embeddings: &Tensor, threshold: Option<usize>) -> candle_core::Result<T
     embeddings.mean(0)?.sqr()?.sum_all()
 }
 
+/// How many dimensions of a text are not zero, on average.
+fn active_dims(embeddings: &Tensor) -> Result<f64> {
+    let rows = embeddings.dim(0)?.max(1) as f64;
+    Ok(ops::number(&embeddings.detach().ne(0.0)?.to_dtype(embeddings.dtype())?.sum_all()?)? / rows)
+}
+
 impl Loss for SpladeLoss {
     fn card(&self) -> &'static Card {
-        &CARD
+        self.card
     }
 
     fn base_card(&self) -> &'static Card {
@@ -231,25 +177,75 @@ impl Loss for SpladeLoss {
     }
 
     fn compute(&self, outputs: &Outputs, labels: Option<&Labels>) -> Result<Tensor> {
+        Ok(self.parts(outputs, labels)?.loss)
+    }
+
+    fn parts(&self, outputs: &Outputs, labels: Option<&Labels>) -> Result<Parts> {
         let settings = &self.settings;
-        let mut loss = self.inner.compute(outputs, labels)?;
-        let growth = self.growth(outputs.step);
+        let Parts { mut loss, mut told } = self.inner.parts(outputs, labels)?;
+        if told.is_empty() {
+            told.push(("base_loss", ops::number(&loss)?));
+        }
+        let weights = self.weights(outputs.step);
         let (queries, documents) = match outputs.embeddings.as_slice() {
             all if settings.use_document_regularizer_only => (None, all),
             [queries, documents @ ..] if !documents.is_empty() => (Some(queries), documents),
             _ => {
-                let text = format!("`{}`: a single column has no documents", CARD.name);
+                let text = format!("`{}`: a single column has no documents", self.card.name);
                 return Err(Error::data(text).with_hint("set `use_document_regularizer_only = true`"));
             }
         };
         let documents = Tensor::cat(documents, 0)?;
-        let price = flops(&documents, settings.document_regularizer_threshold)?;
-        loss = loss.add(&price.affine(growth * settings.document_regularizer_weight, 0.0)?)?;
-        if let (Some(queries), Some(weight)) = (queries, settings.query_regularizer_weight) {
-            let price = flops(queries, settings.query_regularizer_threshold)?;
-            loss = loss.add(&price.affine(growth * weight, 0.0)?)?;
+        let mut add = |key: &'static str, embeddings: &Tensor, threshold: Option<usize>, weight: f64| -> Result<()> {
+            let price = flops(embeddings, threshold)?.affine(weight, 0.0)?;
+            told.push((key, ops::number(&price)?));
+            loss = loss.add(&price)?;
+            Ok(())
+        };
+        add("document_regularizer_loss", &documents, settings.document_regularizer_threshold, weights.documents)?;
+        if let (Some(queries), Some(weight)) = (queries, weights.queries) {
+            add("query_regularizer_loss", queries, settings.query_regularizer_threshold, weight)?;
         }
-        Ok(loss)
+        told.push(("document_regularizer_weight", weights.documents));
+        told.extend(weights.queries.map(|weight| ("query_regularizer_weight", weight)));
+        let of_queries = queries.map(active_dims).transpose()?;
+        let of_documents = active_dims(&documents)?;
+        told.extend(of_queries.map(|active| ("query_active_dims", active)));
+        told.push(("corpus_active_dims", of_documents));
+        if outputs.step.is_some() {
+            let mut followers = self.followers();
+            followers.documents.see(of_documents);
+            if let Some(active) = of_queries {
+                followers.queries.see(active);
+            }
+        }
+        Ok(Parts { loss, told })
+    }
+
+    fn after_step(&self, total: u64) {
+        let mut followers = self.followers();
+        if let Some(target) = self.settings.target_document_active_dims {
+            followers.documents.step(target, total);
+        }
+        if let Some(target) = self.settings.target_query_active_dims {
+            followers.queries.step(target, total);
+        }
+    }
+
+    fn memory(&self) -> Option<serde_json::Value> {
+        let settings = &self.settings;
+        let follows = settings.target_document_active_dims.is_some() || settings.target_query_active_dims.is_some();
+        if follows { serde_json::to_value(*self.followers()).ok() } else { None }
+    }
+
+    fn remember(&self, memory: &serde_json::Value) {
+        if let Ok(followers) = serde_json::from_value(memory.clone()) {
+            *self.followers() = followers;
+        }
+    }
+
+    fn autoencodes(&self) -> bool {
+        self.inner.autoencodes()
     }
 
     fn config(&self) -> serde_json::Value {
@@ -278,12 +274,13 @@ impl Loss for SpladeLoss {
 
     fn check_dim(&self, dim: usize) -> Result<Vec<String>> {
         let mut warnings = self.inner.check_dim(dim)?;
-        if !self.settings.use_document_regularizer_only && self.settings.query_regularizer_weight.is_none() {
-            warnings.push(
-                "`loss.splade.query_regularizer_weight` is not set: queries are not regularised and stay dense, which \
-                 is right only where they need no network"
-                    .to_owned(),
-            );
+        let free = self.settings.query_regularizer_weight.is_none() && self.settings.target_query_active_dims.is_none();
+        if !self.settings.use_document_regularizer_only && free {
+            let key = if self.card.name == CARD.name { "splade" } else { "cached_splade" };
+            warnings.push(format!(
+                "`loss.{key}.query_regularizer_weight` is not set: queries are not regularised and stay dense, which is \
+                 right only where they need no network"
+            ));
         }
         Ok(warnings)
     }

@@ -22,6 +22,21 @@ pub const CARDS: &[Card] = &[
         )
     },
     Card {
+        model_types: &[ModelType::SparseEncoder],
+        gotchas: &["It knows no words but those of the text, so documents have to be expanded."],
+        ..card("SparseStaticEmbedding", "One weight a word, as its idf: queries that need no network.", TEXTS)
+    },
+    Card {
+        model_types: &[ModelType::SparseEncoder],
+        gotchas: &["Its dimensions are no words; `k` values of each embedding are active."],
+        paper: "https://arxiv.org/abs/2503.01776",
+        ..card(
+            "SparseAutoEncoder",
+            "A wide layer whose largest outputs stay, trained to be turned back (CSR).",
+            SENTENCE,
+        )
+    },
+    Card {
         gotchas: &["A prompt's tokens take part unless `include_prompt` is false."],
         ..card(
             "Pooling",

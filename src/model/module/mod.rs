@@ -14,6 +14,8 @@ pub mod normalize;
 pub mod pooling;
 mod read;
 pub mod router;
+pub mod sparse_auto_encoder;
+pub mod sparse_static_embedding;
 pub mod splade_pooling;
 pub mod static_embedding;
 pub mod transformer;
@@ -26,6 +28,8 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use serde_json::Value;
+
+use sparse_auto_encoder::SparseAutoEncoder;
 
 use super::backbone::Backbone;
 use super::masked_lm::Vocabulary;
@@ -55,6 +59,8 @@ pub struct Features {
     pub vocabulary: Option<Vocabulary>,
     /// `[sequences, dim]`, once something has pooled.
     pub sentence_embedding: Option<Tensor>,
+    /// How many values of a sparse embedding are wanted, where not as many as the model says.
+    pub max_active_dims: Option<usize>,
 }
 
 impl Features {
@@ -69,6 +75,7 @@ impl Features {
             weight_sums: None,
             vocabulary: None,
             sentence_embedding: None,
+            max_active_dims: None,
         }
     }
 
@@ -99,6 +106,11 @@ impl Features {
 pub trait Module: Send + Sync {
     /// The class name of sentence-transformers.
     fn name(&self) -> &'static str;
+
+    /// Where Python finds its class: a path that every version since 2.0 understands.
+    fn class_path(&self) -> String {
+        format!("sentence_transformers.models.{}", self.name())
+    }
 
     /// Runs it.
     ///
@@ -193,6 +205,11 @@ pub trait Module: Send + Sync {
         None
     }
 
+    /// It as an autoencoder of embeddings, if it is one.
+    fn autoencoder(&self) -> Option<&SparseAutoEncoder> {
+        None
+    }
+
     /// The folder it is saved in is the model's own, not a numbered one.
     fn saves_in_root(&self) -> bool {
         false
@@ -225,6 +242,8 @@ pub static MODULES: &[(&str, Load)] = &[
     // the name of 5.x for a Transformer that foretells words
     ("MLMTransformer", |source| Ok(Box::new(transformer::Transformer::load(source)?))),
     ("SpladePooling", |source| Ok(Box::new(splade_pooling::SpladePooling::load(source.directory)?))),
+    ("SparseStaticEmbedding", |source| Ok(Box::new(sparse_static_embedding::SparseStaticEmbedding::load(source)?))),
+    ("SparseAutoEncoder", |source| Ok(Box::new(sparse_auto_encoder::SparseAutoEncoder::load(source)?))),
     ("Pooling", |source| Ok(Box::new(pooling::Pooling::load(source.directory)?))),
     ("MultiVectorMask", |source| Ok(Box::new(multi_vector_mask::MultiVectorMask::load(source.directory)?))),
     ("Normalize", |source| Ok(Box::new(normalize::Normalize::load(source.directory)?))),
@@ -265,6 +284,11 @@ pub fn load(kind: &str, source: &Source<'_>) -> Result<Box<dyn Module>> {
         None => Err(Error::model(format!("modules of type `{kind}` are not supported"))
             .with_hint(format!("supported are {}", supported().join(", ")))),
     }
+}
+
+/// Where Python finds a class that sparse embeddings alone have.
+pub(super) fn sparse_path(name: &str) -> String {
+    format!("sentence_transformers.sparse_encoder.models.{name}")
 }
 
 /// config.json of a module's folder.

@@ -115,6 +115,31 @@ impl Router {
         Ok(router)
     }
 
+    /// One way for queries and one for documents, the latter for texts of no known task.
+    ///
+    /// # Errors
+    /// When a way has no modules, or they do not fit together.
+    pub fn for_query_document(query: Vec<Box<dyn Module>>, document: Vec<Box<dyn Module>>) -> Result<Self> {
+        let mut router = Self {
+            modules: Vec::new(),
+            routes: Vec::new(),
+            default_route: Some("document".to_owned()),
+            allow_empty_key: true,
+            mappings: Map::new(),
+            width: 0,
+        };
+        for (route, modules) in [("query", query), ("document", document)] {
+            let first = router.modules.len();
+            for (i, module) in modules.into_iter().enumerate() {
+                router.modules.push(Routed { id: format!("{route}_{i}_{}", module.name()), module });
+            }
+            router.routes.push((route.to_owned(), (first..router.modules.len()).collect()));
+        }
+        router.check()?;
+        router.width = router.widths()?.first().copied().unwrap_or(0);
+        Ok(router)
+    }
+
     /// Every route that is named is there, and has modules.
     fn check(&self) -> Result<()> {
         let names: Vec<&str> = self.routes.iter().map(|(name, _)| name.as_str()).collect();
@@ -220,6 +245,10 @@ impl Module for Router {
         self.width
     }
 
+    fn new_layers(&self) -> Vec<String> {
+        self.modules.iter().flat_map(|routed| routed.module.new_layers()).collect()
+    }
+
     fn tokenizer(&self, task: Option<&str>) -> Result<Option<&Arc<TextTokenizer>>> {
         match self.along(self.route(task)?).next() {
             Some(first) => first.tokenizer(task),
@@ -266,7 +295,7 @@ impl Module for Router {
             let folder = directory.join(&routed.id);
             files::create_dir(&folder)?;
             routed.module.save(&folder)?;
-            types.insert(routed.id.clone(), format!("sentence_transformers.models.{}", routed.module.name()).into());
+            types.insert(routed.id.clone(), routed.module.class_path().into());
         }
         let ids = |numbers: &[usize]| -> Vec<&str> {
             numbers.iter().filter_map(|i| self.modules.get(*i)).map(|routed| routed.id.as_str()).collect()

@@ -53,6 +53,10 @@ impl Module for SpladePooling {
         "SpladePooling"
     }
 
+    fn class_path(&self) -> String {
+        super::sparse_path(self.name())
+    }
+
     fn forward(&self, mut features: Features, context: &Context) -> Result<Features> {
         let vocabulary = features.vocabulary.take().ok_or_else(|| {
             Error::model("the SpladePooling module needs scores for every word")

@@ -150,6 +150,8 @@ impl Transformer {
         // of a new network the tokenizer may be a file by itself
         let directory = match source.directory.is_dir() {
             true => source.directory,
+            // that of a tokenizer in memory is no file: what lies in the current folder is not its own
+            false if !source.directory.exists() => source.directory,
             false => source.directory.parent().unwrap_or(source.directory),
         };
         if let Some(dropout) = source.options.dropout {
@@ -256,6 +258,14 @@ impl Module for Transformer {
         "Transformer"
     }
 
+    fn class_path(&self) -> String {
+        match &self.head {
+            // the name of 5.x, which later versions know, too
+            Some(Head::FillMask(_)) => super::sparse_path("MLMTransformer"),
+            _ => "sentence_transformers.models.Transformer".to_owned(),
+        }
+    }
+
     fn forward(&self, mut features: Features, context: &Context) -> Result<Features> {
         if let Some(expanded) = self.expand(&features.batch, features.task.as_deref()) {
             features.batch = expanded;
@@ -359,6 +369,9 @@ impl Module for Transformer {
         if let Some(head) = &self.head {
             head.describe(&mut config);
             sentence = head.sentence_config();
+            if self.lower_case {
+                sentence["do_lower_case"] = true.into();
+            }
         }
         if let Some(sides) = &self.sides {
             sentence = json!({
@@ -385,6 +398,11 @@ impl Module for Transformer {
                 }
                 _ => files::write_atomic(&directory.join(name), bytes)?,
             }
+        }
+        let without = self.tokenizer_files.iter().all(|(name, _)| *name != "tokenizer_config.json");
+        if let (true, Some(_), Some(limit)) = (without, &self.head, self.max_seq_length) {
+            // made of a bare tokenizer.json: the limit has no other place, and the class is the network's
+            write_json(&directory.join("tokenizer_config.json"), &json!({"model_max_length": limit}))?;
         }
         self.tokenizer.save(directory)?;
         let mut all = tensors(&self.params())?;

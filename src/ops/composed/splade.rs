@@ -21,7 +21,9 @@ pub fn splade_pool(scores: &Tensor, offsets: &[u32], pooling: SpladePooling) -> 
         } else if pooling.sum {
             weights.narrow(0, from, count)?.sum(0)?
         } else {
-            weights.narrow(0, from, count)?.max(0)?
+            let tokens = weights.narrow(0, from, count)?;
+            // a maximum passes over what is no number, a sum does not
+            tokens.max(0)?.add(&tokens.detach().sum(0)?.affine(0.0, 0.0)?)?
         });
     }
     Tensor::stack(&rows, 0)

@@ -1,5 +1,7 @@
 //! The training arguments of the plan: Hugging Face's defaults, except where the schema says otherwise.
 
+use std::collections::BTreeMap;
+
 use super::Resolver;
 use crate::data::MultiDatasetBatchSampler;
 use crate::optim::interval::{Every, Interval};
@@ -65,10 +67,30 @@ impl Resolver<'_> {
             use_cpu: self.or("args.use_cpu", args.use_cpu, false),
             full_determinism: self.or("args.full_determinism", args.full_determinism, false),
             router_mapping: args.router_mapping.clone().unwrap_or_default(),
+            learning_rate_mapping: self.learning_rates(args),
             prompts: args.prompts.clone(),
             report_to: self.report_to(args),
             num_threads: self.count("num_threads", args.num_threads, threads),
         }
+    }
+
+    fn learning_rates(&mut self, args: &ArgsConfig) -> BTreeMap<String, f64> {
+        let mapping = args.learning_rate_mapping.clone().unwrap_or_default();
+        for (pattern, rate) in &mapping {
+            let key = format!("args.learning_rate_mapping.{pattern}");
+            if let Err(error) = regex::Regex::new(pattern) {
+                let what = error.to_string().lines().last().unwrap_or_default().to_owned();
+                self.problem(key.as_str(), format!("is no regular expression: {what}"), "as `sub_modules.query`");
+            }
+            if !rate.is_finite() || *rate < 0.0 {
+                self.problem(
+                    key.as_str(),
+                    format!("must be 0 or more, found {rate}"),
+                    "1e-3 is usual for weights of words",
+                );
+            }
+        }
+        mapping
     }
 
     fn number(&mut self, name: &str, given: Option<f64>, default: f64, bound: Bound) -> f64 {

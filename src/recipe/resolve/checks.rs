@@ -51,14 +51,15 @@ fn regularized(r: &mut Resolver<'_>, plan: &Plan) {
     }
     for (i, set) in plan.train_dataset.iter().chain(&plan.eval_dataset).enumerate() {
         let loss = &set.loss;
-        let known = loss.name.is_empty() || loss.name.ends_with("SpladeLoss");
-        if !known && !["splade", "cached_splade"].iter().any(|key| loss.settings.contains_key(*key)) {
+        let known = loss.name.is_empty() || loss.name.ends_with("SpladeLoss") || loss.name == "CSRLoss";
+        if !known && !["splade", "cached_splade", "csr"].iter().any(|key| loss.settings.contains_key(*key)) {
             let key = if i == 0 { "loss".to_owned() } else { format!("train_dataset.{i}.loss") };
             r.problem(
                 key,
                 format!("{} alone leaves embeddings dense: it needs a regulariser", loss.name),
-                "add a table `[loss.splade]` with `document_regularizer_weight = 3e-5` and `query_regularizer_weight = \
-                 5e-5`",
+                "add a table `[loss.splade]` with `document_regularizer_weight = 3e-3` and `query_regularizer_weight = \
+                 5e-3`, or `target_document_active_dims = 128` to aim at a number of active dimensions; a model with a \
+                 SparseAutoEncoder takes CSRLoss",
             );
             return;
         }

@@ -80,7 +80,14 @@ impl Resolver<'_> {
         let found = known.contains(&name);
         // of a type of model that cannot be trained nothing is known, which is told once
         if !found && !known.is_empty() {
-            self.problem(key, format!("there is no {what} `{name}`"), suggest::hint(name, known.iter().copied()));
+            let elsewhere = match what {
+                "loss" => crate::loss::elsewhere(self.model_type, name),
+                "evaluator" => crate::eval::elsewhere(self.model_type, name),
+                _ => None,
+            };
+            let unknown = || (format!("there is no {what} `{name}`"), suggest::hint(name, known.iter().copied()));
+            let (message, hint) = elsewhere.unwrap_or_else(unknown);
+            self.problem(key, message, hint);
         }
         found
     }

@@ -3,7 +3,7 @@
 use super::Resolver;
 use crate::flow::ModelType;
 use crate::model::{MultiVectorOptions, TokenizerAlgorithm, TokenizerTraining, punctuation};
-use crate::recipe::plan::{Location, ModelPlan, ModelSource};
+use crate::recipe::plan::{Location, ModelPlan, ModelSource, SparseAutoEncoderPlan, SparseStaticEmbeddingPlan};
 use crate::recipe::schema::ModelConfig;
 
 impl Resolver<'_> {
@@ -11,6 +11,8 @@ impl Resolver<'_> {
         self.check_model(model, model_type);
         ModelPlan {
             source: self.source(model),
+            sparse_static_embedding: self.static_queries(model, model_type),
+            sparse_auto_encoder: self.autoencoder(model, model_type),
             max_seq_length: model.max_seq_length,
             pooling_mode: model.pooling_mode.clone().unwrap_or_default().0,
             normalize: model.normalize,
@@ -33,6 +35,63 @@ impl Resolver<'_> {
                 ..MultiVectorOptions::default()
             },
         }
+    }
+
+    fn static_queries(&mut self, model: &ModelConfig, model_type: ModelType) -> Option<SparseStaticEmbeddingPlan> {
+        let given = model.sparse_static_embedding.as_ref()?;
+        let key = "model.sparse_static_embedding";
+        if model_type != ModelType::SparseEncoder {
+            self.problem(
+                key,
+                format!("has no meaning for a {model_type}"),
+                "it is for `model_type = \"SparseEncoder\"`",
+            );
+        }
+        let corpus = given.corpus.as_ref().map_or(&[][..], |files| &files.0);
+        if given.idf.is_some() && !corpus.is_empty() {
+            let why = "can't be combined with `corpus`: weights come from one place";
+            self.problem(format!("{key}.idf"), why, "leave one of them out");
+        }
+        let mut find = |name: &str, text: &String| match self.bases.find(&format!("{key}.{name}"), text) {
+            Ok(path) => Some(path),
+            Err(problem) => {
+                self.problems.push(problem);
+                None
+            }
+        };
+        Some(SparseStaticEmbeddingPlan {
+            idf: given.idf.as_ref().and_then(|text| find("idf", text)),
+            corpus: corpus.iter().filter_map(|text| find("corpus", text)).collect(),
+            frozen: given.frozen.unwrap_or(false),
+        })
+    }
+
+    fn autoencoder(&mut self, model: &ModelConfig, model_type: ModelType) -> Option<SparseAutoEncoderPlan> {
+        let given = model.sparse_auto_encoder.as_ref()?;
+        let key = "model.sparse_auto_encoder";
+        if model_type != ModelType::SparseEncoder {
+            self.problem(
+                key,
+                format!("has no meaning for a {model_type}"),
+                "it is for `model_type = \"SparseEncoder\"`",
+            );
+        }
+        if model.sparse_static_embedding.is_some() {
+            let why = "can't be combined with `model.sparse_static_embedding`, whose dimensions are words";
+            self.problem(key, why, "leave one of them out");
+        }
+        for (name, value) in [("hidden_dim", given.hidden_dim), ("k", given.k)] {
+            if value == Some(0) {
+                self.problem(format!("{key}.{name}"), "must be 1 or more, found 0", "leave it out for the usual size");
+            }
+        }
+        Some(SparseAutoEncoderPlan {
+            hidden_dim: given.hidden_dim,
+            k: given.k,
+            k_aux: given.k_aux,
+            normalize: given.normalize,
+            dead_threshold: given.dead_threshold,
+        })
     }
 
     fn source(&mut self, model: &ModelConfig) -> ModelSource {

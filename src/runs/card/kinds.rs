@@ -9,9 +9,18 @@ pub(super) fn tags(facts: &Facts) -> &'static [&'static str] {
         ModelType::SentenceTransformer => &["sentence-similarity", "feature-extraction", "dense"],
         ModelType::CrossEncoder if facts.dimension == 1 => &["cross-encoder", "reranker"],
         ModelType::CrossEncoder => &["cross-encoder", "text-classification"],
+        ModelType::SparseEncoder if autoencodes(facts) => &["sparse-encoder", "sparse", "csr"],
+        ModelType::SparseEncoder if facts.modules.contains(&"Router") => {
+            &["sparse-encoder", "sparse", "splade", "inference-free", "asymmetric"]
+        }
         ModelType::SparseEncoder => &["sparse-encoder", "sparse", "splade"],
         ModelType::MultiVectorEncoder => &["multi-vector", "late-interaction"],
     }
+}
+
+/// Whether its dimensions are an autoencoder's and no words.
+fn autoencodes(facts: &Facts) -> bool {
+    facts.modules.contains(&"SparseAutoEncoder")
 }
 
 /// The Hub's task.
@@ -34,6 +43,9 @@ pub(super) fn purpose(facts: &Facts) -> &'static str {
             "It reads two texts at once and scores them, to put what a search has found in order."
         }
         ModelType::CrossEncoder => "It reads two texts at once and says which of several classes they are.",
+        ModelType::SparseEncoder if autoencodes(facts) => {
+            "It maps texts to long vectors, most values of them zero, for search through an inverted index."
+        }
         ModelType::SparseEncoder => {
             "It maps texts to weights of words, most of them zero, for search through an inverted index."
         }
@@ -75,7 +87,11 @@ pub(super) fn python(facts: &Facts) -> String {
             line("queries = model.encode_query([\"a question\"])"),
             line("documents = model.encode_document([\"a passage\", \"another passage\"])"),
             line("print(model.similarity(queries, documents))"),
-            line("print(model.decode(queries[0], top_k=10))"),
+            line(if autoencodes(facts) {
+                "print(model.sparsity(documents))"
+            } else {
+                "print(model.decode(queries[0], top_k=10))"
+            }),
         ]),
         ModelType::MultiVectorEncoder => lines.extend([
             line("queries = model.encode_query([\"a question\"])"),

@@ -8,6 +8,7 @@ fn facts() -> Facts {
         model_type: ModelType::SentenceTransformer,
         base: Some("sentence-transformers/all-MiniLM-L6-v2".into()),
         dimension: 384,
+        modules: vec!["Transformer", "Pooling"],
         max_seq_length: Some(256),
         similarity: "cosine".into(),
         activation: None,

@@ -12,7 +12,7 @@
 use candle_core::{DType, Tensor};
 
 use super::micro::micro_batches;
-use super::{Setting, back, gradient, layers, views};
+use super::{Measured, Setting, back, gradient, layers, views};
 use crate::error::Result;
 use crate::flow::Batch;
 use crate::ops::Context;
@@ -20,7 +20,13 @@ use crate::train::timings::Timings;
 use crate::util::seed::Rng;
 
 /// As [`super::forward_backward`], in micro-batches of about `tokens` tokens.
-pub(super) fn step(setting: Setting<'_>, batch: &Batch, tokens: usize, rng: Rng, timings: &mut Timings) -> Result<f64> {
+pub(super) fn step(
+    setting: Setting<'_>,
+    batch: &Batch,
+    tokens: usize,
+    rng: Rng,
+    timings: &mut Timings,
+) -> Result<Measured> {
     let parts = micro_batches(&views::offsets(setting, batch), tokens);
     let layers = layers(setting, rng);
     let passes = Passes { setting, batch, layers: &layers, rng };

@@ -11,7 +11,7 @@ use super::sets::Guide;
 use super::timings::Timings;
 use crate::error::{Error, Result};
 use crate::flow::Batch;
-use crate::loss::Loss;
+use crate::loss::{Loss, Parts};
 use crate::model::SentenceTransformer;
 use crate::model::backbone::Decoder;
 use crate::ops::{self, Context, Precision};
@@ -36,11 +36,19 @@ pub struct Setting<'a> {
     pub step: Option<(u64, u64)>,
 }
 
+/// The loss of a batch, and what the loss tells of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Measured {
+    pub loss: f64,
+    /// Terms of the loss and what they depend on, by the reference's keys.
+    pub told: Vec<(&'static str, f64)>,
+}
+
 /// Adds the gradients of the batch's loss to the parameters; returns the loss.
 ///
 /// # Errors
 /// When the batch does not fit the model or the loss.
-pub fn forward_backward(setting: Setting<'_>, batch: &Batch, rng: Rng, timings: &mut Timings) -> Result<f64> {
+pub fn forward_backward(setting: Setting<'_>, batch: &Batch, rng: Rng, timings: &mut Timings) -> Result<Measured> {
     match setting.cache_tokens {
         Some(tokens) if views::offsets(setting, batch).last().is_some_and(|all| *all as usize > tokens) => {
             cached::step(setting, batch, tokens, rng, timings)
@@ -67,12 +75,12 @@ fn gradient(
     all: &[Tensor],
     rng: Rng,
     timings: &mut Timings,
-) -> Result<(f64, Option<Vec<Tensor>>)> {
+) -> Result<(Measured, Option<Vec<Tensor>>)> {
     /// Keeps the loss's numbers apart from the dropouts'.
     const LOSS_STREAM: u64 = 0x1055;
     /// Keeps the decoder's dropouts apart from the model's.
     const DECODER_STREAM: u64 = 0xDEC0_DE00;
-    let (leaves, value) = timings.time("forward", || -> Result<_> {
+    let (leaves, Parts { loss: value, told }) = timings.time("forward", || -> Result<_> {
         let spans = views::spans(setting, batch);
         let vectors = setting.model.vector_offsets(batch);
         let columns = |embeddings: &Tensor| -> Result<Vec<Var>> {
@@ -89,16 +97,20 @@ fn gradient(
         let layers = layers.iter().copied().zip(leaves.iter().map(tensors)).collect();
         let context = Context::training(DType::F32, rng.fork(DECODER_STREAM))?.with_precision(setting.precision);
         let outputs = views::outputs(setting, batch, embeddings, layers, rng.fork(LOSS_STREAM), &context)?;
-        let value = setting.loss.compute(&outputs, batch.labels.as_ref())?;
-        Ok((leaves, value))
+        let parts = setting.loss.parts(&outputs, batch.labels.as_ref())?;
+        Ok((leaves, parts))
     })?;
     let loss = number(setting, &value)?;
+    let measured = Measured { loss, told };
     if !loss.is_finite() {
-        return Ok((loss, None));
+        return Ok((measured, None));
     }
     let gradients = timings.time("backward", || -> Result<_> {
         let mut gradients = value.backward()?;
         ops::collect(&gradients, &setting.loss.params())?;
+        if setting.loss.autoencodes() {
+            ops::collect(&gradients, &setting.model.params())?;
+        }
         if let Some(decoder) = setting.decoder {
             ops::collect(&gradients, &[decoder.own_params(), setting.model.params()].concat())?;
         }
@@ -112,7 +124,7 @@ fn gradient(
         };
         Ok(Some(leaves.iter().map(&mut whole).collect::<Result<Vec<_>>>()?))
     })?;
-    Ok((loss, gradients))
+    Ok((measured, gradients))
 }
 
 /// Takes gradients of embeddings back through the passes that made them.

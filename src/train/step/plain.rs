@@ -2,7 +2,7 @@
 
 use candle_core::DType;
 
-use super::{Setting, back, gradient, layers, views};
+use super::{Measured, Setting, back, gradient, layers, views};
 use crate::error::Result;
 use crate::flow::Batch;
 use crate::ops::Context;
@@ -10,7 +10,7 @@ use crate::train::timings::Timings;
 use crate::util::seed::Rng;
 
 /// As [`super::forward_backward`], the whole batch at once.
-pub(super) fn step(setting: Setting<'_>, batch: &Batch, rng: Rng, timings: &mut Timings) -> Result<f64> {
+pub(super) fn step(setting: Setting<'_>, batch: &Batch, rng: Rng, timings: &mut Timings) -> Result<Measured> {
     let layers = layers(setting, rng);
     let all = timings.time("forward", || {
         let context = Context::training(DType::F32, rng)?.with_precision(setting.precision);

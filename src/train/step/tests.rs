@@ -108,7 +108,7 @@ fn without_dropout_cached_equals_plain() {
                 let values = [&first, &second].map(|batch| {
                     forward_backward(setting(&model, loss.as_ref(), cache_tokens), batch, Rng::new(3), &mut timings)
                 });
-                (values.map(Result::unwrap), gradients(&params))
+                (values.map(|value| value.unwrap().loss), gradients(&params))
             };
             let (values, plain) = run(None);
             for tokens in [1, 40, first.packed.tokens() - 1, 1 << 20] {
@@ -131,7 +131,7 @@ fn rounded_products_are_cached_too() {
     let loss = loss("MultipleNegativesRankingLoss", json!({}));
     let run = |cache_tokens| {
         let setting = Setting { precision: Precision::Bf16, ..setting(&model, loss.as_ref(), cache_tokens) };
-        let value = forward_backward(setting, &batch, Rng::new(3), &mut Timings::default()).unwrap();
+        let value = forward_backward(setting, &batch, Rng::new(3), &mut Timings::default()).unwrap().loss;
         (value, gradients(&params))
     };
     let ((a, plain), (b, cached)) = (run(None), run(Some(50)));
@@ -149,7 +149,7 @@ fn prompts_left_out_of_pooling_are_left_out_of_parts() {
         let batch = prompted(&model, 9, 2, 4, prompt);
         assert!(prompt.is_none() || batch.packed.prompt_lengths.iter().all(|length| *length > 1));
         let setting = setting(&model, loss.as_ref(), cache_tokens);
-        let value = forward_backward(setting, &batch, Rng::new(3), &mut Timings::default()).unwrap();
+        let value = forward_backward(setting, &batch, Rng::new(3), &mut Timings::default()).unwrap().loss;
         (value, gradients(&params))
     };
     let (plain, gradients_of_plain) = run(Some("model rate: "), None);
@@ -180,8 +180,8 @@ fn both_passes_drop_the_same() {
     let all: Vec<Tensor> = (0..parts.len()).map(|i| values(i).1).collect();
     let all = Tensor::cat(&all, 0).unwrap();
     let (expected, _) = gradient(setting, &batch, &[], &[all], rng, &mut Timings::default()).unwrap();
-    let step = || forward_backward(setting, &batch, rng, &mut Timings::default()).unwrap();
-    assert_eq!(step(), expected);
+    let step = || forward_backward(setting, &batch, rng, &mut Timings::default()).unwrap().loss;
+    assert_eq!(step(), expected.loss);
 
     // and the gradient is that value's: along it the loss climbs by its length
     let all = gradients(&params);
@@ -211,7 +211,7 @@ fn a_loss_that_is_no_number_leaves_no_gradient() {
     let loss = loss("MultipleNegativesRankingLoss", json!({}));
     for tokens in [None, Some(30)] {
         let setting = setting(&model, loss.as_ref(), tokens);
-        assert!(forward_backward(setting, &batch, Rng::new(1), &mut Timings::default()).unwrap().is_nan());
+        assert!(forward_backward(setting, &batch, Rng::new(1), &mut Timings::default()).unwrap().loss.is_nan());
         assert!(gradients(&params).iter().all(|(_, g)| g.is_empty()));
     }
 }

@@ -51,6 +51,10 @@ pub fn embed(
     context: &Context,
 ) -> Result<Vec<Tensor>> {
     let Some(views) = setting.loss.views() else {
+        if setting.loss.autoencodes() {
+            // the autoencoder itself is the loss's: what it makes of an embedding depends on nothing else
+            return Ok(vec![setting.model.embed_dense(batch, part, context)?]);
+        }
         return setting.model.embed_layers(batch, part, layers, context);
     };
     if !layers.is_empty() {
@@ -91,6 +95,14 @@ pub fn outputs(
         }
         _ => None,
     };
+    let (mut embeddings, mut autoencoded) = (embeddings, Vec::new());
+    if let Some(autoencoder) = setting.model.autoencoder().filter(|_| setting.loss.autoencodes()) {
+        for column in &mut embeddings {
+            let (sparse, both_ways) = autoencoder.expand(column, context, setting.step.is_some())?;
+            *column = sparse;
+            autoencoded.push(both_ways);
+        }
+    }
     let vectors = match setting.model.vector_offsets(batch) {
         None => Vec::new(),
         Some(offsets) => {
@@ -105,6 +117,7 @@ pub fn outputs(
     Ok(Outputs {
         embeddings,
         vectors,
+        autoencoded,
         tokens: batch.packed.clone(),
         text_ids: batch.text_ids.clone(),
         guide: setting.guide.map(|guide| guide.embed(batch)).transpose()?.unwrap_or_default(),
