@@ -288,12 +288,12 @@ fn data_of_the_others_is_checked() {
 }
 
 #[test]
-fn a_similarity_for_tokens_is_refused() {
+fn a_similarity_that_is_not_known_is_refused() {
     let evaluator = made("EmbeddingSimilarityEvaluator", json!({}), pairs(&[1.0, 2.0, 3.0])).unwrap();
-    let model = Numbers { similarity: "maxsim", ..Default::default() };
-    assert!(evaluator.keys("maxsim").is_empty());
+    let model = Numbers { similarity: "hamming", ..Default::default() };
+    assert!(evaluator.keys("hamming").is_empty());
     let error = evaluator.evaluate(&model).unwrap_err();
-    assert_eq!(error.to_string(), "the model's `similarity_fn_name`: unknown similarity function `maxsim`");
+    assert_eq!(error.to_string(), "the model's `similarity_fn_name`: unknown similarity function `hamming`");
 }
 
 /// Scores a pair by the number that its second text is, once for each label.
