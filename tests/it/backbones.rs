@@ -7,9 +7,11 @@ use serde_json::{Map, Value, json};
 use tallow::flow::{ActivationFn, Encode, EncodeOptions, EncodeSparse, ModelType, PackedBatch, Predict, Preprocess};
 use tallow::model::{ModelOptions, NetworkTokenizer, SentenceTransformer, backbone};
 use tallow::ops::{Context, Param, collect};
+use tallow::train::Options;
 use tallow::util::seed::Rng;
 
 use crate::support::{assert_close, copy_dir, golden, numbers, project, values, whole};
+use crate::train::{plan, run};
 
 pub fn fixture(name: &str) -> PathBuf {
     project("tests/fixtures/backbones").join(name)
@@ -279,6 +281,56 @@ fn what_is_saved_does_not_say_otherwise_than_its_weights() {
     assert_eq!(saved_config("roberta", &taken_out), Value::Null);
 }
 
+#[test]
+fn camembert_is_roberta_by_another_name() {
+    let case = cases().into_iter().find(|case| name(case) == "roberta").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (source, saved) = (dir.path().join("source"), dir.path().join("saved"));
+    copy_dir(&fixture("roberta"), &source);
+    change_config(&source, |config| config["model_type"] = "camembert".into());
+    let model = load(&source, ModelType::CrossEncoder);
+    assert_close("camembert", &logits(&model, &case), &numbers(&case["logits"]), 1e-5);
+    model.save(&saved).unwrap();
+    let config: Value = serde_json::from_str(&std::fs::read_to_string(saved.join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["architectures"], json!(["CamembertForSequenceClassification"]));
+    assert_eq!(config["model_type"], "camembert");
+}
+
+/// Recipes train each of them, whole and in parts, and from nothing but a configuration and the data's texts.
+#[test]
+fn every_architecture_is_trained() {
+    let recipe = |model: &str| {
+        format!(
+            "{model}\n[train_dataset]\npath = \"tests/golden/curves_pairs.jsonl\"\ncolumns = [\"anchor\", \"positive\"]\n\
+             limit = 64\n[loss]\nname = \"MultipleNegativesRankingLoss\"\n[args]\nmax_steps = 24\nlogging_steps = 8\n\
+             learning_rate = 5e-3\nper_device_train_batch_size = 8\nsave_strategy = \"no\"\n"
+        )
+    };
+    let train = |text: &str, sets: &[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        let (outcome, logs) = run(&plan(text, sets), dir.path(), Options::default());
+        let saved = outcome.unwrap().model_dir;
+        let config: Value = serde_json::from_str(&std::fs::read_to_string(saved.join("config.json")).unwrap()).unwrap();
+        assert!(SentenceTransformer::load(&saved).is_ok());
+        (logs.iter().map(|line| line.loss).collect::<Vec<_>>(), config)
+    };
+    for name in ["roberta", "distilbert", "electra", "modernbert"] {
+        let text = recipe(&format!("[model]\nbase = \"tests/fixtures/backbones/{name}\"\ndropout = 0.0"));
+        let (whole, _) = train(&text, &[]);
+        assert!(whole.len() == 3 && whole[2] < 0.9 * whole[0], "{name}: {whole:?}");
+        let (parts, _) = train(&text, &["args.gradient_cache_tokens=150"]);
+        assert_close(name, &parts, &whole, 2e-3);
+    }
+    let text = "[model.config]\nhidden_size = 32\nnum_hidden_layers = 2\nnum_attention_heads = 2\nintermediate_size = 64\n\
+                max_position_embeddings = 64\nvocab_size = 300\n";
+    for name in ["xlm-roberta", "modernbert"] {
+        let (losses, config) = train(&recipe(&format!("{text}model_type = \"{name}\"")), &[]);
+        assert!(losses[2] < 0.9 * losses[0], "{name}: {losses:?}");
+        // that of the tokenizer that was learnt, and not the architecture's
+        assert_eq!(config["pad_token_id"], 0, "{name}");
+    }
+}
+
 /// Before transformers 5 the layers' kinds were a number and the angles' bases keys of their own.
 #[test]
 fn modernbert_reads_old_keys() {
@@ -325,6 +377,9 @@ fn configurations_that_cannot_be_computed_are_refused() {
     assert!(told("roberta", "pad_token_id", 65.into()).contains("`max_position_embeddings` is 66"));
     assert!(told("roberta", "position_embedding_type", "relative_key".into()).contains("`relative_key`"));
     assert!(told("roberta", "is_decoder", true.into()).contains("`is_decoder`"));
+    let (roberta, _) = backbone::load(&fixture("roberta"), "", &Device::Cpu).unwrap();
+    let error = roberta.decoder("", Rng::new(0)).err().unwrap();
+    assert!(error.to_string().contains("a RoBERTa network cannot be a decoder"), "{error}");
     assert!(told("electra", "hidden_act", "silu".into()).contains("`hidden_act` is `silu`"));
     assert!(told("distilbert", "activation", "silu".into()).contains("`activation` is `silu`"));
     assert!(told("distilbert", "n_heads", 3.into()).contains("`n_heads` 3 does not divide `dim` 16"));

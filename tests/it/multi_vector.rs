@@ -231,7 +231,10 @@ fn a_new_model_has_a_projection_a_mask_and_a_warning() {
     assert_eq!(encode(&model, &query, "query"), encode(&again, &query, "query"));
     // a dense layer of a bi-encoder becomes one of every token
     let plain = ModelOptions { model_type: options.model_type, ..ModelOptions::default() };
-    let model = SentenceTransformer::load_with(&project("tests/fixtures/tiny-modules"), &plain).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    pylate(folder.path());
+    std::fs::remove_file(folder.path().join("config_sentence_transformers.json")).unwrap();
+    let model = SentenceTransformer::load_with(folder.path(), &plain).unwrap();
     assert_eq!(model.module_names(), ["Transformer", "Dense", "MultiVectorMask", "Normalize"]);
     assert!(model.new_layers().is_empty());
     let error = SentenceTransformer::load_with(&project("tests/fixtures/tiny-static"), &options).err().unwrap();
