@@ -152,7 +152,7 @@ fn what_cannot_be_meant_is_refused() {
         (recipe(bce, "pooling_mode = \"cls\""), "has no embeddings"),
         (recipe(bce, "num_labels = 0"), "must be 1 or more"),
         (recipe(bce, "num_labels = 3"), "BinaryCrossEntropyLoss"),
-        (recipe("CoSENTLoss", ""), "there is no loss `CoSENTLoss`"),
+        (recipe("CoSENTLoss", ""), "the loss `CoSENTLoss` is for a SentenceTransformer, not for a CrossEncoder"),
         (recipe("LambdaLoss", ""), "holds no lists of texts"),
         (recipe(bce, "max_seq_length = 4"), "a pair needs at least 5 tokens"),
         (recipe(bce, "").replace("columns = [\"anchor\", \"negative\"]", "columns = [\"anchor\"]"), "1 input columns"),
