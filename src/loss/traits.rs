@@ -203,6 +203,11 @@ pub trait Loss: Send + Sync {
         Ok(())
     }
 
+    /// A warning, of a loss that leaves queries dense where a network makes them.
+    fn check_queries(&self) -> Option<String> {
+        None
+    }
+
     /// Checks that depend on the model: `dim` is the width of its embeddings, or the number of
     /// a pair's logits. Returns warnings.
     ///

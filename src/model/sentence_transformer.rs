@@ -166,6 +166,12 @@ impl SentenceTransformer {
         self.modules.iter().flat_map(|m| m.tasks()).collect()
     }
 
+    /// Whether texts of a task go through a network.
+    #[must_use]
+    pub fn network_for(&self, task: Option<&str>) -> bool {
+        self.modules.iter().any(|module| module.network(task))
+    }
+
     /// Says what the columns of training batches are to the model.
     pub fn set_column_tasks(&mut self, tasks: Vec<Option<String>>) {
         self.column_tasks = tasks;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use candle_core::Tensor;
+use serde_json::{Value, json};
 
 use super::module::router::Router;
 use super::module::sparse_auto_encoder::{Shape, SparseAutoEncoder};
@@ -60,6 +61,20 @@ fn autoencoder_of(
     SparseAutoEncoder::fresh(shape, &prefix(options, modules.len()), Rng::new(options.seed), &device)
 }
 
+/// A tokenizer.json that lower-cases where the tokenizer has to be told so: the module has no place to say it.
+fn cased(tokenizer: &TextTokenizer) -> Result<Vec<u8>> {
+    let json = tokenizer.json();
+    if !tokenizer.lower_case() {
+        return Ok(json.to_vec());
+    }
+    let bad = |e: serde_json::Error| Error::model(format!("`{}` is not JSON: {e}", tokenizer.source().display()));
+    let mut file: Value = serde_json::from_slice(json).map_err(bad)?;
+    let mut steps = vec![json!({"type": "Lowercase"})];
+    steps.extend(Some(file["normalizer"].take()).filter(|normalizer| !normalizer.is_null()));
+    file["normalizer"] = json!({"type": "Sequence", "normalizers": steps});
+    serde_json::to_vec(&file).map_err(bad)
+}
+
 fn queries_of(
     modules: &[Box<dyn Module>],
     wanted: &StaticQueries,
@@ -76,9 +91,8 @@ fn queries_of(
             .with_hint("it stands beside SPLADE: leave out `[model.sparse_auto_encoder]`"));
     };
     // the same words, without special tokens around the text
-    let mut own = TextTokenizer::from_bytes(tokenizer.json().to_vec(), tokenizer.source(), false)?;
+    let mut own = TextTokenizer::from_bytes(cased(tokenizer)?, tokenizer.source(), false)?;
     own.set_max_seq_length(tokenizer.limit());
-    own.set_lower_case(tokenizer.lower_case());
     let device = options.device.clone().unwrap_or(candle_core::Device::Cpu);
     // as many as the network has words: it may have more than the tokenizer
     let words = chain_width(modules.iter().map(AsRef::as_ref))?;

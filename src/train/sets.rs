@@ -218,7 +218,8 @@ impl<'a> Opener<'a> {
             device: self.device.clone(),
             rng: Rng::new(self.plan.seed).fork(STREAM + number as u64),
         })?;
-        for warning in loss.check_dim(self.model.dimension())? {
+        let queries = loss.check_queries().filter(|_| self.model.network_for(Some("query")));
+        for warning in loss.check_dim(self.model.dimension())?.into_iter().chain(queries) {
             if !self.warnings.contains(&warning) {
                 self.warnings.push(warning);
             }

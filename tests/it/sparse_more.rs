@@ -142,6 +142,7 @@ fn queries_without_a_network_are_the_references() {
     keep("sparse-inference-free", saved.path());
     for model in [load("tiny-inference-free"), SentenceTransformer::load(saved.path()).unwrap()] {
         assert_eq!((model.kind(), model.tasks()), (ModelType::SparseEncoder, vec!["query".into(), "document".into()]));
+        assert!(!model.network_for(Some("query")) && model.network_for(Some("document")) && model.network_for(None));
         for case in golden["inference_free"]["cases"].as_array().unwrap() {
             let task = case["task"].as_str().unwrap();
             same(task, &encode(&model, &texts, Some(task), None), &case["embeddings"]);
@@ -197,7 +198,9 @@ fn weights_of_words_come_from_a_file_or_are_counted() {
     let trained = |queries: &str| {
         let run_dir = tempfile::tempdir().unwrap();
         let (outcome, _) = run(&plan(&recipe(queries), &[]), run_dir.path(), Options::default());
-        SentenceTransformer::load(&outcome.unwrap().model_dir).unwrap()
+        let outcome = outcome.unwrap();
+        assert!(outcome.warnings.iter().all(|text| !text.contains("stay dense")), "{:?}", outcome.warnings);
+        SentenceTransformer::load(&outcome.model_dir).unwrap()
     };
     let weight = |model: &SentenceTransformer| {
         let params = model.params();

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tallow::flow::{EncodeOptions, EncodeSparse, ModelType, Preprocess};
-use tallow::model::{ModelOptions, NetworkTokenizer, SentenceTransformer};
+use tallow::model::{ModelOptions, NetworkTokenizer, SentenceTransformer, StaticQueries, StaticWeights};
 use tallow::train::{Options, TrainLog};
 
 use crate::support::{copy_dir, project};
@@ -48,6 +48,11 @@ fn terms_add_up_to_the_loss() {
         assert!((terms.iter().sum::<f64>() - log.loss).abs() < 1e-5 * log.loss.abs(), "{log:?}");
         assert!(told(log, "query_active_dims") > 1.0 && told(log, "corpus_active_dims") > 1.0);
     }
+    let dense = tempfile::tempdir().unwrap();
+    let (outcome, _) =
+        run(&plan(&recipe("document_regularizer_weight = 0.02", 2), &[]), dense.path(), Options::default());
+    let warnings = outcome.unwrap().warnings;
+    assert!(warnings.iter().any(|text| text.contains("queries are not regularised and stay dense")), "{warnings:?}");
     // the weights grow over the first third
     let weights: Vec<f64> = logs.iter().map(|log| told(log, "document_regularizer_weight")).collect();
     assert!(weights[0] == 0.0 && weights[1] > 0.0 && weights[1] < 0.02 && weights[5] == 0.02, "{weights:?}");
@@ -182,6 +187,18 @@ fn limits_and_lower_case_are_saved() {
     model.save(&saved).unwrap();
     let again = SentenceTransformer::load(&saved).unwrap();
     assert_eq!(tokens(&again, "THE"), tokens(&model, "the"));
+    // and for queries that are to need no network
+    let queries = StaticQueries { weights: StaticWeights::Ones, frozen: true };
+    let options = ModelOptions { static_queries: Some(queries), ..ModelOptions::default() };
+    let saved = dir.path().join("queries");
+    SentenceTransformer::load_with(&base, &options).unwrap().save(&saved).unwrap();
+    let again = SentenceTransformer::load(&saved).unwrap();
+    let encode = |text: &str| {
+        let options = EncodeOptions { task: Some("query".into()), ..EncodeOptions::default() };
+        again.encode_sparse(&[text], &options).unwrap()
+    };
+    assert_eq!(encode("THE LOSS"), encode("the loss"));
+    assert!(encode("the").active_dims() == 1.0);
 }
 
 #[test]

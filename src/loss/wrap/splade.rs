@@ -273,15 +273,18 @@ impl Loss for SpladeLoss {
     }
 
     fn check_dim(&self, dim: usize) -> Result<Vec<String>> {
-        let mut warnings = self.inner.check_dim(dim)?;
-        let free = self.settings.query_regularizer_weight.is_none() && self.settings.target_query_active_dims.is_none();
-        if !self.settings.use_document_regularizer_only && free {
-            let key = if self.card.name == CARD.name { "splade" } else { "cached_splade" };
-            warnings.push(format!(
-                "`loss.{key}.query_regularizer_weight` is not set: queries are not regularised and stay dense, which is \
-                 right only where they need no network"
-            ));
+        self.inner.check_dim(dim)
+    }
+
+    fn check_queries(&self) -> Option<String> {
+        let settings = &self.settings;
+        if settings.use_document_regularizer_only
+            || settings.query_regularizer_weight.is_some()
+            || settings.target_query_active_dims.is_some()
+        {
+            return None;
         }
-        Ok(warnings)
+        let key = if self.card.name == CARD.name { "splade" } else { "cached_splade" };
+        Some(format!("`loss.{key}.query_regularizer_weight` is not set: queries are not regularised and stay dense"))
     }
 }

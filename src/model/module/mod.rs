@@ -200,6 +200,12 @@ pub trait Module: Send + Sync {
         None
     }
 
+    /// Whether texts of a task go through a network in it.
+    fn network(&self, task: Option<&str>) -> bool {
+        let _ = task;
+        self.encoder_shape().is_some()
+    }
+
     /// Its network, of modules that have one.
     fn backbone(&self) -> Option<&dyn Backbone> {
         None

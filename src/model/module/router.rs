@@ -281,6 +281,12 @@ impl Module for Router {
         self.modules.iter_mut().for_each(|routed| routed.module.drop_normalize());
     }
 
+    fn network(&self, task: Option<&str>) -> bool {
+        // without a route of that name texts take the default one
+        let route = self.route(task).or_else(|_| self.route(None));
+        route.is_ok_and(|route| self.along(route).any(|module| module.network(task)))
+    }
+
     fn encoder_shape(&self) -> Option<(usize, usize)> {
         self.modules.iter().filter_map(|routed| routed.module.encoder_shape()).max()
     }
