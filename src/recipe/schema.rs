@@ -347,7 +347,8 @@ pub struct ArgsConfig {
     /// "document"}`. Default: the Router's default route for all.
     pub router_mapping: Option<BTreeMap<String, String>>,
     /// Learning rates of some parameters: a regular expression found in their names to the rate, as
-    /// `{"sub_modules.query" = 1e-3}`; the last that is found holds, and the schedule is the same. Default: one rate for all.
+    /// `{"sub_modules.query" = 1e-3}`. Of several that are found in a name the last in the alphabet holds; the schedule is
+    /// that of `learning_rate`. Default: one rate for all.
     pub learning_rate_mapping: Option<BTreeMap<String, f64>>,
     /// Where metrics go besides the run's own files: `none` or `jsonl`. Default: `none`.
     pub report_to: Option<OneOrMany<String>>,
