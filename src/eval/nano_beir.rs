@@ -55,6 +55,12 @@ fn known(name: &str) -> Option<usize> {
     DATASETS.iter().position(|(known, _)| *known == short)
 }
 
+/// Whether an evaluator's data are looked for in the Hugging Face cache where no path is given.
+#[must_use]
+pub fn from_the_cache(evaluator: &str) -> bool {
+    [CARD.name, "SparseNanoBEIREvaluator", "MultiVectorNanoBEIREvaluator"].contains(&evaluator)
+}
+
 /// What metrics of a data set are called after.
 pub(super) fn title(name: &str) -> &str {
     known(name).map_or(name, |at| DATASETS[at].1)

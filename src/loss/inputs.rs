@@ -5,6 +5,10 @@ use candle_core::{DType, Device, Tensor};
 use crate::error::{Error, Result};
 use crate::flow::{Card, Labels, MicroBatch, Outputs};
 
+/// What to do about a label that is no class.
+pub const CLASSES_HINT: &str =
+    "classes are numbered from 0, and there are `num_labels` of them: raise it, or correct the label";
+
 /// Checks that there are as many columns as `card` says and that all are `[rows, dim]` alike.
 ///
 /// # Errors

@@ -175,8 +175,8 @@ impl Loss for SoftmaxLoss {
         self.classifier.iter().flat_map(Layer::params).collect()
     }
 
-    fn label_range(&self, _: usize) -> Option<(f64, f64)> {
-        Some((0.0, self.num_labels.saturating_sub(1) as f64))
+    fn label_range(&self, _: usize) -> Option<(f64, f64, &'static str)> {
+        Some((0.0, self.num_labels.saturating_sub(1) as f64, inputs::CLASSES_HINT))
     }
 
     fn classifier(&self) -> Option<&dyn Classify> {

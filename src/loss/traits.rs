@@ -183,8 +183,8 @@ pub trait Loss: Send + Sync {
     }
 
     /// The least and the largest label that it can use, where a row has one number as its label; `dim` is the width of
-    /// the model's output. `None` for any.
-    fn label_range(&self, dim: usize) -> Option<(f64, f64)> {
+    /// the model's output; and what to do about others. `None` for any.
+    fn label_range(&self, dim: usize) -> Option<(f64, f64, &'static str)> {
         let _ = dim;
         None
     }

@@ -87,6 +87,8 @@ impl Description {
             None if stanford => ModelType::MultiVectorEncoder,
             // PyLate's name for it
             Some("ColBERT") => ModelType::MultiVectorEncoder,
+            // older models of PyLate do not say what they are
+            None if MultiVectorOptions::is_pylate(&config) => ModelType::MultiVectorEncoder,
             None => ModelType::SentenceTransformer,
             Some(name) => serde_json::from_value(name.into()).map_err(|_| {
                 Error::model(format!("`{}` is a {name}, which is no type of model known here", directory.display()))
@@ -142,7 +144,12 @@ impl Description {
             prompts,
             multi_vector,
             default_prompt_name: config.get("default_prompt_name").and_then(Value::as_str).map(str::to_owned),
-            similarity_fn_name: config.get("similarity_fn_name").and_then(Value::as_str).map(str::to_owned),
+            similarity_fn_name: config
+                .get("similarity_fn_name")
+                .and_then(Value::as_str)
+                // PyLate writes other names, and means this one
+                .filter(|name| kind != ModelType::MultiVectorEncoder || ["maxsim", "meanmaxsim"].contains(name))
+                .map(str::to_owned),
             truncate_dim: config.get("truncate_dim").and_then(Value::as_u64).map(|n| n as usize),
             max_active_dims,
             kind,

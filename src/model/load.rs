@@ -217,10 +217,19 @@ fn settle(directory: &Path, description: &mut Description, options: &ModelOption
     }
     if found != wanted {
         // prompts and truncation belong to embeddings
-        *description = Description { activation_fn: options.activation_fn, ..Description::default() };
+        let kept = match (found, wanted) {
+            // what stood before queries and documents stands there for each of their tokens, too
+            (ModelType::SentenceTransformer, ModelType::MultiVectorEncoder) => Description {
+                prompts: std::mem::take(&mut description.prompts),
+                default_prompt_name: description.default_prompt_name.take(),
+                ..Description::default()
+            },
+            _ => Description::default(),
+        };
+        *description = Description { activation_fn: options.activation_fn, ..kept };
     }
     description.kind = wanted;
-    let multi_vector = options.multi_vector.clone().or(description.multi_vector.clone());
+    let multi_vector = options.multi_vector.clone().over(description.multi_vector.clone());
     Ok(ModelOptions { task, multi_vector, ..options.clone() })
 }
 
@@ -335,8 +344,13 @@ fn complete(
                 .with_hint("leave it out: it is for models that have no projection yet"));
         }
     }
+    if modules.iter().any(|module| is_router(module.name())) {
+        return Err(Error::model("a MultiVectorEncoder with a Router cannot be loaded")
+            .with_hint("queries and documents take one network here: start from the folder of the network in it"));
+    }
+    let legacy = settings.legacy.as_deref().and_then(|legacy| legacy.skiplist_words.clone());
     if !there(modules, "MultiVectorMask") && (!made || settings.complete) {
-        modules.push(Box::new(MultiVectorMask::new(Vec::new())));
+        modules.push(Box::new(MultiVectorMask::new(legacy.unwrap_or_default())));
         if !there(modules, "Normalize") {
             modules.push(Box::new(Normalize::of_tokens()));
         }
@@ -351,10 +365,14 @@ fn complete(
         return Err(Error::usage("`model.skiplist_words`: the model has no MultiVectorMask module")
             .with_hint("leave it out, or add the module to the model"));
     }
-    for module in modules.iter_mut() {
-        // a word that is not one token could only be left out with all unknown ones
-        module.set_skiplist(words, &tokenizer);
+    let expands = modules.first().is_some_and(|first| first.least_length(Some("query")) > 0);
+    if expands && !there(modules, "MultiVectorMask") {
+        return Err(Error::model(
+            "queries are made longer, and there is no MultiVectorMask that counts what was added",
+        )
+        .with_hint("set `model.query_expansion = { length = 0 }`, or add the module to the model"));
     }
+    modules.iter_mut().for_each(|module| module.set_skiplist(words, &tokenizer));
     Ok(())
 }
 
@@ -388,6 +406,11 @@ fn change_modules(modules: &mut Vec<Box<dyn Module>>, options: &ModelOptions, so
         return Ok(());
     }
     match options.normalize {
+        Some(true) if options.task == TransformerTask::TokenEmbeddings => {
+            if modules.iter().all(|m| m.name() != "Normalize") {
+                modules.push(Box::new(Normalize::of_tokens()));
+            }
+        }
         Some(true) if modules.last().is_some_and(|m| m.name() != "Normalize") => {
             modules.push(Box::new(Normalize::new()))
         }

@@ -70,25 +70,57 @@ pub struct MultiVectorOptions {
     /// Whether masks and normalisation are to be put at the end where there are none.
     #[serde(skip)]
     pub complete: bool,
+    /// What an older format says beside the modules, which counts where neither these nor the modules say anything.
+    #[serde(skip)]
+    pub legacy: Option<Box<MultiVectorOptions>>,
 }
 
 impl MultiVectorOptions {
-    /// These, and `other`'s where they say nothing.
-    pub fn or(self, other: Self) -> Self {
+    /// These, over what an older format says.
+    pub fn over(self, legacy: Self) -> Self {
         Self {
-            query_length: self.query_length.or(other.query_length),
-            document_length: self.document_length.or(other.document_length),
-            query_expansion: self.query_expansion.or(other.query_expansion),
-            skiplist_words: self.skiplist_words.or(other.skiplist_words),
-            embedding_dim: self.embedding_dim.or(other.embedding_dim),
-            markers: [self.markers, other.markers].concat(),
-            complete: self.complete || other.complete,
+            markers: [self.markers, legacy.markers.clone()].concat(),
+            complete: self.complete || legacy.complete,
+            legacy: Some(Box::new(legacy)),
+            ..self
         }
     }
 
     /// The settings that PyLate keeps beside a model, in config_sentence_transformers.json.
     pub(super) fn of_pylate(config: &Value) -> Self {
         let number = |key: &str| config[key].as_u64().map(|n| n as usize);
+        if !Self::is_pylate(config) {
+            return Self::default();
+        }
+        // its later name for the same
+        let given = config.get("query_expansion").map(|value| {
+            serde_json::from_value::<QueryExpansion>(value.clone()).unwrap_or_else(|_| QueryExpansion::fixed(0, false))
+        });
+        let expands = config["do_query_expansion"].as_bool().unwrap_or(true);
+        let attend = ["attend_to_expansion_tokens", "attend_to_mask_tokens"];
+        let attend = attend.iter().find_map(|key| config[*key].as_bool()).unwrap_or(false);
+        let words: Option<Vec<String>> = serde_json::from_value(config["skiplist_words"].clone()).ok();
+        Self {
+            query_length: number("query_length").filter(|_| given.is_some() || !expands),
+            document_length: number("document_length"),
+            query_expansion: Some(match expands {
+                _ if given.is_some() => given.unwrap_or_else(|| QueryExpansion::fixed(0, false)),
+                true => QueryExpansion::fixed(number("query_length").unwrap_or(32), attend),
+                false => QueryExpansion::fixed(0, false),
+            }),
+            skiplist_words: Some(words.unwrap_or_else(punctuation)),
+            markers: ["query_prefix", "document_prefix"]
+                .iter()
+                .filter_map(|key| config[*key].as_str().map(str::to_owned))
+                .collect(),
+            embedding_dim: None,
+            complete: config["model_type"] != "MultiVectorEncoder",
+            legacy: None,
+        }
+    }
+
+    /// Whether a config_sentence_transformers.json has settings that PyLate keeps there.
+    pub(super) fn is_pylate(config: &Value) -> bool {
         let keys = [
             "query_length",
             "document_length",
@@ -100,28 +132,7 @@ impl MultiVectorOptions {
             "document_prefix",
             "skiplist_words",
         ];
-        if keys.iter().all(|key| config.get(*key).is_none()) {
-            return Self::default();
-        }
-        let expands = config["do_query_expansion"].as_bool().unwrap_or(true);
-        let attend = ["attend_to_expansion_tokens", "attend_to_mask_tokens"];
-        let attend = attend.iter().find_map(|key| config[*key].as_bool()).unwrap_or(false);
-        let words: Option<Vec<String>> = serde_json::from_value(config["skiplist_words"].clone()).ok();
-        Self {
-            query_length: number("query_length").filter(|_| !expands),
-            document_length: number("document_length"),
-            query_expansion: Some(match expands {
-                true => QueryExpansion::fixed(number("query_length").unwrap_or(32), attend),
-                false => QueryExpansion::fixed(0, false),
-            }),
-            skiplist_words: Some(words.unwrap_or_else(punctuation)),
-            markers: ["query_prefix", "document_prefix"]
-                .iter()
-                .filter_map(|key| config[*key].as_str().map(str::to_owned))
-                .collect(),
-            embedding_dim: None,
-            complete: config["model_type"] == "ColBERT",
-        }
+        keys.iter().any(|key| config.get(*key).is_some())
     }
 
     /// What Stanford's ColBERT keeps beside a model, in artifact.metadata, and its prompts for queries and documents.
@@ -145,6 +156,7 @@ impl MultiVectorOptions {
             markers: prompts.to_vec(),
             embedding_dim: None,
             complete: true,
+            legacy: None,
         };
         Ok((options, prompts))
     }
@@ -190,12 +202,20 @@ impl Sides {
                 },
             }
         };
-        let query_length = options.query_length.map_or_else(|| number("query_length"), |n| Ok(Some(n)))?;
-        let document_length = options.document_length.map_or_else(|| number("document_length"), |n| Ok(Some(n)))?;
+        let legacy = options.legacy.as_deref();
+        let query_length = match (options.query_length, number("query_length")?) {
+            (None, None) => legacy.and_then(|legacy| legacy.query_length),
+            (given, saved) => given.or(saved),
+        };
+        let document_length = match (options.document_length, number("document_length")?) {
+            (None, None) => legacy.and_then(|legacy| legacy.document_length),
+            (given, saved) => given.or(saved),
+        };
         let expansion = match &options.query_expansion {
             Some(given) => Some(given.clone()),
             None => match saved.get("query_expansion") {
-                None | Some(Value::Null) => None,
+                None => legacy.and_then(|legacy| legacy.query_expansion.clone()),
+                Some(Value::Null) => None,
                 Some(value) => Some(
                     serde_json::from_value::<QueryExpansion>(value.clone())
                         .map_err(|e| Error::model(format!("`{file}`: `query_expansion`: {e}")))?,
@@ -259,6 +279,11 @@ impl Sides {
             Some("document") => Some(&self.document),
             _ => None,
         }
+    }
+
+    /// Tokens that a text which is `task` to the model has at least, in the network.
+    pub fn least_length(&self, task: Option<&str>) -> usize {
+        self.expansion.as_ref().filter(|_| task == Some("query")).map_or(0, |expansion| expansion.length)
     }
 
     /// The batch with queries made longer; `None` where nothing changes.

@@ -248,6 +248,29 @@ impl SentenceTransformer {
         Some(self.modules.iter().find_map(|module| module.vectors(batch, task)).unwrap_or_else(all))
     }
 
+    /// Tokens that a text which is `task` to the model has at least, once it is in the network.
+    fn least_length(&self, task: Option<&str>) -> usize {
+        self.modules.first().map_or(0, |first| first.least_length(task))
+    }
+
+    /// `[sequences + 1]`: where each sequence of a training batch begins and ends once it is in the network, where
+    /// queries may be longer than they came.
+    #[must_use]
+    pub fn token_offsets(&self, batch: &Batch) -> Vec<u32> {
+        let mut offsets = vec![0u32];
+        for (i, w) in batch.packed.offsets.windows(2).enumerate() {
+            let least = self.least_length(self.column_task(i / batch.rows.max(1))) as u32;
+            offsets.push(offsets.last().copied().unwrap_or(0) + (w[1] - w[0]).max(least));
+        }
+        offsets
+    }
+
+    /// Words that documents were to be compared without, and that are not one token each.
+    #[must_use]
+    pub fn unknown_words(&self) -> Vec<String> {
+        self.modules.iter().flat_map(|module| module.unknown_words().to_vec()).collect()
+    }
+
     /// `[sequences + 1]`: where each sequence's vectors of a training batch begin and end, of a model with one for each
     /// token; `None` for a model with one vector a sequence.
     #[must_use]
@@ -454,13 +477,14 @@ impl SentenceTransformer {
         let mut order: Vec<usize> = (0..tokens.len()).collect();
         order.sort_by_key(|i| std::cmp::Reverse(tokens[*i].ids.len()));
         let mut rest = order.as_slice();
+        let least = self.least_length(task).max(1);
         while !rest.is_empty() {
             let mut budget = TOKENS_PER_PASS;
             let take = rest
                 .iter()
                 .take((VALUES_PER_PASS / self.dimension.max(1)).max(1))
                 .take_while(|i| {
-                    let length = tokens[**i].ids.len().max(1);
+                    let length = tokens[**i].ids.len().max(least);
                     let fits = length <= budget;
                     budget = budget.saturating_sub(length);
                     fits
@@ -480,7 +504,9 @@ impl SentenceTransformer {
                 Some(counts) => {
                     let mut rest = embeddings.as_slice();
                     for (count, i) in counts.iter().zip(now) {
-                        let (row, later) = rest.split_at(*count as usize * self.dimension);
+                        let (row, later) = rest
+                            .split_at_checked(*count as usize * self.dimension)
+                            .ok_or_else(|| Error::Internal("a text has fewer vectors than were counted".to_owned()))?;
                         each(*i, row);
                         rest = later;
                     }

@@ -95,12 +95,16 @@ impl Tasks {
 
 simd_fn! {
     /// Rows of `padded` scores become rows of probabilities, `softmax(score * scale)`. Of row `i` those in `seen(i)`
-    /// count.
+    /// count; where there are none, all are 0.
     fn softmax_rows<T>(scores: &mut [T], padded: usize, scale: T, seen: impl Fn(usize) -> Range<usize>) {
         for (i, row) in scores.chunks_exact_mut(padded).enumerate() {
             let seen = seen(i);
             row[..seen.start].fill(T::NEG_INFINITY);
             row[seen.end..].fill(T::NEG_INFINITY);
+            if seen.is_empty() {
+                row.fill(T::ZERO);
+                continue;
+            }
             let top = max_of(row);
             let mut sums = [T::ZERO; LANES];
             let (lanes, rest) = row.as_chunks_mut::<LANES>();
@@ -226,9 +230,8 @@ impl Attention {
         unsafe { small.product(q.left(), keys, (q.height(), padded, self.head_dim), place, false) };
         softmax_rows(&mut scores[..q.height() * padded], padded, self.scale(), |i| {
             let seen = self.sight.of(first + i, task.length);
-            // a token that would see nothing sees what is near
-            let end = if task.attended > seen.start { seen.end.min(task.attended) } else { seen.end };
-            seen.start - start..end - start
+            // none where what is near is not attended
+            seen.start - start..seen.end.min(task.attended).max(seen.start) - start
         });
     }
 

@@ -11,6 +11,8 @@ use crate::ops::{LateInteraction, late_interaction_scores};
 
 /// Documents whose scores are in memory at a time.
 const DOCUMENTS: usize = 256;
+/// Queries whose scores are in memory at a time.
+const QUERIES: usize = 256;
 
 /// The similarity functions of texts with a vector for each token; `None` for those of single vectors.
 #[must_use]
@@ -76,10 +78,15 @@ impl LateSearch {
         for (number, ranks) in ranks.chunks(DOCUMENTS).enumerate() {
             let start = (number * DOCUMENTS).min(documents.texts());
             let end = (start + ranks.len()).min(documents.texts());
-            let scores = all_pairs(self.scoring, &self.queries, &documents.part(start..end));
-            for (heap, row) in self.heaps.iter_mut().zip(scores.chunks((end - start).max(1))) {
-                for (score, rank) in row.iter().zip(ranks) {
-                    keep(heap, self.k, Hit { score: *score, rank: *rank });
+            let documents = documents.part(start..end);
+            for (block, heaps) in self.heaps.chunks_mut(QUERIES).enumerate() {
+                let first = block * QUERIES;
+                let queries = self.queries.part(first..first + heaps.len());
+                let scores = all_pairs(self.scoring, &queries, &documents);
+                for (heap, row) in heaps.iter_mut().zip(scores.chunks((end - start).max(1))) {
+                    for (score, rank) in row.iter().zip(ranks) {
+                        keep(heap, self.k, Hit { score: *score, rank: *rank });
+                    }
                 }
             }
         }

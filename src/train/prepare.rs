@@ -195,6 +195,15 @@ impl Prepared {
         evaluation.evaluators.iter().for_each(|evaluator| evaluator.meet(&model));
         warnings.append(&mut opener.warnings);
         model.set_column_tasks(tasks);
+        if let [first, ..] = model.unknown_words().as_slice()
+            && plan.model.multi_vector.skiplist_words.is_some()
+        {
+            let unknown = model.unknown_words().len();
+            warnings.push(format!(
+                "`model.skiplist_words`: {unknown} of them, `{first}` for one, are not one token each, and documents are \
+                 compared by them"
+            ));
+        }
         let stores = || sets.iter().map(|set| set.store.as_ref());
         prompts::check(plan, stores().chain(evaluation.sets.iter().map(|set| set.set.store.as_ref())))?;
         let adopted = prompts::adopt(plan, &mut model, stores());
@@ -475,10 +484,12 @@ fn largest_batch(model: &SentenceTransformer, sets: &[DataSet], sampler: &Mixed)
         let batch = feed.batch(rows, 0)?;
         // a text can be embedded more than once
         let times = loss.views().map_or(batch.columns, <[_]>::len).div_ceil(batch.columns.max(1)).max(1);
-        let batch = model.arrange(batch, loss.pairing(), Rng::new(0))?.packed;
-        largest.longest = largest.longest.max(batch.longest());
-        largest.tokens = largest.tokens.max(batch.tokens() * times);
-        largest.sequences = largest.sequences.max(batch.len() * times);
+        let batch = model.arrange(batch, loss.pairing(), Rng::new(0))?;
+        let offsets = model.token_offsets(&batch);
+        let longest = offsets.windows(2).map(|w| (w[1] - w[0]) as usize).max().unwrap_or(0);
+        largest.longest = largest.longest.max(longest);
+        largest.tokens = largest.tokens.max(offsets.last().map_or(0, |all| *all as usize) * times);
+        largest.sequences = largest.sequences.max(batch.packed.len() * times);
     }
     Ok(largest)
 }

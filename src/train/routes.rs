@@ -19,6 +19,12 @@ pub fn of<'a>(plan: &'a Plan, model: &SentenceTransformer) -> Result<&'a BTreeMa
     if routes.is_empty() && !mapping.is_empty() {
         return Err(Error::usage("`args.router_mapping`: the model has no Router").with_hint("leave it out"));
     }
+    if plan.model_type == ModelType::MultiVectorEncoder
+        && let Some((column, task)) = mapping.iter().find(|(_, task)| !routes.contains(task))
+    {
+        return Err(Error::usage(format!("`args.router_mapping.{column}`: there is no task `{task}`"))
+            .with_hint(format!("a MultiVectorEncoder has {}", routes.join(" and "))));
+    }
     if mapping.is_empty() && !routes.is_empty() && model.tokenizer_for(None).is_err() {
         return Err(Error::usage("`args.router_mapping` is required: the model's Router has no default route")
             .with_hint(format!("say which route each column takes; there are {}", routes.join(", "))));

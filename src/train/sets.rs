@@ -307,7 +307,7 @@ impl<'a> Opener<'a> {
 }
 
 /// Refuses data with a label that the loss cannot use, before an hour is spent on those before it.
-fn labels_within(store: &Store, (least, most): (f64, f64), loss: &str) -> Result<()> {
+fn labels_within(store: &Store, (least, most, hint): (f64, f64, &str), loss: &str) -> Result<()> {
     let told = store.report().label.as_ref();
     if !told.is_some_and(|label| label.kind != "matrix" && (label.min < least || label.max > most)) {
         return Ok(());
@@ -320,10 +320,6 @@ fn labels_within(store: &Store, (least, most): (f64, f64), loss: &str) -> Result
         };
         let outside = labels.iter().zip(rows).find(|(label, _)| !(least..=most).contains(&f64::from(**label)));
         if let Some((label, row)) = outside {
-            let hint = match most {
-                1.0 => "divide the labels by their largest value; a teacher's scores are for MSELoss",
-                _ => "classes are numbered from 0, and there are `num_labels` of them: raise it, or correct the label",
-            };
             return Err(Error::data(format!(
                 "{}: the label is {label}, and {loss} takes {least} to {most}",
                 store.locate(*row)

@@ -49,7 +49,7 @@ pub(super) fn evaluation_path(kind: &str, path: Option<&Path>, settings: &Map<St
         Some(path) if path.exists() => Ok(path.to_path_buf()),
         Some(path) => Err(Error::usage(format!("there is nothing at `{}`", path.display()))
             .with_hint("`--path` names the evaluator's data, read relative to the current directory")),
-        None if [nano_beir::CARD.name, "SparseNanoBEIREvaluator"].contains(&kind) => {
+        None if nano_beir::from_the_cache(kind) => {
             let id = settings.get("dataset_id").and_then(Value::as_str);
             hub::cached_dataset(id.unwrap_or(nano_beir::DATASET_ID))
         }

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{Answer, Reporter, Verb, engine};
-use crate::error::Result;
-use crate::flow::Metrics;
+use crate::error::{Error, Result};
+use crate::eval;
+use crate::flow::{Metrics, ModelType};
 use crate::recipe::plan::EvaluatorPlan;
 use crate::util::clock;
 
@@ -134,6 +135,13 @@ impl Verb for Request {
             settings,
         })?;
         let model = engine::load_encoder(&self.model, reporter)?;
+        // a model with a vector for each token would give its own scores under a name of vectors' similarity
+        if model.kind() == ModelType::MultiVectorEncoder
+            && !evaluator.card().model_types.contains(&model.kind())
+            && let Some((message, hint)) = eval::elsewhere(model.kind(), &self.evaluator)
+        {
+            return Err(Error::usage(message).with_hint(hint));
+        }
         let begun = std::time::Instant::now();
         let metrics = evaluator.evaluate(&model)?;
         Ok(Response::new(self, &metrics, begun.elapsed().as_secs_f64()))

@@ -251,6 +251,24 @@ fn attention_equals_the_kernel() {
     }
 }
 
+/// Keys at the end of a sequence that are not looked at, and queries that are near to none of those that are.
+#[test]
+fn attention_to_some_keys_equals_the_kernel() {
+    let rng = &mut Rng::new(17);
+    let rotary = Arc::new(Rotary::new(10.0, 4, 12));
+    for attended in [&[3u32, 1, 9][..], &[7, 1, 12], &[1, 1, 1]] {
+        let qkv = random(rng, &[20, 24]);
+        let offsets = offsets(&[7, 1, 12]);
+        for near in [None, Some(1), Some(3)] {
+            let sight = near.map_or(Sight::All, Sight::Near);
+            let what = format!("attention to {attended:?} of {sight:?}");
+            compare(&what, std::slice::from_ref(&qkv), NO_PARAMS, &|x, _, c| {
+                ops::rotary_attention_to(&x[0], (&offsets, attended), 2, &rotary, sight, c.dropout(0.3))
+            });
+        }
+    }
+}
+
 /// More queries than are computed at a time, and heads of whole tiles.
 #[test]
 fn attention_of_long_sequences_equals_the_kernel() {

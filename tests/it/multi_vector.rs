@@ -188,7 +188,7 @@ fn older_formats_load_and_are_saved_in_the_new_one() {
         let model = SentenceTransformer::load(folder.path()).unwrap_or_else(|e| panic!("{name}: {e}"));
         model.save(saved.path()).unwrap();
         for (how, model) in [("loaded", &model), ("saved", &SentenceTransformer::load(saved.path()).unwrap())] {
-            assert_eq!(model.kind(), ModelType::MultiVectorEncoder);
+            assert_eq!((model.kind(), model.similarity_fn_name()), (ModelType::MultiVectorEncoder, "maxsim"));
             for (key, prompt) in golden[name]["prompts"].as_object().unwrap() {
                 assert_eq!(model.named_prompt(key).as_deref(), prompt.as_str(), "{name}");
             }
@@ -199,6 +199,58 @@ fn older_formats_load_and_are_saved_in_the_new_one() {
         let weights = candle_core::safetensors::load(saved.path().join("model.safetensors"), &Device::Cpu).unwrap();
         assert!(!weights.contains_key("linear.weight"), "{name}: the projection is a module of its own now");
     }
+}
+
+/// What a folder's file says, with changes.
+fn change(path: &Path, what: impl FnOnce(&mut Value)) {
+    let mut value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    what(&mut value);
+    write(path, &value);
+}
+
+#[test]
+fn what_an_older_folder_leaves_out_is_told_by_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    pylate(folder.path());
+    let config = folder.path().join("config_sentence_transformers.json");
+    let query = texts(&json!(["the map"]));
+    let whole = encode(&SentenceTransformer::load(folder.path()).unwrap(), &query, "query");
+    change(&config, |config| drop(config.as_object_mut().unwrap().remove("model_type")));
+    let model = SentenceTransformer::load(folder.path()).unwrap();
+    assert_eq!(model.kind(), ModelType::MultiVectorEncoder, "settings that only PyLate writes");
+    assert_eq!(encode(&model, &query, "query"), whole);
+    // settings that are given win over those of the older format
+    let options = ModelOptions {
+        multi_vector: MultiVectorOptions {
+            query_expansion: Some(serde_json::from_value(json!({"length": 0})).unwrap()),
+            ..MultiVectorOptions::default()
+        },
+        ..ModelOptions::default()
+    };
+    let model = SentenceTransformer::load_with(folder.path(), &options).unwrap();
+    assert!(encode(&model, &query, "query").vectors(0) < whole.vectors(0));
+    // and its name for the expansion as a whole
+    change(&config, |config| config["query_expansion"] = json!({"strategy": "fixed", "length": 7}));
+    let model = SentenceTransformer::load(folder.path()).unwrap();
+    assert_eq!(encode(&model, &query, "query").vectors(0), 7);
+}
+
+#[test]
+fn prompts_and_limits_outlive_a_change_of_type() {
+    let (folder, saved) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    pylate(folder.path());
+    write(&folder.path().join("config_sentence_transformers.json"), &json!({"prompts": {"query": "ask: "}}));
+    change(&folder.path().join("sentence_bert_config.json"), |config| config["do_lower_case"] = json!(true));
+    let options = ModelOptions { model_type: Some(ModelType::MultiVectorEncoder), ..ModelOptions::default() };
+    let model = SentenceTransformer::load_with(folder.path(), &options).unwrap();
+    assert_eq!(model.named_prompt("query").as_deref(), Some("ask: "));
+    model.save(saved.path()).unwrap();
+    let again = SentenceTransformer::load(saved.path()).unwrap();
+    assert_eq!(again.named_prompt("query").as_deref(), Some("ask: "));
+    let long = texts(&json!(["The Map ".repeat(40)]));
+    let vectors = encode(&again, &long, "document");
+    assert_eq!(vectors.vectors(0), 30, "the limit is kept");
+    assert_eq!(vectors, encode(&model, &long, "document"));
 }
 
 #[test]

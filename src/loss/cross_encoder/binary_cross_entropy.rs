@@ -141,8 +141,8 @@ impl Loss for BinaryCrossEntropyLoss {
         Ok(missed.mul(&weights)?.add(&x.mul(&y.affine(-1.0, 1.0)?)?)?.mean_all()?)
     }
 
-    fn label_range(&self, _: usize) -> Option<(f64, f64)> {
-        Some((0.0, 1.0))
+    fn label_range(&self, _: usize) -> Option<(f64, f64, &'static str)> {
+        Some((0.0, 1.0, "divide the labels by their largest value; a teacher's scores are for MSELoss"))
     }
 
     fn wants_balance(&self) -> bool {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::logits;
 use crate::error::{Error, Result};
 use crate::flow::{ActivationFn, Card, LabelKind, Labels, ModelType, Outputs};
-use crate::loss::{Loss, terms};
+use crate::loss::{Loss, inputs, terms};
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -83,8 +83,8 @@ impl Loss for CrossEntropyLoss {
         terms::classification(&CARD, &logits::activate(&columns[0], self.activation_fn)?, labels)
     }
 
-    fn label_range(&self, dim: usize) -> Option<(f64, f64)> {
-        Some((0.0, dim.saturating_sub(1) as f64))
+    fn label_range(&self, dim: usize) -> Option<(f64, f64, &'static str)> {
+        Some((0.0, dim.saturating_sub(1) as f64, inputs::CLASSES_HINT))
     }
 
     /// A single class is always right: the reference trains on, without a gradient.

@@ -179,17 +179,26 @@ pub trait Module: Send + Sync {
         None
     }
 
+    /// Tokens that a text which is `task` to the model has at least, once it is in the network.
+    fn least_length(&self, task: Option<&str>) -> usize {
+        let _ = task;
+        0
+    }
+
+    /// Words that it was told to leave out and that are not one token each.
+    fn unknown_words(&self) -> &[String] {
+        &[]
+    }
+
     /// `[sequences]`: how many tokens' vectors of each sequence it leaves, of a module that leaves some out.
     fn vectors(&self, batch: &PackedBatch, task: Option<&str>) -> Option<Vec<u32>> {
         let _ = (batch, task);
         None
     }
 
-    /// Says by which words, and by which tokenizer's tokens, it leaves vectors out; `None` for the words it has. Returns
-    /// those words that are not one token.
-    fn set_skiplist(&mut self, words: Option<&[String]>, tokenizer: &Arc<TextTokenizer>) -> Vec<String> {
+    /// Says by which words, and by which tokenizer's tokens, it leaves vectors out; `None` for the words it has.
+    fn set_skiplist(&mut self, words: Option<&[String]>, tokenizer: &Arc<TextTokenizer>) {
         let _ = (words, tokenizer);
-        Vec::new()
     }
 
     /// Takes the Normalize modules out of those that it holds.

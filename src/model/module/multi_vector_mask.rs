@@ -20,6 +20,8 @@ pub struct MultiVectorMask {
     keep_only_token_ids: Option<Vec<u32>>,
     /// The tokens of the words, once the tokenizer is known.
     skipped: HashSet<u32>,
+    /// Those words that are not one token.
+    unknown: Vec<String>,
 }
 
 impl MultiVectorMask {
@@ -31,6 +33,7 @@ impl MultiVectorMask {
             skiplist_tasks: vec!["document".to_owned()],
             keep_only_token_ids: None,
             skipped: HashSet::new(),
+            unknown: Vec::new(),
         }
     }
 
@@ -95,13 +98,17 @@ impl Module for MultiVectorMask {
         Some(batch.offsets.windows(2).map(count).collect())
     }
 
-    fn set_skiplist(&mut self, words: Option<&[String]>, tokenizer: &Arc<TextTokenizer>) -> Vec<String> {
+    fn unknown_words(&self) -> &[String] {
+        &self.unknown
+    }
+
+    fn set_skiplist(&mut self, words: Option<&[String]>, tokenizer: &Arc<TextTokenizer>) {
         if let Some(words) = words {
             self.skiplist_words = words.to_vec();
         }
-        let unknown = |word: &&String| tokenizer.token(word).is_none();
         self.skipped = self.skiplist_words.iter().filter_map(|word| tokenizer.token(word)).collect();
-        self.skiplist_words.iter().filter(unknown).cloned().collect()
+        let unknown = self.skiplist_words.iter().filter(|word| tokenizer.token(word).is_none());
+        self.unknown = unknown.cloned().collect();
     }
 
     fn save(&self, directory: &Path) -> Result<()> {

@@ -307,6 +307,10 @@ impl Module for Transformer {
         self.sides.as_ref()?.expand(batch, task)
     }
 
+    fn least_length(&self, task: Option<&str>) -> usize {
+        self.sides.as_ref().map_or(0, |sides| sides.least_length(task))
+    }
+
     fn tasks(&self) -> Vec<String> {
         match &self.sides {
             Some(_) => vec!["query".to_owned(), "document".to_owned()],
@@ -381,6 +385,9 @@ impl Module for Transformer {
             });
             if let Some(keys) = sentence.as_object_mut() {
                 keys.extend(sides.describe());
+                // a new tokenizer has no configuration of its own to keep them
+                keys.insert("max_seq_length".to_owned(), json!(self.max_seq_length));
+                keys.insert("do_lower_case".to_owned(), self.lower_case.into());
             }
         }
         // versions before 6 kept the limit and lower-casing elsewhere

@@ -37,6 +37,15 @@ impl Padding {
         Ok(Self { selection: Selection::new(ids, tokens, device)?, lengths, attended, longest })
     }
 
+    /// `[sequences, 1, longest, 1]`: 1 for queries that see an attended key, else 0.
+    fn reach(&self, sight: Sight, dtype: DType, device: &Device) -> Result<Tensor> {
+        let sees =
+            |(place, attended): (usize, &usize)| f32::from(u8::from(sight.of(place, self.longest).start < *attended));
+        let all = self.attended.iter().flat_map(|attended| (0..self.longest).map(move |place| sees((place, attended))));
+        let all: Vec<f32> = all.collect();
+        Tensor::from_vec(all, (self.attended.len(), 1, self.longest, 1), device)?.to_dtype(dtype)
+    }
+
     /// Added to scores, `[sequences, 1, 1, longest]`: minus infinity for keys that are not looked at, or padding.
     fn bias(&self, dtype: DType, device: &Device) -> Result<Tensor> {
         let mut bias = vec![0f32; self.lengths.len() * self.longest];
@@ -73,6 +82,10 @@ pub fn attention(
         scores = scores.broadcast_add(&unseen(sight, longest, dtype, device)?)?;
     }
     let mut probabilities = softmax(&scores)?;
+    if let (Sight::Near(_), false) = (sight, offsets.1.is_empty()) {
+        // who is near to nothing that is attended sees nothing
+        probabilities = probabilities.broadcast_mul(&padding.reach(sight, dtype, device)?)?;
+    }
     if dropout.active() {
         let mask = attention_mask(dropout, &padding.lengths, heads, longest, dtype, device)?;
         probabilities = probabilities.mul(&mask)?;

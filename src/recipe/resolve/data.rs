@@ -235,7 +235,7 @@ impl Resolver<'_> {
                     self.problems.push(problem);
                     PathBuf::from(text)
                 }),
-                None if [nano_beir::CARD.name, "SparseNanoBEIREvaluator"].contains(&config.kind.as_str()) => {
+                None if nano_beir::from_the_cache(&config.kind) => {
                     let id = config.settings.get("dataset_id").and_then(Value::as_str);
                     hub::cached_dataset(id.unwrap_or(nano_beir::DATASET_ID)).unwrap_or_else(|error| {
                         self.problem(format!("{key}.path"), error.to_string(), error.hint().unwrap_or_default());

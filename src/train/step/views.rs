@@ -28,7 +28,7 @@ pub fn rows(offsets: Option<&[u32]>, sequences: &Range<usize>) -> Range<usize> {
 
 /// The ends of all views' sequences in one stream of tokens, one view after the other: `[sequences + 1]`.
 pub(super) fn offsets(setting: Setting<'_>, batch: &Batch) -> Vec<u32> {
-    let Some(views) = setting.loss.views() else { return batch.packed.offsets.to_vec() };
+    let Some(views) = setting.loss.views() else { return setting.model.token_offsets(batch) };
     let mut offsets = vec![0u32];
     for view in views {
         let ends = batch.packed.offsets.get(view.column * batch.rows..=(view.column + 1) * batch.rows).unwrap_or(&[]);
