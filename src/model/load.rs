@@ -407,9 +407,8 @@ fn change_modules(modules: &mut Vec<Box<dyn Module>>, options: &ModelOptions, so
     }
     match options.normalize {
         Some(true) if options.task == TransformerTask::TokenEmbeddings => {
-            if modules.iter().all(|m| m.name() != "Normalize") {
-                modules.push(Box::new(Normalize::of_tokens()));
-            }
+            let there = modules.iter().any(|m| m.name() == "Normalize");
+            modules.extend((!there).then(|| Box::new(Normalize::of_tokens()) as Box<dyn Module>));
         }
         Some(true) if modules.last().is_some_and(|m| m.name() != "Normalize") => {
             modules.push(Box::new(Normalize::new()))

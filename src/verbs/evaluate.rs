@@ -136,11 +136,14 @@ impl Verb for Request {
         })?;
         let model = engine::load_encoder(&self.model, reporter)?;
         // a model with a vector for each token would give its own scores under a name of vectors' similarity
-        if model.kind() == ModelType::MultiVectorEncoder
-            && !evaluator.card().model_types.contains(&model.kind())
-            && let Some((message, hint)) = eval::elsewhere(model.kind(), &self.evaluator)
-        {
-            return Err(Error::usage(message).with_hint(hint));
+        let kind = model.kind();
+        if kind == ModelType::MultiVectorEncoder && !evaluator.card().model_types.contains(&kind) {
+            let own: Vec<_> = eval::cards().filter(|c| c.model_types.contains(&kind)).map(|c| c.name).collect();
+            let twin = format!("MultiVector{}", self.evaluator);
+            let hint = if own.contains(&twin.as_str()) { twin } else { own.join("`, `") };
+            let message =
+                format!("`{}` compares single vectors, and `{}` is a {kind}", self.evaluator, self.model.display());
+            return Err(Error::usage(message).with_hint(format!("take `{hint}`")));
         }
         let begun = std::time::Instant::now();
         let metrics = evaluator.evaluate(&model)?;

@@ -5,6 +5,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::support::project;
+
 struct Tallow {
     dir: tempfile::TempDir,
 }
@@ -146,6 +148,21 @@ fn models_and_data_that_are_not_there() {
     let (message, _) = tallow.error(&["search", "nowhere", "--corpus", "texts.txt", "--query", " "], 2);
     assert!(message.contains("query is empty"), "{message}");
     assert_eq!(tallow.left_behind(), ["empty", "texts.txt"]);
+}
+
+#[test]
+fn a_model_of_token_vectors_has_evaluators_of_its_own() {
+    let tallow = Tallow::new();
+    tallow.file("rows.jsonl", "{\"anchor\": \"the map\", \"positive\": \"a map\", \"negative\": \"bees\"}\n");
+    let model = project("tests/fixtures/tiny-colbert").display().to_string();
+    let evaluate =
+        |name| ["evaluate", &model, "--evaluator", name, "--path", "rows.jsonl", "--json"].map(str::to_owned);
+    let dense = evaluate("TripletEvaluator");
+    let error = tallow.json_error(&dense.each_ref().map(String::as_str), 2);
+    let (message, hint) = (error["error"]["message"].as_str().unwrap(), error["error"]["hint"].as_str().unwrap());
+    assert!(message.contains("TripletEvaluator") && hint.contains("`MultiVectorTripletEvaluator`"), "{message} {hint}");
+    let output = tallow.run(&evaluate("MultiVectorTripletEvaluator").each_ref().map(String::as_str));
+    assert!(stdout(&output).contains("\"maxsim_accuracy\":"), "{}", stdout(&output));
 }
 
 #[test]
