@@ -226,8 +226,16 @@ def start(kind, folder):
         import torch
 
         torch.manual_seed(7)
+        base = MODEL
+        if kind == "SparseEncoder":
+            # of a bi-encoder's folder the reference would make a sparse autoencoder: a network with a head is no such
+            from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+            base = folder / "masked-lm"
+            AutoModelForMaskedLM.from_pretrained(MODEL).save_pretrained(base)
+            AutoTokenizer.from_pretrained(MODEL).save_pretrained(base)
         more = {"num_labels": 1} if kind == "CrossEncoder" else {}
-        model = getattr(sentence_transformers, kind)(str(MODEL), device="cpu", **more)
+        model = getattr(sentence_transformers, kind)(str(base), device="cpu", **more)
         model.save_pretrained(str(path), create_model_card=False)
     return path
 
@@ -267,6 +275,7 @@ def reference(name, rows, seed, out):
     data = Dataset.from_list(read(rows))
     trainer = getattr(sentence_transformers, f"{kind}Trainer")(model=model, args=args, train_dataset=data, loss=loss)
     trainer.train()
+    (out / "log_history.json").write_text(json.dumps(trainer.state.log_history, indent=1))
     model.save_pretrained(str(out / "model"), create_model_card=False)
 
 

@@ -123,8 +123,8 @@ pub trait FromData: Evaluator + Sized + 'static {
     fn from_data(settings: Self::Settings, data: EvaluationData) -> Option<Result<Self>>;
 }
 
-type Read = fn(&Map<String, Value>) -> Result<Box<dyn Keyed>>;
-type Build = fn(&Map<String, Value>, EvaluationData) -> Result<Box<dyn Evaluator>>;
+type Read = fn(&'static Card, &Map<String, Value>) -> Result<Box<dyn Keyed>>;
+type Build = fn(&'static Card, &Map<String, Value>, EvaluationData) -> Result<Box<dyn Evaluator>>;
 
 /// [`EvaluatorSettings`] of any type.
 pub trait Keyed {
@@ -186,13 +186,13 @@ impl Entry {
             data: T::DATA,
             defaults: || T::Settings::default().to_json(),
             schema: || schemars::schema_for!(T::Settings),
-            read: |settings| Ok(Box::new(registry::read_settings::<T::Settings>(T::CARD.name, settings)?)),
-            build: |settings, data| {
-                let settings = registry::read_settings(T::CARD.name, settings)?;
+            read: |card, settings| Ok(Box::new(registry::read_settings::<T::Settings>(card.name, settings)?)),
+            build: |card, settings, data| {
+                let settings = registry::read_settings(card.name, settings)?;
                 let kind = data.kind();
                 match T::from_data(settings, data) {
-                    Some(evaluator) => Ok(Box::new(evaluator.map_err(|e| e.within(format!("`{}`", T::CARD.name)))?)),
-                    None => Err(Error::data(format!("`{}` reads {}, got {kind}", T::CARD.name, T::DATA))),
+                    Some(evaluator) => Ok(Box::new(evaluator.map_err(|e| e.within(format!("`{}`", card.name)))?)),
+                    None => Err(Error::data(format!("`{}` reads {}, got {kind}", card.name, T::DATA))),
                 }
             },
         }
@@ -203,7 +203,7 @@ impl Entry {
     /// # Errors
     /// [`Error::Usage`] naming the evaluator and the key.
     pub fn settings(&self, settings: &Map<String, Value>) -> Result<Map<String, Value>> {
-        match (self.read)(settings)?.json() {
+        match (self.read)(self.card, settings)?.json() {
             Value::Object(settings) => Ok(settings),
             other => Err(Error::Internal(format!("settings of `{}` are {other}", self.card.name))),
         }
@@ -214,7 +214,7 @@ impl Entry {
     /// # Errors
     /// As [`Self::settings`].
     pub fn primary_key(&self, settings: &Map<String, Value>, similarity_fn_name: &str) -> Result<String> {
-        Ok((self.read)(settings)?.primary_key(similarity_fn_name))
+        Ok((self.read)(self.card, settings)?.primary_key(similarity_fn_name))
     }
 
     /// All keys there will be, known from the settings alone.
@@ -222,7 +222,7 @@ impl Entry {
     /// # Errors
     /// As [`Self::settings`].
     pub fn keys(&self, settings: &Map<String, Value>, similarity_fn_name: &str) -> Result<Vec<String>> {
-        Ok((self.read)(settings)?.keys(similarity_fn_name))
+        Ok((self.read)(self.card, settings)?.keys(similarity_fn_name))
     }
 
     /// The evaluator with settings and data.
@@ -230,7 +230,7 @@ impl Entry {
     /// # Errors
     /// [`Error::Usage`] for the settings, [`Error::Data`] for the data.
     pub fn build(&self, settings: &Map<String, Value>, data: EvaluationData) -> Result<Box<dyn Evaluator>> {
-        (self.build)(settings, data)
+        (self.build)(self.card, settings, data)
     }
 }
 

@@ -82,16 +82,16 @@ impl Entry {
             data: T::DATA,
             defaults: || registry::Settings::to_json(&T::Settings::default()),
             schema: || schemars::schema_for!(T::Settings),
-            read: |settings| {
-                let own = own(T::CARD.name, settings)?;
-                Ok(Box::new(registry::read_settings::<T::Settings>(T::CARD.name, &own)?))
+            read: |card, settings| {
+                let own = own(card.name, settings)?;
+                Ok(Box::new(registry::read_settings::<T::Settings>(card.name, &own)?))
             },
-            build: |settings, data: EvaluationData| {
-                let settings = registry::read_settings(T::CARD.name, &own(T::CARD.name, settings)?)?;
+            build: |card, settings, data: EvaluationData| {
+                let settings = registry::read_settings(card.name, &own(card.name, settings)?)?;
                 let kind = data.kind();
                 match T::from_data(settings, data) {
-                    Some(inner) => Ok(Box::new(Late { card: T::CARD, inner: inner? })),
-                    None => Err(Error::data(format!("`{}` reads {}, got {kind}", T::CARD.name, T::DATA))),
+                    Some(inner) => Ok(Box::new(Late { card, inner: inner? })),
+                    None => Err(Error::data(format!("`{}` reads {}, got {kind}", card.name, T::DATA))),
                 }
             },
         }

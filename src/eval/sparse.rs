@@ -140,15 +140,15 @@ impl Entry {
             data: T::DATA,
             defaults: || registry::Settings::to_json(&T::Settings::default()),
             schema: || schemars::schema_for!(T::Settings),
-            read: |settings| {
-                Ok(Box::new(SparseSettings::<T::Settings>::read(T::CARD.name, settings, Told::of(TOLD))?.0))
+            read: |card, settings| {
+                Ok(Box::new(SparseSettings::<T::Settings>::read(card.name, settings, Told::of(TOLD))?.0))
             },
-            build: |settings, data: EvaluationData| {
-                let (own, working) = SparseSettings::read(T::CARD.name, settings, Told::of(TOLD))?;
+            build: |card, settings, data: EvaluationData| {
+                let (own, working) = SparseSettings::read(card.name, settings, Told::of(TOLD))?;
                 let kind = data.kind();
                 match T::from_data(working, data) {
-                    Some(inner) => Ok(Box::new(Sparse { card: T::CARD, inner: inner?, settings: own })),
-                    None => Err(Error::data(format!("`{}` reads {}, got {kind}", T::CARD.name, T::DATA))),
+                    Some(inner) => Ok(Box::new(Sparse { card, inner: inner?, settings: own })),
+                    None => Err(Error::data(format!("`{}` reads {}, got {kind}", card.name, T::DATA))),
                 }
             },
         }

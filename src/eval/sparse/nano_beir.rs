@@ -42,8 +42,8 @@ pub const ENTRY: Entry = Entry {
     data: DataKind::Retrievals,
     defaults: || NanoBEIRSettings::default().to_json(),
     schema: || schemars::schema_for!(NanoBEIRSettings),
-    read: |settings| Ok(Box::new(SparseNanoBEIRSettings::read(settings)?.0)),
-    build: |settings, data| {
+    read: |_, settings| Ok(Box::new(SparseNanoBEIRSettings::read(settings)?.0)),
+    build: |_, settings, data| {
         let (settings, inner) = SparseNanoBEIRSettings::read(settings)?;
         let kind = data.kind();
         match NanoBEIREvaluator::from_data(inner, data) {
