@@ -115,8 +115,16 @@ def make_start(kind, folder):
     import torch
 
     torch.manual_seed(7)
+    base = model_dir()
+    if kind == "SparseEncoder":
+        # of a bi-encoder's folder the reference would make a sparse autoencoder: a network with a head is no such
+        from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+        base = Path(folder).parent / "masked-lm"
+        AutoModelForMaskedLM.from_pretrained(model_dir()).save_pretrained(base)
+        AutoTokenizer.from_pretrained(model_dir()).save_pretrained(base)
     more = {"num_labels": 1} if kind == "CrossEncoder" else {}
-    model = getattr(sentence_transformers, kind)(str(model_dir()), device="cpu", **more)
+    model = getattr(sentence_transformers, kind)(str(base), device="cpu", **more)
     model.save_pretrained(folder, create_model_card=False)
 
 
