@@ -532,7 +532,7 @@ impl Encode for SentenceTransformer {
         }
         if self.kind() == ModelType::MultiVectorEncoder {
             return Err(Error::usage(format!("the model is a {}, which has a vector for each token", self.kind()))
-                .with_hint("use the evaluators whose names begin with `MultiVector`"));
+                .with_hint("give a SentenceTransformer; evaluators for this one are called `MultiVector…`"));
         }
         let progress = options.progress.map_or_else(Progress::hidden, |what| Progress::new(what, texts.len() as u64));
         let mut data = vec![0.0; texts.len() * self.dimension];
