@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Does a model trained by tallow become as good as one trained by sentence-transformers, on real data?
 
-    python benches/real_runs.py [--case NAME,NAME] [--side reference|tallow|both] [--seeds 12,13] [--folder DIR]
+    python benches/real_runs.py [--case NAME,NAME] [--side reference|tallow|both] [--seeds 12,13] [--device cuda] [--folder DIR]
 
 Each case trains the same base model on the same rows with the same settings in sentence-transformers' trainer and with
 `tallow run`, dropout and shuffling on as both have them by default, and measures both models and the base model with
@@ -87,7 +87,7 @@ CASES = {
         measures=[("SelQA test nDCG@10", RERANKING, DATA / "rerank_selqa/test.jsonl", "ndcg@10", {})],
     ),
     "squad-splade": dict(
-        type="SparseEncoder", rows="squad", loss={"name": "SparseMultipleNegativesRankingLoss"},
+        type="SparseEncoder", rows="squad_more", loss={"name": "SparseMultipleNegativesRankingLoss"},
         splade={"document_regularizer_weight": 3e-3, "query_regularizer_weight": 5e-3}, batch=16, rate=2e-4,
         sampler="no_duplicates", measures=[
             ("Cranfield nDCG@10", f"Sparse{RETRIEVAL}", DATA / "cranfield", "dot_ndcg@10", {}),
@@ -124,6 +124,10 @@ def squad(folder, options):
     return random.Random(7).sample(read(DATA / "pairs_squad/train.jsonl"), 768), ["anchor", "positive"], None
 
 
+def squad_more(folder, options):
+    return random.Random(7).sample(read(DATA / "pairs_squad/train.jsonl"), 1280), ["anchor", "positive"], None
+
+
 def triplets(folder, options):
     rows = random.Random(7).sample(read(DATA / "nli_snli_triplets/train.jsonl"), 960)
     return rows, ["anchor", "positive", "negative"], None
@@ -143,7 +147,17 @@ def reranking(name):
     return rows
 
 
-trecqa, selqa = reranking("rerank_trecqa"), reranking("rerank_selqa")
+selqa = reranking("rerank_selqa")
+
+
+def trecqa(folder, options):
+    """All relevant passages, of which there are few, and three others for each."""
+    rng = random.Random(7)
+    rows = read(DATA / "rerank_trecqa/train.jsonl")
+    relevant = [row for row in rows if row["label"] == 1]
+    rows = relevant + rng.sample([row for row in rows if row["label"] == 0], 3 * len(relevant))
+    rng.shuffle(rows)
+    return rows, ["query", "passage"], "label"
 
 
 def stsb(folder, options):
@@ -240,7 +254,7 @@ def start(kind, folder):
     return path
 
 
-def reference(name, rows, seed, out):
+def reference(name, rows, seed, out, device):
     """One run of sentence-transformers."""
     import importlib
 
@@ -254,7 +268,7 @@ def reference(name, rows, seed, out):
     losses = importlib.import_module(f"sentence_transformers.{package}.losses")
     # layers that are random otherwise begin alike, whatever the seed of the run
     torch.manual_seed(seed)
-    model = getattr(sentence_transformers, kind)(str(start(kind, out.parent)), device="cpu")
+    model = getattr(sentence_transformers, kind)(str(start(kind, out.parent)), device=device)
     settings = {key: value for key, value in case["loss"].items() if key != "name"}
     if case["loss"]["name"] == "TripletLoss":
         settings["distance_metric"] = losses.TripletDistanceMetric.COSINE
@@ -270,7 +284,7 @@ def reference(name, rows, seed, out):
     args = getattr(sentence_transformers, f"{kind}TrainingArguments")(
         output_dir=str(out / "trainer"), num_train_epochs=case.get("epochs", 1), per_device_train_batch_size=case["batch"],
         learning_rate=case["rate"], warmup_steps=0.1, batch_sampler=case.get("sampler", "batch_sampler"), seed=seed,
-        report_to="none", save_strategy="no", disable_tqdm=True, use_cpu=True, logging_steps=10,
+        report_to="none", save_strategy="no", disable_tqdm=True, use_cpu=device == "cpu", logging_steps=10,
     )
     data = Dataset.from_list(read(rows))
     trainer = getattr(sentence_transformers, f"{kind}Trainer")(model=model, args=args, train_dataset=data, loss=loss)
@@ -383,7 +397,7 @@ def result(name, side, seed, folder, options):
         begun, cpu = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
         if side == "reference":
             model = out / "model"
-            run([sys.executable, __file__, "--worker", name, str(rows), str(seed), str(out)])
+            run([sys.executable, __file__, "--worker", name, str(rows), str(seed), str(out), "--device", options.device])
         else:
             model = ours(options, name, rows, columns, label, seed, out)
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -435,6 +449,7 @@ def main():
     parser.add_argument("--side", default="both", choices=["reference", "tallow", "both"])
     parser.add_argument("--seeds", default="12", help="numbers, with commas between them")
     parser.add_argument("--judge", default="tallow", choices=["tallow", "reference"], help="whose evaluators measure")
+    parser.add_argument("--device", default="cpu", help="where the reference trains: cpu, cuda")
     parser.add_argument("--folder", default=str(ROOT / "target/real-runs"), help="where data, models and results are kept")
     parser.add_argument("--tallow", default=os.environ.get("TALLOW", str(ROOT / "target/release/tallow")))
     parser.add_argument("--worker", nargs=4, metavar=("CASE", "ROWS", "SEED", "FOLDER"), help=argparse.SUPPRESS)
@@ -442,7 +457,7 @@ def main():
     os.environ["HF_HUB_OFFLINE"] = "1"
     if options.worker:
         name, rows, seed, out = options.worker
-        reference(name, rows, int(seed), Path(out))
+        reference(name, rows, int(seed), Path(out), options.device)
         return
     names = options.case.split(",")
     unknown = [name for name in names if name not in CASES]

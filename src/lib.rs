@@ -14,6 +14,7 @@ pub mod hub;
 pub mod loss;
 pub mod mcp;
 pub mod model;
+pub mod negatives;
 pub mod ops;
 pub mod optim;
 pub mod recipe;

@@ -7,7 +7,8 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Error;
 use crate::verbs::{
-    cancel, cluster, demo, distill, encode, evaluate, paraphrase_mining, predict, rank, run, search, smoke_test, status,
+    cancel, cluster, demo, distill, encode, evaluate, mine, paraphrase_mining, predict, rank, run, search, smoke_test,
+    status,
 };
 
 const AFTER_HELP: &str = "\
@@ -46,12 +47,13 @@ pub enum Command {
     Rank(rank::Request),
     Evaluate(evaluate::Request),
     Search(search::Request),
+    Mine(Box<mine::Request>),
     ParaphraseMining(paraphrase_mining::Request),
     Cluster(cluster::Request),
     Distill(distill::Request),
     /// Serve the verbs to an AI agent: an MCP server on stdin and stdout.
     ///
-    /// Tools: smoke_test, run, run_status, cancel_run, evaluate. Relative paths are read relative to the directory
+    /// Tools: smoke_test, run, run_status, cancel_run, mine_hard_negatives, evaluate. Relative paths are read relative to the directory
     /// the server was started in. Runs are processes of their own and go on when the server ends.
     Mcp,
 }

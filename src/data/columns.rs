@@ -14,7 +14,7 @@ use crate::util::suggest;
 pub const LABEL_COLUMNS: [&str; 4] = ["label", "labels", "score", "scores"];
 
 /// What to do with a row that cannot be used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum OnBadRow {
     /// Refuse the data set, naming the rows.

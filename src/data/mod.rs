@@ -2,6 +2,7 @@
 
 pub mod beir;
 pub mod columns;
+pub mod corpus;
 mod feed;
 pub mod nano;
 pub mod paraphrases;

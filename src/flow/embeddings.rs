@@ -66,6 +66,13 @@ impl Embeddings {
         Self::new(dim, data)
     }
 
+    /// These rows, then those of `other`, of the same width.
+    #[must_use]
+    pub fn followed_by(mut self, other: &Self) -> Self {
+        self.data.extend_from_slice(&other.data);
+        Self::new(self.dim, self.data)
+    }
+
     /// The rows with the given numbers, in that order.
     #[must_use]
     pub fn select(&self, rows: &[usize]) -> Self {

@@ -47,6 +47,16 @@ impl SparseEmbeddings {
         self.offsets.push(self.indices.len());
     }
 
+    /// Appends all rows of `other`.
+    pub fn append(&mut self, other: &Self) {
+        for row in 0..other.rows() {
+            let (indices, values) = other.row(row);
+            self.indices.extend_from_slice(indices);
+            self.values.extend_from_slice(values);
+            self.offsets.push(self.indices.len());
+        }
+    }
+
     /// How many rows.
     #[must_use]
     pub fn rows(&self) -> usize {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::jobs::{Jobs, Waited};
 use crate::error::{Error, Result};
-use crate::verbs::{Verb, cancel, evaluate, run, smoke_test, status};
+use crate::verbs::{Verb, cancel, evaluate, mine, run, smoke_test, status};
 
 /// Clients give up after 25 to 60 seconds; every answer is there before.
 pub(super) const PATIENCE: Duration = Duration::from_secs(24);
@@ -67,6 +67,7 @@ pub(super) fn all() -> Result<Vec<Entry>> {
             hints().read_only(false).destructive(true).idempotent(true),
             |arguments| work(arguments, |_: &mut cancel::Request| {}),
         )?,
+        slow::<mine::Request>("mine_hard_negatives", hints().read_only(false).destructive(false).idempotent(true))?,
         slow::<evaluate::Request>("evaluate", hints().read_only(true).idempotent(true))?,
     ])
 }
@@ -151,7 +152,7 @@ mod tests {
     fn every_tool_is_described_and_typed() {
         let tools = all().unwrap();
         let names: Vec<&str> = tools.iter().map(|t| t.definition.name.as_ref()).collect();
-        assert_eq!(names, ["smoke_test", "run", "run_status", "cancel_run", "evaluate"]);
+        assert_eq!(names, ["smoke_test", "run", "run_status", "cancel_run", "mine_hard_negatives", "evaluate"]);
         for tool in &tools {
             let definition = &tool.definition;
             assert!(definition.description.as_ref().unwrap().len() > 30, "{}", definition.name);
@@ -178,7 +179,7 @@ mod tests {
     async fn mistakes_are_tool_errors_with_a_hint() {
         let tools = all().unwrap();
         let jobs = Jobs::default();
-        for (tool, arguments) in [(0, json!({"recipe": "no-such-file.toml"})), (2, json!({"runs": 3})), (4, json!({}))]
+        for (tool, arguments) in [(0, json!({"recipe": "no-such-file.toml"})), (2, json!({"runs": 3})), (5, json!({}))]
         {
             let arguments = arguments.as_object().unwrap().clone();
             let result = call(&tools[tool], arguments, &jobs).await;

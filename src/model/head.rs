@@ -276,7 +276,7 @@ impl SequenceClassification {
         if let (Some(name), Some(norm)) = (self.convention.norm, &self.norm) {
             let both = [("weight", &norm.weight), ("bias", &norm.bias)];
             // zeros stand for a bias that there is not
-            let real = both.into_iter().filter(|(_, param)| param.trainable());
+            let real = both.into_iter().filter(|(_, param)| !param.constant());
             params.extend(real.map(|(part, param)| (format!("{name}.{part}"), Arc::clone(param))));
         }
         params.extend(layer("", self.convention.out, &self.out));

@@ -227,7 +227,7 @@ impl MaskedLm {
             params.push((format!("{decoder}.weight"), &self.vocabulary.weight));
         }
         // zeros stand for biases that there are not
-        let real = params.into_iter().filter(|(_, param)| param.trainable());
+        let real = params.into_iter().filter(|(_, param)| !param.constant());
         real.map(|(name, param)| (name, Arc::clone(param))).collect()
     }
 

@@ -6,6 +6,7 @@ mod directory;
 pub mod distill;
 mod head;
 mod load;
+pub mod lora;
 mod masked_lm;
 pub mod module;
 mod multi_vector;

@@ -8,6 +8,7 @@ use candle_core::Tensor;
 
 use super::backbone::Decoder;
 use super::directory::{self, Description};
+use super::lora::Lora;
 use super::module::sparse_auto_encoder::SparseAutoEncoder;
 use super::module::{Features, Module};
 use super::pairs::Pairs;
@@ -35,6 +36,8 @@ pub struct SentenceTransformer {
     pairs: Option<Pairs>,
     /// What each column of a training batch is to the model; empty for all alike.
     column_tasks: Vec<Option<String>>,
+    /// Its adapters, where it has them.
+    lora: Option<Lora>,
 }
 
 /// Tokens encoded in one pass when nothing is trained.
@@ -54,7 +57,7 @@ impl SentenceTransformer {
         hidden: usize,
         pairs: Option<Pairs>,
     ) -> Self {
-        Self { modules, tokenizer, description, dimension, layers, hidden, pairs, column_tasks: Vec::new() }
+        Self { modules, tokenizer, description, dimension, layers, hidden, pairs, column_tasks: Vec::new(), lora: None }
     }
 
     /// What it is.
@@ -138,7 +141,22 @@ impl SentenceTransformer {
     /// Every parameter, in the order of the modules.
     #[must_use]
     pub fn params(&self) -> Vec<Arc<Param>> {
-        self.modules.iter().flat_map(|m| m.params().into_iter().map(|(_, param)| param)).collect()
+        let own = self.modules.iter().flat_map(|m| m.params().into_iter().map(|(_, param)| param));
+        own.chain(self.lora.iter().flat_map(Lora::params)).collect()
+    }
+
+    /// Its adapters, where it has them.
+    #[must_use]
+    pub fn lora(&self) -> Option<&Lora> {
+        self.lora.as_ref()
+    }
+
+    pub(super) fn set_lora(&mut self, lora: Lora) {
+        self.lora = Some(lora);
+    }
+
+    pub(super) fn modules(&self) -> &[Box<dyn Module>] {
+        &self.modules
     }
 
     /// Values a token leaves behind in a training pass, for memory estimates.

@@ -164,6 +164,11 @@ pub(super) fn forward<T: Real>(activation: Activation, x: &[T], y: &mut [T]) {
     }
 }
 
+/// `y = activation(x)`, on all threads.
+pub(super) fn forward_parallel<T: Real>(activation: Activation, x: &[T], y: &mut [T]) {
+    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| forward(activation, x, y));
+}
+
 /// `dy *= activation'(x)` for activations whose gradient is known from their input alone, on this thread.
 pub(super) fn backward_in_place<T: Real>(activation: Activation, x: &[T], dy: &mut [T]) {
     match activation {
@@ -182,8 +187,7 @@ pub(super) fn backward_in_place<T: Real>(activation: Activation, x: &[T], dy: &m
 impl Apply {
     fn forward<T: Real>(&self, x: &[T]) -> Vec<T> {
         let mut out = kernel::zeros::<T>(x.len());
-        let activation = self.0;
-        out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| forward(activation, x, y));
+        forward_parallel(self.0, x, &mut out);
         out
     }
 

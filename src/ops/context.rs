@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::matmul::Precision;
 use crate::util::seed::Rng;
@@ -84,11 +85,18 @@ impl Context {
         }
         let site = self.site.get();
         self.site.set(site + 1);
-        Dropout {
-            key: self.rng.fork(site).key(),
-            threshold: (probability.min(1.0) * 4_294_967_296.0) as u64,
-            probability,
+        Dropout::keyed(self.rng.fork(site).key(), probability)
+    }
+
+    /// The dropout of a place with a name, whatever others there are: of layers that some models have added.
+    #[must_use]
+    pub fn named_dropout(&self, name: &str, probability: f64) -> Dropout {
+        /// Keeps names apart from numbers.
+        const STREAM: u64 = 0x10A4;
+        if !self.is_training() || probability <= 0.0 {
+            return Dropout::NONE;
         }
+        Dropout::keyed(self.rng.fork(STREAM).fork(xxh3_64(name.as_bytes())).key(), probability)
     }
 }
 
@@ -103,6 +111,10 @@ pub struct Dropout {
 impl Dropout {
     /// Drops nothing.
     pub const NONE: Self = Self { key: 0, threshold: 0, probability: 0.0 };
+
+    fn keyed(key: u64, probability: f64) -> Self {
+        Self { key, threshold: (probability.min(1.0) * 4_294_967_296.0) as u64, probability }
+    }
 
     /// Whether it drops anything.
     #[must_use]

@@ -46,7 +46,7 @@ pub fn encoder(context: &Context, x: &Tensor, offsets: &Arc<Vec<u32>>, layers: &
         return Ok(x.clone());
     }
     if layers.iter().any(|layer| layer.attention.query.0.composed()) {
-        return composed::encoder(x, offsets, layers);
+        return composed::encoder(context, x, offsets, layers);
     }
     let encoder = Encoder { layers: halves, keep: context.is_training() };
     by_dtype!(x.dtype(), "encoder", T => block::apply::<T, _>(context, x, encoder))

@@ -44,7 +44,7 @@ pub struct FeedForward<'a> {
 pub fn feed_forward(context: &Context, x: &Tensor, layer: &FeedForward<'_>) -> Result<Tensor> {
     let forward = Forward::new(context, x, layer)?;
     if layer.inner.0.composed() {
-        return composed::feed_forward(x, layer);
+        return composed::feed_forward(context, x, layer);
     }
     by_dtype!(x.dtype(), "feed-forward", T => block::apply::<T, _>(context, x, forward))
 }
@@ -60,8 +60,9 @@ pub(super) struct Forward {
 impl Forward {
     /// Checks that `x` and the layer fit each other.
     pub(super) fn new(context: &Context, x: &Tensor, layer: &FeedForward<'_>) -> Result<Self> {
-        let one =
-            |(weight, bias): (&Arc<Param>, &Arc<Param>)| Stack::new(vec![(Arc::clone(weight), Some(Arc::clone(bias)))]);
+        let one = |(weight, bias): (&Arc<Param>, &Arc<Param>)| {
+            Stack::new(context, vec![(Arc::clone(weight), Some(Arc::clone(bias)))])
+        };
         let (inner, outer) = (one(layer.inner)?, one(layer.outer)?);
         let norm = ResidualNorm::new(layer.norm, layer.eps, layer.dropout)?;
         let (_, width) = kernel::matrix(x.dims())?;

@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::activation::Activation;
+use super::adapter::Way;
 use super::composed;
 use super::context::Context;
 use super::kernel::{self, by_dtype, simd_fn};
@@ -21,13 +22,13 @@ use super::real::Real;
 /// # Errors
 /// When the shapes or element types do not fit.
 pub fn linear(context: &Context, x: &Tensor, weight: &Arc<Param>, bias: Option<&Arc<Param>>) -> Result<Tensor> {
-    let stack = Stack::new(vec![(Arc::clone(weight), bias.map(Arc::clone))])?;
+    let stack = Stack::new(context, vec![(Arc::clone(weight), bias.map(Arc::clone))])?;
     if x.dims().last() != Some(&stack.input) {
         bail!("linear: input is {:?}, weight `{}` is {:?}", x.dims(), weight.name(), weight.dims());
     }
     kernel::check_dtype("linear", x.dtype(), weight.dtype())?;
     if weight.composed() {
-        return composed::linear(x, weight, bias);
+        return composed::linear(context, x, weight, bias);
     }
     x.contiguous()?.apply_op1(Linear { stack, precision: context.precision() })
 }
@@ -76,20 +77,24 @@ fn column_sums<T: Real>(data: &[T], width: usize) -> Vec<T> {
 /// Layers of one shape that share their input, seen as one layer with their outputs side by side.
 pub(super) struct Stack {
     layers: Vec<(Arc<Param>, Option<Arc<Param>>)>,
+    /// Low-rank updates, with their layers' numbers.
+    ways: Vec<(usize, Way)>,
     /// Outputs of one layer.
     out: usize,
     pub(super) input: usize,
 }
 
 impl Stack {
-    pub(super) fn new(layers: Vec<(Arc<Param>, Option<Arc<Param>>)>) -> Result<Self> {
+    pub(super) fn new(context: &Context, layers: Vec<(Arc<Param>, Option<Arc<Param>>)>) -> Result<Self> {
         let Some((first, _)) = layers.first() else {
             bail!("linear: no layer");
         };
         let &[out, input] = first.dims() else {
             bail!("linear: weight `{}` is {:?}, not a matrix", first.name(), first.dims());
         };
-        for (weight, bias) in &layers {
+        let mut ways = Vec::new();
+        for (i, (weight, bias)) in layers.iter().enumerate() {
+            ways.extend(Way::of(weight, context)?.map(|way| (i, way)));
             if weight.dims() != [out, input] || weight.dtype() != first.dtype() {
                 bail!("linear: weight `{}` is {:?}, wanted [{out}, {input}]", weight.name(), weight.dims());
             }
@@ -99,7 +104,7 @@ impl Stack {
                 bail!("linear: bias `{}` is {:?}, wanted [{out}]", bias.name(), bias.dims());
             }
         }
-        Ok(Self { layers, out, input })
+        Ok(Self { layers, ways, out, input })
     }
 
     /// All outputs.
@@ -127,19 +132,23 @@ impl Stack {
             bias.resize(self.width(), T::ZERO);
         }
         let add_bias = |_: usize, column: usize, values: &mut [T]| add_row(values, &bias[column..]);
-        let x = [x];
+        let parts = [x];
         self.with_weights::<T, _>(|weights| {
             let mut target = Target::new(y, self.width());
             if !bias.is_empty() {
                 target = target.finished_by(&add_bias);
             }
             matmul::multiply(
-                Matrix::stacked(&x, self.input).depth_in_rows().mapped(map),
+                Matrix::stacked(&parts, self.input).depth_in_rows().mapped(map),
                 Matrix::stacked(weights, self.input).depth_in_rows(),
                 target,
                 precision,
             );
-        })
+        })?;
+        for (i, way) in &self.ways {
+            way.forward((x, self.input, map), y, (i * self.out, self.width()), precision)?;
+        }
+        Ok(())
     }
 
     /// `dx = dy W` or `dx += dy W`.
@@ -151,6 +160,13 @@ impl Stack {
         finish: Option<Finish<'_, T>>,
         precision: Precision,
     ) -> Result<()> {
+        // first the low-rank updates, since what finishes the product wants the whole
+        let mut add = add;
+        for (i, way) in &self.ways {
+            let place = (i * self.out, self.width(), self.out);
+            way.input_gradient(dy, place, (dx, self.input, add), precision)?;
+            add = true;
+        }
         let dy = [dy];
         self.with_weights::<T, _>(|weights| {
             let mut target = Target::new(dx, self.input).adding(add);
@@ -174,6 +190,9 @@ impl Stack {
         dy: &[T],
         precision: Precision,
     ) -> Result<()> {
+        for (i, way) in &self.ways {
+            way.weight_gradient((x, self.input, map), dy, (i * self.out, self.width(), self.out), precision)?;
+        }
         let biases = self.layers.iter().any(|(_, b)| b.as_ref().is_some_and(|b| b.trainable()));
         let sums = if biases { column_sums(dy, self.width()) } else { Vec::new() };
         let (x, dy) = ([x], [dy]);

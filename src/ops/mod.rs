@@ -8,6 +8,7 @@
 //! same functions are made of candle's own operations, in [`composed`].
 
 pub mod activation;
+pub mod adapter;
 pub mod attention;
 mod block;
 pub mod composed;
@@ -42,6 +43,7 @@ pub mod stable;
 pub mod vocabulary;
 
 pub use activation::{Activation, activation};
+pub use adapter::Adapter;
 pub use attention::attention;
 pub use composed::select::{PAD, Selection};
 pub use context::{Context, Dropout};

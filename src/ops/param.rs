@@ -1,10 +1,12 @@
 //! Parameters and their gradients.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, Result, Tensor, Var, bail};
 
+use super::adapter::Adapter;
 use super::real::Real;
 use super::{composed, kernel};
 
@@ -17,7 +19,11 @@ pub struct Param {
     value: Tensor,
     /// The value as a variable of candle's graph, where operations are composed.
     variable: Option<Var>,
-    trainable: bool,
+    trainable: AtomicBool,
+    /// Made to take no gradient.
+    constant: bool,
+    /// Of the weight of a layer that has one.
+    adapter: OnceLock<Arc<Adapter>>,
     gradient: Mutex<Gradient>,
     /// Memory of the last dense gradient, for the next.
     spare: Mutex<Option<CpuStorage>>,
@@ -77,7 +83,16 @@ impl Param {
             Some(variable) => variable.as_tensor().clone(),
             None => value.detach().force_contiguous()?,
         };
-        Ok(Arc::new(Self { name, value, variable, trainable, gradient: Mutex::default(), spare: Mutex::default() }))
+        Ok(Arc::new(Self {
+            name,
+            value,
+            variable,
+            trainable: AtomicBool::new(trainable),
+            constant: !trainable,
+            adapter: OnceLock::new(),
+            gradient: Mutex::default(),
+            spare: Mutex::default(),
+        }))
     }
 
     /// The name in checkpoints.
@@ -95,7 +110,46 @@ impl Param {
     /// Whether backward passes give it a gradient.
     #[must_use]
     pub fn trainable(&self) -> bool {
-        self.trainable
+        self.trainable.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was made by [`Param::frozen`].
+    #[must_use]
+    pub fn constant(&self) -> bool {
+        self.constant
+    }
+
+    /// Takes no gradient from now on.
+    pub fn freeze(&self) {
+        self.trainable.store(false, Ordering::Relaxed);
+    }
+
+    /// Gives the weight of a layer a low-rank update.
+    ///
+    /// # Errors
+    /// When it has one.
+    pub fn adapt(&self, adapter: Adapter) -> Result<()> {
+        if self.adapter.set(Arc::new(adapter)).is_err() {
+            bail!("`{}` has an adapter", self.name);
+        }
+        Ok(())
+    }
+
+    /// The low-rank update of a layer's weight.
+    #[must_use]
+    pub fn adapter(&self) -> Option<&Arc<Adapter>> {
+        self.adapter.get()
+    }
+
+    /// The values with the low-rank update added, where there is one.
+    ///
+    /// # Errors
+    /// When the update does not fit.
+    pub fn merged(&self) -> Result<Tensor> {
+        match self.adapter() {
+            Some(adapter) => self.value.detach().add(&adapter.update()?.detach()),
+            None => Ok(self.value.clone()),
+        }
     }
 
     /// Whether operations on it are composed of candle's, with gradients by candle's graph.
@@ -221,7 +275,7 @@ impl Param {
 
     /// Lends the dense gradient to `f`, which either overwrites it (first argument false) or adds to it (true).
     pub(super) fn accumulate<T: Real>(&self, f: impl FnOnce(bool, &mut [T])) -> Result<()> {
-        if !self.trainable {
+        if !self.trainable() {
             return Ok(());
         }
         let mut guard = self.gradient();
@@ -246,7 +300,7 @@ impl Param {
 
     /// Adds gradients of some rows; `rows` ascending, each once.
     pub(super) fn accumulate_rows<T: Real>(&self, rows: Vec<u32>, values: Vec<T>, width: usize) -> Result<()> {
-        if !self.trainable {
+        if !self.trainable() {
             return Ok(());
         }
         let mut guard = self.gradient();

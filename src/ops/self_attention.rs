@@ -77,7 +77,7 @@ pub fn causal_self_attention(
 fn attend(context: &Context, x: &Tensor, offsets: &[u32], layer: &SelfAttention<'_>, sight: Sight) -> Result<Tensor> {
     let attend = Attend::new(context, x, offsets, layer, sight)?;
     if layer.query.0.composed() {
-        return composed::self_attention(x, offsets, layer, sight);
+        return composed::self_attention(context, x, offsets, layer, sight);
     }
     by_dtype!(x.dtype(), "attention", T => block::apply::<T, _>(context, x, attend))
 }
@@ -100,8 +100,8 @@ impl Attend {
         sight: Sight,
     ) -> Result<Self> {
         let pair = |(weight, bias): Pair<'_>| (Arc::clone(weight), Some(Arc::clone(bias)));
-        let input = Stack::new(vec![pair(layer.query), pair(layer.key), pair(layer.value)])?;
-        let output = Stack::new(vec![pair(layer.output)])?;
+        let input = Stack::new(context, vec![pair(layer.query), pair(layer.key), pair(layer.value)])?;
+        let output = Stack::new(context, vec![pair(layer.output)])?;
         let norm = ResidualNorm::new(layer.norm, layer.eps, layer.dropout)?;
         let (tokens, width) = kernel::matrix(x.dims())?;
         if input.input != width || input.width() != 3 * width || output.input != width || output.width() != width {

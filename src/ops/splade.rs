@@ -60,7 +60,7 @@ pub fn splade_pool(
     offsets: &Arc<Vec<u32>>,
     pooling: SpladePooling,
 ) -> Result<Tensor> {
-    let stack = Stack::new(vec![(Arc::clone(weight), Some(Arc::clone(bias)))])?;
+    let stack = Stack::new(context, vec![(Arc::clone(weight), Some(Arc::clone(bias)))])?;
     let &[tokens, width] = x.dims() else {
         bail!("splade: expected [tokens, width], got {:?}", x.dims());
     };
@@ -70,7 +70,7 @@ pub fn splade_pool(
     kernel::check_offsets("splade", offsets, tokens)?;
     kernel::check_dtype("splade", x.dtype(), weight.dtype())?;
     if weight.composed() {
-        return composed::splade_pool(&composed::linear(x, weight, Some(bias))?, offsets, pooling);
+        return composed::splade_pool(&composed::linear(context, x, weight, Some(bias))?, offsets, pooling);
     }
     x.contiguous()?.apply_op1(Splade {
         stack,

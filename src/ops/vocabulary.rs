@@ -32,7 +32,7 @@ pub fn vocabulary_cross_entropy(
     bias: &Arc<Param>,
     targets: &[u32],
 ) -> Result<Tensor> {
-    let stack = Stack::new(vec![(Arc::clone(weight), Some(Arc::clone(bias)))])?;
+    let stack = Stack::new(context, vec![(Arc::clone(weight), Some(Arc::clone(bias)))])?;
     let &[rows, width] = x.dims() else {
         bail!("vocabulary: expected [rows, width], got {:?}", x.dims());
     };
@@ -42,7 +42,7 @@ pub fn vocabulary_cross_entropy(
     check_targets("vocabulary", targets, rows, stack.width())?;
     kernel::check_dtype("vocabulary", x.dtype(), weight.dtype())?;
     if weight.composed() {
-        return composed::cross_entropy(&composed::linear(x, weight, Some(bias))?, targets);
+        return composed::cross_entropy(&composed::linear(context, x, weight, Some(bias))?, targets);
     }
     let (targets, precision, keep) = (Arc::from(targets), context.precision(), context.is_training());
     x.contiguous()?.apply_op1(Vocabulary { stack, targets, precision, keep, state: Mutex::new(None) })

@@ -114,7 +114,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("hub_token", "a token does not belong into a file: set the environment variable `HF_TOKEN`"),
     ("use_auth_token", "a token does not belong into a file: set the environment variable `HF_TOKEN`"),
     ("prompts", "prompts for training stand in `[args.prompts]`, those for use in `[model.prompts]`"),
-    ("lora", "adapters are not built yet: leave it out"),
+    ("lora", "adapters stand in `[model.lora]`"),
     ("device", "tallow computes on the CPU; `args.num_threads` says with how many threads"),
 ];
 

@@ -103,6 +103,9 @@ pub struct ModelPlan {
     /// An autoencoder behind the embeddings (SparseEncoder).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sparse_auto_encoder: Option<SparseAutoEncoderPlan>,
+    /// Adapters on its network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<crate::model::lora::LoraOptions>,
     /// Tokens kept of a text.
     pub max_seq_length: Option<usize>,
     /// How token embeddings become one vector; several are concatenated; empty leaves it to the base model.
@@ -169,6 +172,9 @@ pub struct DatasetPlan {
     pub on_bad_row: OnBadRow,
     /// Column name to what is put in front of its texts.
     pub prompts: BTreeMap<String, String>,
+    /// How rows with hard negatives are made of its pairs; `None` where rows are trained on as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hard_negatives: Option<crate::negatives::Settings>,
     /// The loss for it.
     pub loss: LossPlan,
 }

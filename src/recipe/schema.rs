@@ -16,6 +16,8 @@ use crate::flow::{ActivationFn, ModelType};
 use crate::model::QueryExpansion;
 pub use crate::model::TokenizerAlgorithm;
 pub use crate::model::distill::TeacherPooling;
+use crate::model::lora::LoraOptions;
+use crate::negatives::Settings;
 pub use crate::ops::PoolingMode;
 use crate::optim::schedule::SchedulerType;
 
@@ -103,6 +105,9 @@ pub struct ModelConfig {
     pub sparse_static_embedding: Option<SparseStaticEmbeddingConfig>,
     /// Of a SparseEncoder: an autoencoder behind a bi-encoder's embeddings (CSR) in place of weights of words.
     pub sparse_auto_encoder: Option<SparseAutoEncoderConfig>,
+    /// Low-rank adapters: the network is frozen, thin matrices beside some of its layers are trained. The run saves the
+    /// adapter as PEFT does (`adapter`), and the model with it merged in (`model`). Default: the whole model is trained.
+    pub lora: Option<LoraOptions>,
     /// Tokens kept of a text, special tokens included. Default: as the base model has it.
     pub max_seq_length: Option<usize>,
     /// How token embeddings become one vector; several are concatenated. Default: as the base model has it, else
@@ -233,6 +238,9 @@ pub struct DatasetConfig {
     /// Put in front of every text of a column while training: column name to prompt; before those of `args.prompts`.
     /// Default: none.
     pub prompts: Option<BTreeMap<String, String>>,
+    /// Looks for hard negatives before the first step, and trains on rows with them in place of the pairs. What was found
+    /// once for the same data and model is kept. Default: none.
+    pub hard_negatives: Option<Settings>,
 }
 
 /// Trains prefixes of the embedding as well, so that it can be cut short afterwards (MatryoshkaLoss).

@@ -4,6 +4,7 @@
 //! [`Similarity::matrix`] and [`Similarity::pairwise`] on tensors; evaluators use [`blocks`] on host embeddings.
 
 pub mod blocks;
+pub mod bm25;
 pub mod communities;
 pub mod cosine;
 pub mod distance;

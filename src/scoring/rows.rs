@@ -7,6 +7,7 @@ use super::Similarity;
 use super::blocks::{self, Hit, Search};
 use super::inverted::InvertedIndex;
 use super::late::{self, LateSearch};
+use crate::error::{Error, Result};
 use crate::flow::{Embeddings, MultiVectors, SparseEmbeddings};
 use crate::ops::LateInteraction;
 
@@ -94,6 +95,28 @@ impl Rows {
                 filled
             }
             Self::Tokens(texts) => texts.text(i).get(..texts.dim()).unwrap_or_default().to_vec(),
+        }
+    }
+
+    /// These rows, then those of `other`, which must be of the same kind and width.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when they are not.
+    pub fn followed_by(self, other: Self) -> Result<Self> {
+        if self.dim() != other.dim() {
+            return Err(Error::Internal(format!("rows of {} and {} values", self.dim(), other.dim())));
+        }
+        match (self, other) {
+            (Self::Dense(a), Self::Dense(b)) => Ok(Self::Dense(a.followed_by(&b))),
+            (Self::Sparse(mut a), Self::Sparse(b)) => {
+                a.append(&b);
+                Ok(Self::Sparse(a))
+            }
+            (Self::Tokens(mut a), Self::Tokens(b)) => {
+                (0..b.texts()).for_each(|i| a.push(b.text(i)));
+                Ok(Self::Tokens(a))
+            }
+            _ => Err(Error::Internal("rows of different kinds".to_owned())),
         }
     }
 

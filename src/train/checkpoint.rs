@@ -1,7 +1,9 @@
 //! Checkpoints: a folder with the model, the optimizer and where the run was, there whole or not at all.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
 use super::best::Tracker;
@@ -9,13 +11,17 @@ use super::prepare::Prepared;
 use super::sets::own_params;
 use crate::error::{Error, Result};
 use crate::flow::Metrics;
+use crate::model::SentenceTransformer;
 use crate::model::weights::{self, Weights};
+use crate::ops::Param;
 use crate::optim::AdamW;
 use crate::util::files;
 
 const OPTIMIZER: &str = "optimizer.safetensors";
 /// What is trained beside the model: the losses' parameters and second models, where there are any.
 const LOSSES: &str = "losses.safetensors";
+/// What is trained of a model with adapters, whose own files have them merged in.
+const TRAINED: &str = "trained.safetensors";
 const STATE: &str = "trainer_state.json";
 const PREFIX: &str = "checkpoint-";
 
@@ -190,6 +196,11 @@ pub fn save(
     let write = || -> Result<()> {
         files::create_dir(&temporary)?;
         prepared.model.save_into(&temporary)?;
+        if prepared.model.lora().is_some() {
+            let trained = trained(&prepared.model).into_iter();
+            let tensors: Vec<_> = trained.map(|p| (p.name().to_owned(), p.value().clone())).collect();
+            weights::save(&temporary.join(TRAINED), &tensors)?;
+        }
         let losses: Vec<_> =
             own_params(&prepared.sets).iter().map(|p| (p.name().to_owned(), p.value().clone())).collect();
         if !losses.is_empty() {
@@ -207,6 +218,24 @@ pub fn save(
     }
     prune(run_dir, state, limit)?;
     Ok(target)
+}
+
+/// The parameters of a model that training changes.
+fn trained(model: &SentenceTransformer) -> Vec<Arc<Param>> {
+    model.params().into_iter().filter(|param| param.trainable()).collect()
+}
+
+/// Gives a model with adapters what a checkpoint's had learnt.
+///
+/// # Errors
+/// When the checkpoint is of another model, or damaged.
+pub fn restore_trained(checkpoint: &Path, model: &SentenceTransformer) -> Result<()> {
+    let mut saved = Weights::load_file(&checkpoint.join(TRAINED), &Device::Cpu)?;
+    for param in trained(model) {
+        let value = saved.take("", param.name(), param.dims())?;
+        param.assign(&value.value().to_device(param.value().device())?)?;
+    }
+    Ok(())
 }
 
 fn prune(run_dir: &Path, state: &State, limit: Option<usize>) -> Result<()> {

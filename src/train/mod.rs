@@ -9,6 +9,7 @@ mod evaluation;
 mod evaluation_data;
 pub mod events;
 mod guard;
+pub mod hard_negatives;
 mod memory;
 mod own_tokenizer;
 mod prepare;
@@ -53,6 +54,8 @@ pub struct Outcome {
     pub epochs: f64,
     /// Where the model is.
     pub model_dir: PathBuf,
+    /// The adapter's folder, of a run that trained one.
+    pub adapter_dir: Option<PathBuf>,
     /// Where the model before training is, when it was kept.
     pub base_model_dir: Option<PathBuf>,
     /// The metric that decides, `eval_` in front; `None` without evaluator and evaluation data.

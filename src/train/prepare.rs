@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use candle_core::Device;
 
+use super::checkpoint;
 use super::evaluation::{EvalSet, Evaluation, build_evaluator};
 use super::events::{Event, Listener};
 use super::memory::{Estimate, Largest};
-use super::own_tokenizer;
 use super::sets::{DataSet, Opener, classifier, own_params};
 use super::step::Setting;
-use super::{prompts, routes, static_queries};
+use super::{hard_negatives, own_tokenizer, prompts, routes, static_queries};
 use crate::data::sampler::{BatchSampler, Mixed, MultiDatasetBatchSampler, Sampler, SamplerSettings};
 use crate::data::{EpochPlan, Store};
 use crate::error::{Error, Result};
@@ -112,9 +112,30 @@ fn load_model_as(
     name_prefix: &str,
 ) -> Result<SentenceTransformer> {
     let options = ModelOptions { name_prefix: name_prefix.to_owned(), ..options(plan, device) };
+    if let Some(lora) = &plan.model.lora {
+        /// Keeps the adapters' numbers apart from other things drawn from the same seed.
+        const STREAM: u64 = 0x10A4_0000;
+        let mut model = from_source(plan, options)?;
+        let base = match &plan.model.source {
+            ModelSource::Base(Location::Hub(id)) => id.clone(),
+            ModelSource::Base(Location::Path(path)) => path.display().to_string(),
+            _ => String::new(),
+        };
+        model.add_adapter(lora, &base, Rng::new(plan.seed).fork(STREAM))?;
+        // a checkpoint's model has the adapters merged in; what was trained stands beside it. A second model's is a loss's
+        if let Some(directory) = checkpoint.filter(|_| name_prefix.is_empty()) {
+            checkpoint::restore_trained(directory, &model)?;
+        }
+        return Ok(model);
+    }
     if let Some(directory) = checkpoint {
         return SentenceTransformer::load_with(directory, &ModelOptions { autoencoder: None, ..options });
     }
+    from_source(plan, options)
+}
+
+/// The model before any training.
+fn from_source(plan: &Plan, options: ModelOptions) -> Result<SentenceTransformer> {
     let options = ModelOptions { static_queries: static_queries::options(plan), ..options };
     match &plan.model.source {
         ModelSource::Base(location) => SentenceTransformer::load_with(&locate(location, "model.base")?, &options),
@@ -155,6 +176,8 @@ impl Prepared {
         set_threads(plan.args.num_threads);
         let device = if plan.args.use_cpu { Device::Cpu } else { ops::device::first()? };
         listener.event(&Event::Message(&format!("computing on {}", ops::device::name(&device))));
+        let mined = hard_negatives::mined_plan(plan, &device, listener)?;
+        let plan = mined.as_ref().unwrap_or(plan);
         let mut model = load_model(plan, checkpoint, &device)?;
         if !model.params().iter().any(|param| param.trainable()) {
             return Err(Error::usage("the model has nothing to train: none of its modules has trainable parameters")

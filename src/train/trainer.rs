@@ -1,8 +1,10 @@
 //! The loop.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+
+use candle_core::Tensor;
 
 use super::batches::{Batches, Cursor, Wanted};
 use super::checkpoint::{self, State};
@@ -15,7 +17,8 @@ use super::{Options, Outcome, guard};
 use crate::error::{Error, Result};
 use crate::eval::{bootstrap, trainer_key};
 use crate::flow::{Encode, Metrics};
-use crate::ops::{self, Param, Precision};
+use crate::model::{ModelOptions, SentenceTransformer};
+use crate::ops::{self, Context, Param, Precision};
 use crate::optim::steps::Due;
 use crate::optim::{AdamW, AdamWConfig, clip_coefficient, gradient_norm};
 use crate::recipe::Plan;
@@ -379,6 +382,52 @@ impl Trainer<'_> {
         Some(if self.prepared.greater_is_better { [low, high] } else { [-high, -low] })
     }
 
+    /// Saves the model; of one with adapters also these by themselves, and looks whether both are the same.
+    fn save_model(
+        &self,
+        model: &SentenceTransformer,
+        model_dir: &Path,
+        listener: &mut dyn Listener,
+    ) -> Result<Option<PathBuf>> {
+        /// Rows of the training data that both are compared on.
+        const ROWS: u32 = 8;
+        /// Products of sums are no sums of products to the last bit.
+        const TOLERANCE: f64 = 1e-3;
+        model.save(model_dir)?;
+        let Some(lora) = model.lora() else { return Ok(None) };
+        let adapter_dir = self.run_dir.join("adapter");
+        lora.save(&adapter_dir)?;
+        let options = ModelOptions { device: Some(self.prepared.device.clone()), ..ModelOptions::default() };
+        let mut merged = SentenceTransformer::load_with(model_dir, &options)?;
+        merged.set_column_tasks(model.column_tasks().to_vec());
+        let rows: Vec<u32> =
+            (0..self.prepared.sets.first().map_or(0, |set| set.store.len() as u32).min(ROWS)).collect();
+        let batch = self.prepared.arrange(self.prepared.batch(0, &rows)?, Rng::new(0))?;
+        let mut apart = 0.0f64;
+        let both = [model, &merged].map(|model| model.embed_part(&batch, 0..batch.packed.len(), &Context::inference()));
+        let [adapted, merged] = both;
+        let values = |x: Tensor| x.flatten_all()?.to_vec1::<f32>();
+        let (adapted, merged) = (values(adapted?)?, values(merged?)?);
+        let largest = adapted.iter().fold(1.0f64, |most, x| most.max(f64::from(x.abs())));
+        for (a, b) in adapted.iter().zip(&merged) {
+            let difference = f64::from((a - b).abs()) / largest;
+            apart = if difference.is_nan() { f64::INFINITY } else { apart.max(difference) };
+        }
+        if adapted.len() != merged.len() || apart > TOLERANCE {
+            return Err(Error::train(format!(
+                "the model with the adapter merged in gives other embeddings than the adapter on its base: they differ by \
+                 {apart:.1e}"
+            ))
+            .with_hint(format!("both are saved: `{}` and `{}`", model_dir.display(), adapter_dir.display())));
+        }
+        listener.event(&Event::Message(&format!(
+            "adapters of {} layers saved in `{}`; merged, the model gives the same embeddings (within {apart:.0e})",
+            lora.layers().count(),
+            adapter_dir.display()
+        )));
+        Ok(Some(files::absolute(&adapter_dir)))
+    }
+
     /// Picks the model to keep, saves it, and sums up.
     fn finish(mut self, options: &Options, listener: &mut dyn Listener) -> Result<Outcome> {
         listener.event(&Event::Phase("save"));
@@ -394,14 +443,14 @@ impl Trainer<'_> {
             best_step = Some(best.step);
             metrics = Some(best.metrics.clone());
         }
-        match best_step.filter(|step| *step != self.state.step) {
+        let adapter_dir = match best_step.filter(|step| *step != self.state.step) {
             Some(step) => {
                 let best = checkpoint::path(self.run_dir, step);
                 listener.event(&Event::Message(&format!("keeping the model of step {step}, the best")));
-                load_model(self.plan, Some(&best), &self.prepared.device)?.save(&model_dir)?;
+                self.save_model(&load_model(self.plan, Some(&best), &self.prepared.device)?, &model_dir, listener)?
             }
-            None => self.prepared.model.save(&model_dir)?,
-        }
+            None => self.save_model(&self.prepared.model, &model_dir, listener)?,
+        };
         let key = self.prepared.metric.clone();
         let delta_interval = self.delta_interval(metrics.as_mut());
         let value = |metrics: &Option<Metrics>| metrics.as_ref().and_then(|m| m.get(key.as_deref()?));
@@ -434,6 +483,7 @@ impl Trainer<'_> {
             stopped_early: self.stopped_early,
             warnings: self.state.warnings.clone(),
             model_dir: files::absolute(&model_dir),
+            adapter_dir,
         })
     }
 }

@@ -1,8 +1,10 @@
 //! File operations whose errors carry the path, and writes that are whole or not there.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Result};
 
@@ -65,6 +67,34 @@ pub fn list(path: &Path) -> Result<Vec<PathBuf>> {
     }
     entries.sort();
     Ok(entries)
+}
+
+/// A hash of a file's content, or of a folder's: names and contents of all files in it but notes (`.md`).
+///
+/// # Errors
+/// When something cannot be read.
+pub fn fingerprint(path: &Path) -> Result<String> {
+    let mut hash = Xxh3::new();
+    hash_into(path, &mut hash)?;
+    Ok(format!("{:032x}", hash.digest128()))
+}
+
+fn hash_into(path: &Path, hash: &mut Xxh3) -> Result<()> {
+    if path.is_dir() {
+        for entry in list(path)?.iter().filter(|entry| entry.extension().is_none_or(|ending| ending != "md")) {
+            hash.update(entry.file_name().unwrap_or_default().as_encoded_bytes());
+            hash_into(entry, hash)?;
+        }
+        return Ok(());
+    }
+    let mut file = open(path)?;
+    let mut bytes = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut bytes).map_err(Error::io("read", path))? {
+            0 => return Ok(()),
+            n => hash.update(&bytes[..n]),
+        }
+    }
 }
 
 /// Writes to a temporary name beside `path`, syncs, and renames: readers see the old file or the new one.

@@ -6,7 +6,8 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Reporter, Verb, corpus, engine, vectors};
+use super::{Answer, Reporter, Verb, engine, vectors};
+use crate::data::corpus;
 use crate::error::{Error, Result};
 use crate::scoring::communities::communities;
 

@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::engine;
-use super::{Answer, Reporter, Verb, corpus, vectors};
+use super::{Answer, Reporter, Verb, vectors};
+use crate::data::corpus;
 use crate::error::{Error, Result};
 use crate::eval::shared::encode_tokens;
 use crate::flow::{Encode, EncodeOptions, EncodeSparse};

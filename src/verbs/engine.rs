@@ -19,6 +19,7 @@ use crate::recipe::schema::PcaDims;
 use crate::recipe::{self, Builtin, Plan};
 use crate::train::events::Listener;
 use crate::train::{self, Outcome};
+use crate::util::files;
 use crate::util::seed::Rng;
 
 /// Reads a recipe and resolves it; the notes say what was decided for the user.
@@ -160,6 +161,11 @@ pub(super) fn distill(
 
 fn load(path: &Path, device: Option<Device>) -> Result<SentenceTransformer> {
     SentenceTransformer::load_with(&found(path)?, &ModelOptions { device, ..ModelOptions::default() })
+}
+
+/// What stands for a model in a cache: it changes with any of its files.
+pub(super) fn model_key(path: &Path) -> Result<String> {
+    files::fingerprint(&found(path)?)
 }
 
 /// The folder of a model: a run's is taken for the model in it.

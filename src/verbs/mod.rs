@@ -10,6 +10,7 @@ pub mod demo;
 pub mod distill;
 pub mod encode;
 pub mod evaluate;
+pub mod mine;
 pub mod paraphrase_mining;
 pub mod predict;
 pub mod rank;
@@ -18,7 +19,6 @@ pub mod search;
 pub mod smoke_test;
 pub mod status;
 
-mod corpus;
 mod engine;
 mod record;
 mod vectors;

@@ -6,7 +6,8 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Reporter, Verb, corpus, engine};
+use super::{Answer, Reporter, Verb, engine};
+use crate::data::corpus;
 use crate::error::{Error, Result};
 use crate::flow::EncodeOptions;
 

@@ -68,6 +68,9 @@ pub struct Response {
     pub state: State,
     /// The trained model's folder, once it is there.
     pub model_dir: Option<PathBuf>,
+    /// The adapter's folder in PEFT's format, of a run that trained one; `model_dir` has it merged in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter_dir: Option<PathBuf>,
     /// sentence-transformers' class.
     pub model_type: ModelType,
     /// Optimizer steps done.
@@ -107,6 +110,9 @@ impl Answer for Response {
         let mut lines = vec![format!("run    {}", self.run_id), format!("folder {}", display(&self.run_dir))];
         if let Some(model) = &self.model_dir {
             lines.push(format!("model  {}", display(model)));
+        }
+        if let Some(adapter) = &self.adapter_dir {
+            lines.push(format!("adapter {}", display(adapter)));
         }
         if let (Some(steps), Some(seconds), Some(bytes)) = (self.steps, self.seconds, self.peak_memory_bytes) {
             lines.push(format!(
@@ -265,6 +271,7 @@ fn start(job: &Job) -> Result<Response> {
         run_dir: dir,
         state: State::Running,
         model_dir: None,
+        adapter_dir: None,
         model_type: job.plan.model_type,
         steps: None,
         verdict: None,
@@ -375,6 +382,7 @@ fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Respon
         run_dir: folder.dir(),
         state: State::Done,
         model_dir: Some(outcome.model_dir.clone()),
+        adapter_dir: outcome.adapter_dir.clone(),
         model_type: plan.model_type,
         steps: Some(outcome.steps),
         verdict: Some(judgement.verdict),

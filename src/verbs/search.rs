@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::engine::{self, Role};
-use super::{Answer, Reporter, Verb, corpus};
+use super::{Answer, Reporter, Verb};
+use crate::data::corpus;
 use crate::error::{Error, Result};
 use crate::eval::shared;
 use crate::flow::{Embeddings, Encode, EncodeOptions, EncodeSparse, embedding_not_finite};

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["train", "check"],
     &["recipe"],
     &["catalog"],
-    &["data", "model", "loss", "eval", "optim", "render", "hub"],
+    &["data", "model", "loss", "eval", "optim", "negatives", "render", "hub"],
     &["scoring"],
     &["ops", "flow"],
     &["util"],

@@ -29,6 +29,7 @@ mod model;
 mod modules;
 mod multi_vector;
 mod nano;
+mod negatives;
 mod ops;
 mod optim;
 mod prompts;

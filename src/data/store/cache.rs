@@ -49,6 +49,16 @@ pub fn folder() -> Result<PathBuf> {
         .unwrap_or_else(|| Error::data("there is no place for tokenised data").with_hint("set `TALLOW_CACHE_DIR`")))
 }
 
+/// The folder of rows with hard negatives, beside [`folder`].
+///
+/// # Errors
+/// As there.
+pub fn mined_folder() -> Result<PathBuf> {
+    let folder = folder()?.with_file_name("mined");
+    files::create_dir(&folder)?;
+    Ok(folder)
+}
+
 /// A hidden name beside `path` that no other process or thread uses.
 pub(super) fn unique(path: &Path) -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(0);

@@ -33,7 +33,7 @@ use sparse_auto_encoder::SparseAutoEncoder;
 
 use super::backbone::Backbone;
 use super::masked_lm::Vocabulary;
-use super::options::ModelOptions;
+use super::options::{ModelOptions, TransformerTask};
 use super::tokenizer::TextTokenizer;
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
@@ -220,6 +220,14 @@ pub trait Module: Send + Sync {
         None
     }
 
+    /// Its parameters as low-rank adapters see them, of modules that have a network.
+    ///
+    /// # Errors
+    /// When what stands on the network is new, and would have to be trained whole.
+    fn adaptable(&self) -> Result<Option<Adaptable>> {
+        Ok(None)
+    }
+
     /// It as an autoencoder of embeddings, if it is one.
     fn autoencoder(&self) -> Option<&SparseAutoEncoder> {
         None
@@ -301,6 +309,18 @@ pub fn load(kind: &str, source: &Source<'_>) -> Result<Box<dyn Module>> {
     }
 }
 
+/// A network's parameters, by their names in its checkpoint.
+pub struct Adaptable {
+    /// Those of the network, whose layers may get adapters.
+    pub network: Vec<(String, Arc<Param>)>,
+    /// Others that are frozen with it.
+    pub frozen: Vec<(String, Arc<Param>)>,
+    /// Those that are trained whole.
+    pub trained: Vec<(String, Arc<Param>)>,
+    /// What the network is to make.
+    pub task: TransformerTask,
+}
+
 /// Where Python finds a class that sparse embeddings alone have.
 pub(super) fn sparse_path(name: &str) -> String {
     format!("sentence_transformers.sparse_encoder.models.{name}")
@@ -321,9 +341,9 @@ pub(super) fn write_json(path: &Path, value: &Value) -> Result<()> {
     files::write_atomic(path, text.as_bytes())
 }
 
-/// The values of parameters under their names, on the host, for saving.
+/// The values of parameters under their names, on the host, for saving; low-rank updates are added to them.
 pub(super) fn tensors(params: &[(String, Arc<Param>)]) -> Result<Vec<(String, Tensor)>> {
-    params.iter().map(|(name, param)| Ok((name.clone(), param.value().to_device(&Device::Cpu)?))).collect()
+    params.iter().map(|(name, param)| Ok((name.clone(), param.merged()?.to_device(&Device::Cpu)?))).collect()
 }
 
 /// The width at the end of modules in a row.

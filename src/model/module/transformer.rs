@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 
-use super::{Features, Module, Source, tensors, write_json};
+use super::{Adaptable, Features, Module, Source, tensors, write_json};
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
 use crate::model::backbone::{self, Backbone};
@@ -355,6 +355,41 @@ impl Module for Transformer {
 
     fn backbone(&self) -> Option<&dyn Backbone> {
         Some(self.backbone.as_ref())
+    }
+
+    fn adaptable(&self) -> Result<Option<Adaptable>> {
+        let mut adaptable = Adaptable {
+            network: self.backbone.params(),
+            frozen: Vec::new(),
+            trained: Vec::new(),
+            task: match (&self.head, &self.sides) {
+                (Some(Head::Classify(_)), _) => TransformerTask::SequenceClassification,
+                (Some(Head::FillMask(_)), _) => TransformerTask::FillMask,
+                (None, Some(_)) => TransformerTask::TokenEmbeddings,
+                (None, None) => TransformerTask::FeatureExtraction,
+            },
+        };
+        let Some(head) = &self.head else { return Ok(Some(adaptable)) };
+        let prefix = head.network_prefix();
+        adaptable.network.iter_mut().for_each(|(name, _)| *name = format!("{prefix}{name}"));
+        match head {
+            Head::Classify(_) => {
+                // a layer of the network that the classifier reads, as BERT's pooler, is frozen if it was trained before
+                let new = head.new_layers();
+                let inside =
+                    |name: &str| name.starts_with(prefix) && !new.iter().any(|layer| name.contains(layer.as_str()));
+                (adaptable.frozen, adaptable.trained) = head.params().into_iter().partition(|(name, _)| inside(name));
+            }
+            Head::FillMask(_) if !head.new_layers().is_empty() => {
+                return Err(Error::usage(format!(
+                    "`model.lora` would leave {} as they are, and they are new: their weights are random",
+                    head.new_layers().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+                ))
+                .with_hint("start from a model with a trained masked-LM head, or train it whole"));
+            }
+            Head::FillMask(_) => adaptable.frozen = head.params(),
+        }
+        Ok(Some(adaptable))
     }
 
     fn saves_in_root(&self) -> bool {

@@ -59,7 +59,7 @@ pub(super) fn wanted(x: &Tensor) -> bool {
 }
 
 /// A parameter's values beside `x`: part of the graph where `x` is, a constant where nothing is differentiated.
-fn value(param: &Param, x: &Tensor) -> Tensor {
+pub(super) fn value(param: &Param, x: &Tensor) -> Tensor {
     if param.trainable() && x.track_op() { param.value().clone() } else { param.value().detach() }
 }
 

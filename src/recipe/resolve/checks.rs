@@ -21,6 +21,12 @@ pub(super) fn run(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
     schedule(r, plan);
     leakage(r, plan);
     prompts(r, plan);
+    if plan.model.lora.is_some() && (1e-12..1e-4).contains(&plan.args.learning_rate) {
+        r.notes.push(format!(
+            "adapters learn slowly at a learning rate of {}: 1e-4 to 5e-4 is usual with `model.lora`",
+            plan.args.learning_rate
+        ));
+    }
     if plan.evaluator.is_empty() {
         r.notes.push(
             "without an `[[evaluator]]` the run has no score before training to compare with, and no verdict"

@@ -6,7 +6,9 @@ use serde_json::{Map, Value};
 
 use super::Resolver;
 use crate::eval::nano_beir;
+use crate::flow::ModelType;
 use crate::hub;
+use crate::negatives::Settings;
 use crate::recipe::plan::{DatasetPlan, EvaluatorPlan, Location, LossPlan, MatryoshkaPlan};
 use crate::recipe::schema::{DatasetConfig, LossConfig, MatryoshkaConfig, Recipe};
 use crate::util::files;
@@ -103,11 +105,69 @@ impl Resolver<'_> {
             limit: config.limit,
             on_bad_row: self.or(&at("on_bad_row"), config.on_bad_row, Default::default()),
             prompts: config.prompts.clone().unwrap_or_default(),
+            hard_negatives: config.hard_negatives.as_ref().map(|settings| self.hard_negatives(key, config, settings)),
             loss: loss.unwrap_or_else(|| LossPlan {
                 name: String::new(),
                 settings: Default::default(),
                 matryoshka: None,
             }),
+        }
+    }
+
+    /// Settings for finding hard negatives, with the files they name.
+    fn hard_negatives(&mut self, key: &str, config: &DatasetConfig, settings: &Settings) -> Settings {
+        let at = |name: &str| format!("{key}.hard_negatives.{name}");
+        if let Err(error) = settings.clone().settled() {
+            self.problem(format!("{key}.hard_negatives"), error.to_string(), error.hint().unwrap_or_default());
+        }
+        if config.columns.as_ref().is_some_and(|columns| columns.len() != 2) {
+            self.problem(
+                format!("{key}.columns"),
+                "must be two with `hard_negatives`: an anchor and a positive",
+                "leave it out for the first two columns with texts",
+            );
+        }
+        if config.label.is_some() {
+            self.problem(
+                format!("{key}.label"),
+                "has no meaning with `hard_negatives`, which makes rows of pairs without labels",
+                "leave it out",
+            );
+        }
+        let mut settings = settings.clone();
+        let base = self.base.clone().filter(|_| self.model_type != ModelType::CrossEncoder);
+        match (&settings.model, settings.bm25) {
+            (Some(model), _) => settings.model = Some(self.model_text(&at("model"), model)),
+            (None, true) => {}
+            (None, false) => match base {
+                Some(base) => settings.model = Some(self.model_text("model.base", &base)),
+                None => self.problem(
+                    format!("{key}.hard_negatives"),
+                    "needs a model to find candidates with, and the run starts from none that could",
+                    "name a bi-encoder's folder with `model`, or set `bm25 = true`",
+                ),
+            },
+        }
+        if let Some(reranker) = settings.cross_encoder.take() {
+            settings.cross_encoder = Some(self.model_text(&at("cross_encoder"), &reranker));
+        }
+        if let Some(corpus) = settings.corpus.take() {
+            match self.bases.find(&at("corpus"), &corpus) {
+                Ok(path) => settings.corpus = Some(path.display().to_string()),
+                Err(problem) => self.problems.push(problem),
+            }
+        }
+        if let Some(folder) = settings.cache_folder.take() {
+            settings.cache_folder = Some(self.bases.here(&folder).display().to_string());
+        }
+        settings
+    }
+
+    /// A model's absolute path, or its id on the Hub.
+    fn model_text(&mut self, key: &str, text: &str) -> String {
+        match self.locate(key, text) {
+            Location::Hub(id) => id,
+            Location::Path(path) => files::absolute(&path).display().to_string(),
         }
     }
 
@@ -193,10 +253,7 @@ impl Resolver<'_> {
             );
             return;
         }
-        *model = match self.locate(&key, model) {
-            Location::Hub(id) => id,
-            Location::Path(path) => files::absolute(&path).display().to_string(),
-        };
+        *model = self.model_text(&key, model);
     }
 
     fn matryoshka(&mut self, key: &str, config: &MatryoshkaConfig) -> MatryoshkaPlan {

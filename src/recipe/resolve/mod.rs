@@ -55,6 +55,8 @@ pub trait Registry {
 /// What resolving gathers along the way.
 struct Resolver<'a> {
     model_type: ModelType,
+    /// The model to start from, as written.
+    base: Option<String>,
     registry: &'a dyn Registry,
     bases: Bases,
     problems: &'a mut Vec<Problem>,
@@ -130,7 +132,15 @@ pub(super) fn resolve(
             .ok_or_else(|| Error::usage(format!("`{}`: the path of a recipe must be valid UTF-8", path.display())))?,
     );
     let model_type = recipe.model_type.unwrap_or_default();
-    let mut r = Resolver { model_type, registry, bases, problems, notes: Vec::new(), defaulted: Vec::new() };
+    let mut r = Resolver {
+        model_type,
+        base: recipe.model.base.clone(),
+        registry,
+        bases,
+        problems,
+        notes: Vec::new(),
+        defaulted: Vec::new(),
+    };
     let stem = path.file_stem().map_or_else(|| "run".to_owned(), |s| s.to_string_lossy().into_owned());
     let run_name = r.or("run_name", recipe.run_name.clone(), stem);
     if !is_name(&run_name) {

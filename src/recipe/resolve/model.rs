@@ -2,6 +2,7 @@
 
 use super::Resolver;
 use crate::flow::ModelType;
+use crate::model::lora::LoraOptions;
 use crate::model::{MultiVectorOptions, TokenizerAlgorithm, TokenizerTraining, punctuation};
 use crate::recipe::plan::{Location, ModelPlan, ModelSource, SparseAutoEncoderPlan, SparseStaticEmbeddingPlan};
 use crate::recipe::schema::ModelConfig;
@@ -13,6 +14,7 @@ impl Resolver<'_> {
             source: self.source(model),
             sparse_static_embedding: self.static_queries(model, model_type),
             sparse_auto_encoder: self.autoencoder(model, model_type),
+            lora: model.lora.as_ref().map(|lora| self.lora(model, lora)),
             max_seq_length: model.max_seq_length,
             pooling_mode: model.pooling_mode.clone().unwrap_or_default().0,
             normalize: model.normalize,
@@ -92,6 +94,28 @@ impl Resolver<'_> {
             normalize: given.normalize,
             dead_threshold: given.dead_threshold,
         })
+    }
+
+    fn lora(&mut self, model: &ModelConfig, lora: &LoraOptions) -> LoraOptions {
+        if model.base.is_none() {
+            let why = "needs a trained network to adapt, and the model is new";
+            self.problem("model.lora", why, "start from `model.base`, or leave it out");
+        }
+        if model.sparse_static_embedding.is_some() {
+            let why = "can't be combined with `model.sparse_static_embedding`";
+            self.problem("model.lora", why, "train the whole model: leave it out");
+        }
+        if let Some((name, message, hint)) = lora.problem() {
+            self.problem(format!("model.lora.{name}"), message, hint);
+        }
+        let mut lora = lora.clone();
+        if let Some(adapter) = lora.adapter.take() {
+            match self.bases.find("model.lora.adapter", &adapter) {
+                Ok(path) => lora.adapter = Some(path.display().to_string()),
+                Err(problem) => self.problems.push(problem),
+            }
+        }
+        lora
     }
 
     fn source(&mut self, model: &ModelConfig) -> ModelSource {

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::data::probe::probe;
-use crate::data::source::{Cells, DataFile, Files, Format, Rows, Value};
-use crate::data::texts::read_texts;
+use super::probe::probe;
+use super::source::{Cells, DataFile, Files, Format, Rows, Value};
+use super::texts::read_texts;
 use crate::error::{Error, Result};
 
 /// The texts of a file, one a row: a column of rows, or the lines of plain text, empty ones included, so that the
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// When the file cannot be read, it is not clear which column is meant, or there is no text in it.
-pub(super) fn read(path: &Path, column: Option<&str>) -> Result<Vec<String>> {
+pub fn read(path: &Path, column: Option<&str>) -> Result<Vec<String>> {
     let texts = match beir(path).filter(|_| column.is_none()) {
         Some(files) if is_beir(&files)? => documents(&files)?,
         _ => read_texts(path, column)?,
@@ -31,7 +31,7 @@ pub(super) fn read(path: &Path, column: Option<&str>) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// When the file cannot be read.
-pub(super) fn ids(path: &Path) -> Result<Vec<String>> {
+pub fn ids(path: &Path) -> Result<Vec<String>> {
     if Format::of(path).is_none() || !path.is_file() {
         return Ok(Vec::new());
     }

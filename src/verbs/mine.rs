@@ -1,0 +1,146 @@
+//! `mine`: hard negatives for pairs, as a data set to train on.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Answer, Reporter, Verb, engine};
+use crate::data::OnBadRow;
+use crate::error::{Error, Result};
+use crate::negatives::statistics::thousands;
+use crate::negatives::{Settings, Skipped, Statistics};
+use crate::runs::folder::display;
+use crate::train::hard_negatives::{Pairs, Summary, mine};
+use crate::util::memory;
+
+/// Find hard negatives: texts that a model takes for answers to an anchor and that are none of its positives.
+///
+/// Reads pairs of an anchor and a positive (rows with the same anchor are its positives), compares every anchor with every
+/// positive and the corpus, exactly, and writes rows to train on: `relative_margin` 0.05 leaves out what is likely a
+/// positive that nobody marked.
+#[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The pairs: `.jsonl`, `.csv`, `.tsv`, `.parquet` or `.arrow`.
+    pub data: PathBuf,
+    /// Where the rows go, as JSON lines.
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// The column with anchors; the first text column without it.
+    #[arg(long, value_name = "COLUMN")]
+    #[serde(default)]
+    pub anchor_column_name: Option<String>,
+    /// The column with positives; the second text column without it.
+    #[arg(long, value_name = "COLUMN")]
+    #[serde(default)]
+    pub positive_column_name: Option<String>,
+    /// What to do with rows without an anchor or a positive: refuse the data, or leave them out.
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnBadRow::Refuse)]
+    #[serde(default)]
+    pub on_bad_row: OnBadRow,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub settings: Settings,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Response {
+    /// The file with the rows.
+    pub output: PathBuf,
+    /// Rows in it.
+    pub rows: usize,
+    /// Their columns.
+    pub columns: Vec<String>,
+    /// Anchors, each once.
+    pub queries: usize,
+    /// Texts they were compared with, each once.
+    pub documents: usize,
+    /// Positives of an anchor, on average.
+    pub positives_per_query: f64,
+    /// How far down each ranking negatives were looked for.
+    pub range_max: usize,
+    /// Scores of positives and negatives.
+    pub statistics: Statistics,
+    /// What limits and margins left out.
+    pub skipped: Vec<Skipped>,
+    /// Rows there are not, since too few candidates were left.
+    pub missing: usize,
+    /// What to change to find more; what there is to know.
+    pub notes: Vec<String>,
+    /// Texts whose embeddings were in the cache, and those that had to be encoded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached: Option<(usize, usize)>,
+    /// What it took.
+    pub seconds: f64,
+    /// The most memory the program had.
+    pub peak_memory_bytes: u64,
+    #[serde(skip)]
+    #[schemars(skip)]
+    lines: Vec<String>,
+}
+
+impl Verb for Request {
+    type Response = Response;
+
+    fn run(self, reporter: &mut dyn Reporter) -> Result<Response> {
+        if self.output.extension().is_none_or(|ending| ending != "jsonl") {
+            return Err(Error::usage(format!("rows are written as JSON lines, not to `{}`", self.output.display()))
+                .with_hint("end it in `.jsonl`"));
+        }
+        let pairs = Pairs {
+            paths: vec![self.data],
+            anchor: self.anchor_column_name,
+            positive: self.positive_column_name,
+            limit: None,
+            on_bad_row: self.on_bad_row,
+        };
+        if self.settings.bf16 && !engine::bf16_helps() {
+            reporter.line("warning: --bf16: products are computed in f32 here, as exact, and not faster");
+        }
+        let begun = Instant::now();
+        let summary = mine(
+            &pairs,
+            &self.settings,
+            &self.output,
+            &mut |path| engine::load_encoder(Path::new(path), reporter),
+            &|path| engine::model_key(Path::new(path)),
+        )?;
+        let lines = summary.lines();
+        let Summary { rows, columns, queries, documents, positives_per_query, range_max, .. } = summary;
+        let Summary { statistics, skipped, missing, notes, cached, .. } = summary;
+        Ok(Response {
+            output: self.output,
+            rows,
+            columns,
+            queries,
+            documents,
+            positives_per_query,
+            range_max,
+            statistics,
+            skipped,
+            missing,
+            notes,
+            cached,
+            seconds: begun.elapsed().as_secs_f64(),
+            peak_memory_bytes: memory::peak(),
+            lines,
+        })
+    }
+}
+
+impl Answer for Response {
+    fn human(&self) -> String {
+        let last = format!(
+            "{} rows ({}) in {} after {:.1} s",
+            thousands(self.rows),
+            self.columns.join(", "),
+            display(&self.output),
+            self.seconds
+        );
+        [self.lines.as_slice(), &[last]].concat().join("\n")
+    }
+}
