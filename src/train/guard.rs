@@ -31,10 +31,11 @@ pub fn coverage(params: &[Arc<Param>]) -> Result<Coverage> {
                 copy.as_slice()
             }
         };
+        // an adapter's first matrix gets zeros as long as the second, which begins as zeros, has not moved
+        let waits = param.name().ends_with(A) && !values.is_empty();
         if values.iter().any(|v| !v.is_finite()) {
             coverage.not_finite.push(param.name().to_owned());
-        } else if values.iter().all(|v| *v == 0.0) && (values.is_empty() || !param.name().ends_with(A)) {
-            // an adapter's first matrix has none before the second, which begins as zeros, has moved
+        } else if values.iter().all(|v| *v == 0.0) && !waits {
             coverage.without_gradient.push(param.name().to_owned());
         } else {
             coverage.with_gradient += 1;

@@ -53,7 +53,8 @@ def bi_encoder():
     network = network.double().eval()
     tokenizer = AutoTokenizer.from_pretrained(FIXTURES / "tiny-bert")
     hidden = torch.cat([network(**tokenizer(text, return_tensors="pt")).last_hidden_state[0] for text in TEXTS])
-    case = {"texts": TEXTS, "hidden": tensor(hidden.detach()), "gradients": gradients(network, hidden)}
+    ids = [tokenizer(text).input_ids for text in TEXTS]
+    case = {"token_ids": ids, "hidden": tensor(hidden.detach()), "gradients": gradients(network, hidden)}
 
     def with_adapter(model):
         model[0].auto_model.load_adapter(str(folder), is_trainable=True)

@@ -36,7 +36,7 @@ fn pairs(case: &Value) -> Vec<(&str, &str)> {
     pairs.map(|pair| (pair[0].as_str().unwrap(), pair[1].as_str().unwrap())).collect()
 }
 
-fn pack(ids: &Value) -> PackedBatch {
+pub fn pack(ids: &Value) -> PackedBatch {
     let ids: Vec<Vec<u32>> = ids.as_array().unwrap().iter().map(whole).collect();
     PackedBatch::pack(ids.iter().map(|ids| (ids.as_slice(), 0)))
 }
@@ -47,7 +47,7 @@ fn load(directory: &Path, kind: ModelType) -> SentenceTransformer {
 }
 
 /// Backward from the sum of `y` times the pattern that golden values have.
-fn differentiate(y: &Tensor, params: &[std::sync::Arc<Param>]) {
+pub fn differentiate(y: &Tensor, params: &[std::sync::Arc<Param>]) {
     let pattern: Vec<f32> = (0..y.elem_count()).map(|k| (0.1 * k as f64).sin() as f32).collect();
     let pattern = Tensor::from_vec(pattern, y.dims().to_vec(), &Device::Cpu).unwrap();
     let gradients = (y * pattern).unwrap().sum_all().unwrap().backward().unwrap();

@@ -22,6 +22,7 @@ mod evaluators;
 mod inference;
 mod known_faults;
 mod layers;
+mod lora;
 mod losses;
 mod mcp;
 mod measured;

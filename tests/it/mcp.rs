@@ -106,6 +106,8 @@ fn mistakes_are_tool_errors_that_say_what_to_do() {
         ("run", json!({"recipe": "recipe.toml", "detach": true}), "unknown field"),
         ("run_status", json!({}), "no runs"),
         ("cancel_run", json!({"run": "a-2026"}), "a-2026"),
+        ("mine_hard_negatives", json!({"data": "d.jsonl", "output": "o.csv"}), "o.csv"),
+        ("mine_hard_negatives", json!({"data": "d.jsonl", "output": "o.jsonl", "range": 3}), "unknown field"),
         ("evaluate", json!({"model": "m", "evaluator": "Triplet", "path": "."}), "TripletEvaluator"),
     ] {
         let answer = client.tool(tool, arguments);

@@ -466,3 +466,69 @@ fn what_cannot_be_meant_is_told_before_the_work() {
     let out = mine(&["gap.jsonl", "--bm25", "--output", "o.jsonl", "--on-bad-row", "skip"], dir.path());
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
 }
+
+/// A run in a folder of its own, whose kept data are there, too.
+fn tallow(arguments: &[&str], dir: &Path) -> (bool, String) {
+    let out = Command::new(env!("CARGO_BIN_EXE_tallow"))
+        .args(arguments)
+        .current_dir(dir)
+        .env("TALLOW_CACHE_DIR", dir.join("cache"))
+        .output()
+        .unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    (out.status.success(), text)
+}
+
+#[test]
+fn a_run_looks_for_hard_negatives_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::copy(project("tests/golden/curves_pairs.jsonl"), at("pairs.jsonl")).unwrap();
+    std::fs::write(at("more.txt"), "the sailor\nthe chair by the sea\n").unwrap();
+    let bert = project("tests/fixtures/tiny-bert").display().to_string();
+    let recipe = |model: &str, mining: &str, loss: &str, rest: &str| {
+        format!(
+            "run_name = \"mined\"\n{model}\nbase = \"{bert}\"\n[[train_dataset]]\npath = \"pairs.jsonl\"\n\
+             columns = [\"anchor\", \"positive\"]\nlimit = 60\n[train_dataset.hard_negatives]\n{mining}\n[loss]\nname = \
+             \"{loss}\"\n[args]\nmax_steps = 3\nper_device_train_batch_size = 8\n{rest}"
+        )
+    };
+    std::fs::write(at("r.toml"), recipe("[model]", "num_negatives = 2\ncorpus = \"more.txt\"\nrelative_margin = 0.0", "MultipleNegativesRankingLoss", "prompts = { negative = \"x: \" }\n")).unwrap();
+    let (passed, text) = tallow(&["smoke-test", "r.toml"], dir.path());
+    assert!(passed && !text.contains("found before"), "{text}");
+    let (passed, text) = tallow(&["run", "r.toml"], dir.path());
+    assert!(passed, "{text}");
+    assert!(text.contains("hard negatives found before") && text.contains("Metric"), "{text}");
+    assert!(text.contains("rows of anchor, positive, negative"), "{text}");
+    let mined: Vec<_> = std::fs::read_dir(at("cache/mined")).unwrap().map(|e| e.unwrap().path()).collect();
+    let rows = mined.iter().find(|path| path.extension().is_some_and(|e| e == "jsonl")).unwrap();
+    assert_eq!((mined.len(), lines(rows)[0].as_object().unwrap().len()), (2, 3));
+    // other data, other rows
+    std::fs::write(at("more.txt"), "the sailor\n").unwrap();
+    let (passed, text) = tallow(&["smoke-test", "r.toml"], dir.path());
+    assert!(passed && !text.contains("found before"), "{text}");
+    // lists and scores for rerankers
+    let model = "model_type = \"CrossEncoder\"\n[model]";
+    for (mining, loss) in [
+        (format!("model = \"{bert}\"\noutput_format = \"labeled-list\""), "LambdaLoss"),
+        ("bm25 = true\noutput_format = \"labeled-pair\"".to_owned(), "BinaryCrossEntropyLoss"),
+        ("bm25 = true\noutput_scores = true\nnum_negatives = 1\noutput_format = \"labeled-pair\"".to_owned(), "MSELoss"),
+    ] {
+        std::fs::write(at("c.toml"), recipe(model, &mining, loss, "")).unwrap();
+        let (passed, text) = tallow(&["smoke-test", "c.toml"], dir.path());
+        assert!(passed, "{mining}: {text}");
+    }
+    // and what cannot be meant
+    for (model, mining, message) in [
+        (model, "num_negatives = 2", "needs a model to find candidates with"),
+        ("[model]", "num_negatives = 0", "`num_negatives` is 0"),
+        ("[model]", "num_negative = 3", "did you mean `num_negatives`?"),
+        ("[model]", "corpus = \"nowhere.txt\"", "there is no `nowhere.txt`"),
+        ("[model]", "max_score = -1.0", "no candidate is left"),
+        ("[model]", "output_format = \"list\"", "labeled-list"),
+    ] {
+        std::fs::write(at("w.toml"), recipe(model, mining, "MultipleNegativesRankingLoss", "")).unwrap();
+        let (passed, text) = tallow(&["smoke-test", "w.toml"], dir.path());
+        assert!(!passed && text.contains(message), "{mining}: {text}");
+    }
+}

@@ -82,7 +82,9 @@ async def main(program: str) -> None:
         async with stdio_client(server) as (read, write), ClientSession(read, write) as session:
             await session.initialize()
             tools = {tool.name: tool for tool in (await session.list_tools()).tools}
-            assert set(tools) == {"smoke_test", "run", "run_status", "cancel_run", "evaluate"}, tools
+            assert set(tools) == {
+                "smoke_test", "run", "run_status", "cancel_run", "mine_hard_negatives", "evaluate",
+            }, tools
             print("tools:", ", ".join(tools))
 
             failed, report = await call(session, "smoke_test", {"recipe": "recipe.toml"})
@@ -110,6 +112,15 @@ async def main(program: str) -> None:
             assert abs(evaluation["primary_value"] - status["score"]) < 1e-6, (evaluation, status)
             print("evaluate:", evaluation["primary_metric"], evaluation["primary_value"])
 
+            mining = {
+                "data": "dev.jsonl", "anchor_column_name": "sentence1", "positive_column_name": "sentence2",
+                "model": status["model_dir"], "num_negatives": 1, "output": "mined.jsonl",
+            }
+            failed, mined = await call(session, "mine_hard_negatives", mining)
+            assert not failed and mined["columns"] == ["sentence1", "sentence2", "negative"], mined
+            assert len((folder / "mined.jsonl").read_text().splitlines()) == mined["rows"] > 0, mined
+            print("mine_hard_negatives:", mined["rows"], "rows")
+
             failed, answer = await call(session, "cancel_run", {"run": run["run_id"]})
             assert not failed and "already ended" in answer["message"], answer
 
@@ -117,6 +128,8 @@ async def main(program: str) -> None:
                 ("run", {"recipe": "typo.toml"}, "learning_rate"),
                 ("smoke_test", {"recipe": "missing.toml"}, "missing.toml"),
                 ("evaluate", {**arguments, "evaluator": "TripletEvaluater"}, "TripletEvaluator"),
+                ("mine_hard_negatives", {**mining, "num_negatives": 0}, "num_negatives"),
+                ("mine_hard_negatives", {**mining, "num_negative": 1}, "num_negative"),
                 ("run_status", {"run": "no-such-run"}, "no-such-run"),
             ]:
                 failed, text = await call(session, tool, arguments)
