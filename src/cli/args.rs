@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::error::Error;
 use crate::verbs::{
     cancel, cluster, demo, distill, encode, evaluate, mine, paraphrase_mining, predict, rank, run, search, smoke_test,
-    status,
+    status, teach,
 };
 
 const AFTER_HELP: &str = "\
@@ -48,6 +48,7 @@ pub enum Command {
     Evaluate(evaluate::Request),
     Search(search::Request),
     Mine(Box<mine::Request>),
+    Teach(Box<teach::Request>),
     ParaphraseMining(paraphrase_mining::Request),
     Cluster(cluster::Request),
     Distill(distill::Request),

@@ -46,6 +46,7 @@ fn dispatch(command: Command, printer: &mut Printer) -> Next {
         Command::Evaluate(request) => answer(request, printer),
         Command::Search(request) => answer(request, printer),
         Command::Mine(request) => answer(*request, printer),
+        Command::Teach(request) => answer(*request, printer),
         Command::ParaphraseMining(request) => answer(request, printer),
         Command::Cluster(request) => answer(request, printer),
         Command::Distill(request) => answer(request, printer),

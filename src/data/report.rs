@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::OnBadRow;
 use super::source::{Files, Place, Problem, Reason};
 use crate::error::{Error, Result};
+use crate::util::numbers::thousands;
 
 /// Everything worth telling about a data set.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -91,20 +92,6 @@ pub struct LabelReport {
     pub names: Vec<String>,
 }
 
-/// `12,345`.
-#[must_use]
-pub fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 impl DataReport {
     /// Rows left out.
     #[must_use]
@@ -163,7 +150,7 @@ impl Example {
 
 /// Counts bad rows while a data set is read.
 #[derive(Debug)]
-pub(super) struct BadRows {
+pub struct BadRows {
     on_bad_row: OnBadRow,
     by_reason: BTreeMap<Reason, (u64, Vec<Example>)>,
     first: Vec<Example>,
@@ -174,11 +161,11 @@ pub(super) struct BadRows {
 const NAMED: usize = 5;
 
 impl BadRows {
-    pub(super) fn new(on_bad_row: OnBadRow) -> Self {
+    pub fn new(on_bad_row: OnBadRow) -> Self {
         Self { on_bad_row, by_reason: BTreeMap::new(), first: Vec::new(), total: 0 }
     }
 
-    pub(super) fn add(&mut self, place: Place, problem: &Problem) {
+    pub fn add(&mut self, place: Place, problem: &Problem) {
         let column = problem.column.as_ref().map(|c| format!(", column `{c}`")).unwrap_or_default();
         let example = Example { place, text: format!("{column}: {}", problem.text) };
         self.total += 1;
@@ -193,12 +180,12 @@ impl BadRows {
     }
 
     /// Whether the data set is refused already, so that the rest need only be counted.
-    pub(super) fn refused(&self) -> bool {
+    pub fn refused(&self) -> bool {
         self.on_bad_row == OnBadRow::Refuse && self.total > 0
     }
 
     /// The counts by reason, or the refusal.
-    pub(super) fn finish(self, files: &Files, rows_read: u64) -> Result<Vec<Skipped>> {
+    pub fn finish(self, files: &Files, rows_read: u64) -> Result<Vec<Skipped>> {
         if !self.refused() {
             let skipped = self.by_reason.into_iter();
             return Ok(skipped.map(|(reason, (rows, examples))| Skipped { reason, rows, examples }).collect());
@@ -221,11 +208,11 @@ impl BadRows {
 pub(super) struct Histogram(HashMap<u32, u64>);
 
 impl Histogram {
-    pub(super) fn add(&mut self, length: u32) {
+    pub fn add(&mut self, length: u32) {
         *self.0.entry(length).or_default() += 1;
     }
 
-    pub(super) fn lengths(&self) -> Lengths {
+    pub fn lengths(&self) -> Lengths {
         let mut counts: Vec<(u32, u64)> = self.0.iter().map(|(l, n)| (*l, *n)).collect();
         counts.sort_unstable();
         let total: u64 = counts.iter().map(|c| c.1).sum();
@@ -268,7 +255,7 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!([7, 999, 1000, 1_234_567].map(thousands), ["7", "999", "1,000", "1,234,567"]);
+        assert_eq!([7u64, 999, 1000, 1_234_567].map(thousands), ["7", "999", "1,000", "1,234,567"]);
     }
 
     #[test]

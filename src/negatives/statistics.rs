@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::util::numbers::thousands;
+
 /// Scores of positives and negatives, and their differences.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Statistics {
@@ -94,18 +96,4 @@ impl Spread {
         let median = values.get(count.saturating_sub(1) / 2).map(|x| f64::from(*x));
         Self { count, mean, median, std, min: at(0.0), lower: at(0.25), middle: at(0.5), upper: at(0.75), max: at(1.0) }
     }
-}
-
-/// `12,345`.
-#[must_use]
-pub fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }

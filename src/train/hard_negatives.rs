@@ -18,11 +18,11 @@ use crate::flow::{Encode, EncodeOptions, LabelKind};
 use crate::model::{ModelOptions, SentenceTransformer};
 use crate::negatives::cache::Cache;
 use crate::negatives::rows::Rows;
-use crate::negatives::statistics::thousands;
 use crate::negatives::{self, Found, Mined, Pool, Prompts, Settings, Skipped, Statistics};
 use crate::recipe::Plan;
 use crate::recipe::plan::DatasetPlan;
 use crate::util::files;
+use crate::util::numbers::thousands;
 
 /// Where pairs stand.
 #[derive(Debug, Clone)]

@@ -19,6 +19,7 @@ mod sets;
 mod smoke;
 mod static_queries;
 mod step;
+pub mod teaching;
 mod timings;
 mod trainer;
 

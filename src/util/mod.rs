@@ -4,6 +4,7 @@ pub mod clock;
 pub mod files;
 pub mod interrupt;
 pub mod memory;
+pub mod numbers;
 pub mod progress;
 pub mod registry;
 pub mod seed;

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::{Answer, Reporter, Verb, engine};
 use crate::data::OnBadRow;
 use crate::error::{Error, Result};
-use crate::negatives::statistics::thousands;
 use crate::negatives::{Settings, Skipped, Statistics};
 use crate::runs::folder::display;
 use crate::train::hard_negatives::{Pairs, Summary, mine};
 use crate::util::memory;
+use crate::util::numbers::thousands;
 
 /// Find hard negatives: texts that a model takes for answers to an anchor and that are none of its positives.
 ///

@@ -18,6 +18,7 @@ pub mod run;
 pub mod search;
 pub mod smoke_test;
 pub mod status;
+pub mod teach;
 
 mod engine;
 mod record;

@@ -51,7 +51,7 @@ pub struct Request {
     pub output: PathBuf,
 }
 
-fn activation(text: &str) -> std::result::Result<ActivationFn, String> {
+pub(super) fn activation(text: &str) -> std::result::Result<ActivationFn, String> {
     ActivationFn::of_path(text).ok_or_else(|| "give Identity, Sigmoid, Tanh or ReLU".to_owned())
 }
 

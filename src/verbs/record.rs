@@ -5,7 +5,6 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::engine;
-use crate::data::report::thousands;
 use crate::error::{Error, Kind, Result};
 use crate::eval;
 use crate::flow::Encode;
@@ -17,6 +16,7 @@ use crate::runs::verdict::Judgement;
 use crate::runs::{RunFolder, card};
 use crate::train::Outcome;
 use crate::util::clock;
+use crate::util::numbers::thousands;
 
 /// Puts the row into the run's experiments log.
 pub(super) fn enter(folder: &RunFolder, row: &Row) -> Result<()> {

@@ -10,7 +10,9 @@ use tallow::flow::{ActivationFn, Encode, EncodeOptions, ModelType, Predict};
 use tallow::model::lora::{LoraOptions, Targets};
 use tallow::model::{ModelOptions, SentenceTransformer, backbone};
 use tallow::ops::adapter::{A, B};
-use tallow::ops::{self, Activation, Adapter, Context, FeedForward, Param, Precision, SelfAttention, collect, composed};
+use tallow::ops::{
+    self, Activation, Adapter, Context, FeedForward, Param, Precision, SelfAttention, collect, composed,
+};
 use tallow::train::{self, Event, Options};
 use tallow::util::seed::Rng;
 
@@ -116,7 +118,10 @@ fn classifiers_with_adapters_are_pefts() {
     }
     let config: Value =
         serde_json::from_str(&std::fs::read_to_string(dir.path().join("adapter_config.json")).unwrap()).unwrap();
-    assert_eq!((&config["task_type"], &config["modules_to_save"]), (&"SEQ_CLS".into(), &serde_json::json!(["classifier"])));
+    assert_eq!(
+        (&config["task_type"], &config["modules_to_save"]),
+        (&"SEQ_CLS".into(), &serde_json::json!(["classifier"]))
+    );
     assert_eq!((&config["r"], &config["lora_alpha"]), (&4.into(), &8.into()));
 }
 
@@ -262,8 +267,11 @@ fn a_run_saves_the_adapter_and_the_merged_model() {
     // what belongs to the network itself has not moved
     let load = |dir: &Path| candle_core::safetensors::load(dir.join("model.safetensors"), &Device::Cpu).unwrap();
     let (before, after) = (load(&fixture("tiny-bert")), load(&outcome.model_dir));
-    let moved: BTreeSet<&str> =
-        after.iter().filter(|(name, value)| values(value) != values(&before[*name])).map(|(name, _)| name.as_str()).collect();
+    let moved: BTreeSet<&str> = after
+        .iter()
+        .filter(|(name, value)| values(value) != values(&before[*name]))
+        .map(|(name, _)| name.as_str())
+        .collect();
     assert_eq!(moved.len(), 12, "{moved:?}");
     assert!(moved.iter().all(|name| name.ends_with("weight") && name.starts_with("encoder.")), "{moved:?}");
     // the adapter over its base is the merged model
@@ -300,7 +308,11 @@ fn micro_batches_and_resuming_are_exact_with_adapters() {
     let losses = |sets: &[&str]| {
         let dir = tempfile::tempdir().unwrap();
         let sets: Vec<&str> = sets.iter().copied().chain(["model.dropout=0.0", "args.learning_rate=1e-3"]).collect();
-        run(&plan(&text, &sets), dir.path(), Options::default()).1.iter().map(|l| (l.loss, l.grad_norm)).collect::<Vec<_>>()
+        run(&plan(&text, &sets), dir.path(), Options::default())
+            .1
+            .iter()
+            .map(|l| (l.loss, l.grad_norm))
+            .collect::<Vec<_>>()
     };
     let (plain, cached) = (losses(&[]), losses(&["args.gradient_cache_tokens=50"]));
     for (step, (a, b)) in cached.iter().zip(&plain).enumerate() {
@@ -325,7 +337,8 @@ fn the_best_adapter_is_kept() {
 fn rerankers_and_sparse_encoders_train_with_adapters() {
     let smoke = |text: &str| train::smoke_test(&plan(text, &[]), &mut |_: &Event<'_>| {}).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let rows = (0..24).map(|i| format!("{{\"q\": \"who sells chair {i}\", \"p\": \"sailor {i}\", \"label\": {}}}\n", i % 2));
+    let rows =
+        (0..24).map(|i| format!("{{\"q\": \"who sells chair {i}\", \"p\": \"sailor {i}\", \"label\": {}}}\n", i % 2));
     std::fs::write(dir.path().join("rows.jsonl"), rows.collect::<String>()).unwrap();
     let path = dir.path().join("rows.jsonl").display().to_string();
     let text = format!(
@@ -342,14 +355,22 @@ fn rerankers_and_sparse_encoders_train_with_adapters() {
          name = \"SparseMultipleNegativesRankingLoss\"\n[loss.splade]\ndocument_regularizer_weight = 3e-3\n\
          query_regularizer_weight = 5e-3\n[args]\nlearning_rate = 1e-3\n";
     let report = smoke(sparse);
-    assert!(report.gradient_coverage.without_gradient.is_empty() && report.gradient_coverage.trainable == 8, "{:?}", report.gradient_coverage);
+    assert!(
+        report.gradient_coverage.without_gradient.is_empty() && report.gradient_coverage.trainable == 8,
+        "{:?}",
+        report.gradient_coverage
+    );
     let late = sparse
         .replace("SparseEncoder", "MultiVectorEncoder")
         .replace("tiny-splade", "tiny-colbert")
         .replace("SparseMultiple", "MultiVectorMultiple")
         .replace("[loss.splade]\ndocument_regularizer_weight = 3e-3\nquery_regularizer_weight = 5e-3\n", "");
     let report = smoke(&late);
-    assert!(report.gradient_coverage.without_gradient.is_empty() && report.gradient_coverage.trainable > 8, "{:?}", report.gradient_coverage);
+    assert!(
+        report.gradient_coverage.without_gradient.is_empty() && report.gradient_coverage.trainable > 8,
+        "{:?}",
+        report.gradient_coverage
+    );
 }
 
 #[test]
@@ -371,10 +392,18 @@ fn what_cannot_be_adapted_is_told() {
         (text.clone(), &["model.lora.dropout=1.0"], "must be in [0, 1)"),
         (text.clone(), &["model.lora.target_modules=[]"], "is an empty list"),
         (text.clone(), &["model.lora.target_modules=\"(\""], "no regular expression"),
-        (text.clone(), &["model.lora.target_modules=[\"q_proj\"]"], "the network's layers are called dense, key, query, value"),
+        (
+            text.clone(),
+            &["model.lora.target_modules=[\"q_proj\"]"],
+            "the network's layers are called dense, key, query, value",
+        ),
         (text.clone(), &["model.lora.adapter=\"nowhere\""], "there is no `nowhere`"),
         (text.clone(), &["model.lora.adapter=\"tests/fixtures/tiny-bert\""], "adapter_model.safetensors"),
-        (text.clone(), &["model.lora.adapter=\"tests/fixtures/tiny-adapter\"", "model.lora.r=2"], "`r` and `target_modules`"),
+        (
+            text.clone(),
+            &["model.lora.adapter=\"tests/fixtures/tiny-adapter\"", "model.lora.r=2"],
+            "`r` and `target_modules`",
+        ),
         (text.replace("tests/fixtures/tiny-bert", "tests/fixtures/tiny-static"), &[], "one network"),
         (text.replace("r = 4", "rank = 4"), &[], "rank"),
     ] {

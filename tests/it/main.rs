@@ -43,4 +43,5 @@ mod sparse_encoder;
 mod sparse_more;
 mod sparse_targets;
 mod support;
+mod teach;
 mod train;

@@ -493,7 +493,16 @@ fn a_run_looks_for_hard_negatives_once() {
              \"{loss}\"\n[args]\nmax_steps = 3\nper_device_train_batch_size = 8\n{rest}"
         )
     };
-    std::fs::write(at("r.toml"), recipe("[model]", "num_negatives = 2\ncorpus = \"more.txt\"\nrelative_margin = 0.0", "MultipleNegativesRankingLoss", "prompts = { negative = \"x: \" }\n")).unwrap();
+    std::fs::write(
+        at("r.toml"),
+        recipe(
+            "[model]",
+            "num_negatives = 2\ncorpus = \"more.txt\"\nrelative_margin = 0.0",
+            "MultipleNegativesRankingLoss",
+            "prompts = { negative = \"x: \" }\n",
+        ),
+    )
+    .unwrap();
     let (passed, text) = tallow(&["smoke-test", "r.toml"], dir.path());
     assert!(passed && !text.contains("found before"), "{text}");
     let (passed, text) = tallow(&["run", "r.toml"], dir.path());
@@ -512,7 +521,10 @@ fn a_run_looks_for_hard_negatives_once() {
     for (mining, loss) in [
         (format!("model = \"{bert}\"\noutput_format = \"labeled-list\""), "LambdaLoss"),
         ("bm25 = true\noutput_format = \"labeled-pair\"".to_owned(), "BinaryCrossEntropyLoss"),
-        ("bm25 = true\noutput_scores = true\nnum_negatives = 1\noutput_format = \"labeled-pair\"".to_owned(), "MSELoss"),
+        (
+            "bm25 = true\noutput_scores = true\nnum_negatives = 1\noutput_format = \"labeled-pair\"".to_owned(),
+            "MSELoss",
+        ),
     ] {
         std::fs::write(at("c.toml"), recipe(model, &mining, loss, "")).unwrap();
         let (passed, text) = tallow(&["smoke-test", "c.toml"], dir.path());

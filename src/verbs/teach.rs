@@ -1,0 +1,223 @@
+//! `teach`: a teacher's embeddings or scores beside the rows of a data set.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Answer, Reporter, Verb, engine};
+use crate::data::OnBadRow;
+use crate::error::{Error, Result};
+use crate::flow::{ActivationFn, Encode, EncodeOptions};
+use crate::runs::folder::display;
+use crate::train::teaching::{Lesson, Teaching, teach};
+use crate::util::numbers::thousands;
+use crate::util::{interrupt, memory};
+
+/// Write what a teacher says of each row, to distil it into another model.
+///
+/// Embeddings for MSELoss and EmbedDistillLoss, scores of pairs for rerankers, margins for MarginMSELoss, scores of lists
+/// for DistillKLDivLoss: once, before training. The teacher is a bi-encoder, SPLADE, ColBERT or a reranker. A call that was
+/// interrupted goes on where it was.
+#[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The rows: `.jsonl`, `.csv`, `.tsv`, `.parquet`, `.arrow`, or `.txt` with a text a line.
+    pub data: PathBuf,
+    /// The teacher's folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub teacher: PathBuf,
+    /// Where the rows go, as JSON lines: the columns that were read, and the label.
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// The columns with texts, the query or the text to embed first; the last may hold lists. Without it all text columns.
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    #[serde(default)]
+    pub columns: Vec<String>,
+    /// What is taught. Without it: an embedding of one column, a score of two, a margin of three, scores of more or of lists.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    #[serde(default)]
+    pub labels: Option<Lesson>,
+    /// What the label's column is called.
+    #[arg(long, value_name = "NAME", default_value_t = default_label())]
+    #[serde(default = "default_label")]
+    pub label: String,
+    /// Of a reranker: what is applied to its logits, `Identity`, `Sigmoid`, `Tanh` or `ReLU`. Students learn logits best.
+    #[arg(long, value_name = "NAME", value_parser = super::predict::activation, default_value = "Identity")]
+    #[serde(default = "identity")]
+    pub activation_fn: ActivationFn,
+    /// The teacher's prompt of this name in front of queries and of texts to embed. Without it `query` of scores, the
+    /// default prompt of embeddings.
+    #[arg(long, value_name = "NAME", conflicts_with = "query_prompt")]
+    #[serde(default)]
+    pub query_prompt_name: Option<String>,
+    /// This text in front of them; empty for none at all.
+    #[arg(long, value_name = "TEXT")]
+    #[serde(default)]
+    pub query_prompt: Option<String>,
+    /// The teacher's prompt of this name in front of documents. Without it `document`, where it has one.
+    #[arg(long, value_name = "NAME", conflicts_with = "corpus_prompt")]
+    #[serde(default)]
+    pub corpus_prompt_name: Option<String>,
+    /// This text in front of documents; empty for none at all.
+    #[arg(long, value_name = "TEXT")]
+    #[serde(default)]
+    pub corpus_prompt: Option<String>,
+    /// Keep only the first dimensions of embeddings, as narrow as the student's are.
+    #[arg(long, value_name = "D")]
+    #[serde(default)]
+    pub truncate_dim: Option<usize>,
+    /// Divide each embedding by its length.
+    #[arg(long)]
+    #[serde(default)]
+    pub normalize: bool,
+    /// Round the operands of matrix products to bfloat16 or nearer: faster, and labels off by about 0.001.
+    #[arg(long)]
+    #[serde(default)]
+    pub bf16: bool,
+    /// What to do with rows without one of the texts: refuse the data, or leave them out.
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnBadRow::Refuse)]
+    #[serde(default)]
+    pub on_bad_row: OnBadRow,
+}
+
+fn default_label() -> String {
+    "label".to_owned()
+}
+
+const fn identity() -> ActivationFn {
+    ActivationFn::Identity
+}
+
+/// What was written.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Response {
+    /// The file.
+    pub output: PathBuf,
+    /// Rows in it.
+    pub rows: usize,
+    /// Of these, rows that an earlier call had done.
+    pub resumed: usize,
+    /// What was taught.
+    pub labels: Lesson,
+    /// The columns, the label last.
+    pub columns: Vec<String>,
+    /// Columns of the data that were not read.
+    pub left_out: Vec<String>,
+    /// The smallest score or margin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// Their mean.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean: Option<f64>,
+    /// The largest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    /// What it took, loading left out.
+    pub seconds: f64,
+    /// The most memory the program had.
+    pub peak_memory_bytes: u64,
+}
+
+impl Verb for Request {
+    type Response = Response;
+
+    fn run(self, reporter: &mut dyn Reporter) -> Result<Response> {
+        if self.output.extension().is_none_or(|ending| ending != "jsonl") {
+            return Err(Error::usage(format!("rows are written as JSON lines, not to `{}`", self.output.display()))
+                .with_hint("end it in `.jsonl`"));
+        }
+        if self.truncate_dim == Some(0) {
+            return Err(Error::usage("`truncate_dim` is 0").with_hint("give the number of dimensions to keep"));
+        }
+        interrupt::install();
+        let teacher = engine::load_encoder(&self.teacher, reporter)?;
+        let embeds = match self.labels {
+            Some(lesson) => matches!(lesson, Lesson::Embedding | Lesson::Embeddings),
+            None => self.columns.len() == 1,
+        };
+        if !embeds && (self.truncate_dim.is_some() || self.normalize) {
+            return Err(Error::usage("`--truncate-dim` and `--normalize` are for embeddings")
+                .with_hint("name them with `--labels embedding`, or leave these out"));
+        }
+        if self.bf16 && !engine::bf16_helps() {
+            reporter.line("warning: --bf16: products are computed in f32 here, as exact, and not faster");
+        }
+        let scores_pairs = teacher.predictor().is_some();
+        let options = |role: engine::Role, given: &Option<String>, name: &Option<String>| -> Result<EncodeOptions> {
+            let plain = scores_pairs || embeds;
+            let mut options = match (plain, given, name) {
+                (true, given, name) => engine::named_options(&teacher, given.clone(), name.as_deref(), "teaching")?,
+                (false, Some(text), _) => {
+                    EncodeOptions { prompt: Some(text.clone()), ..engine::encode_options(&teacher, role, "teaching") }
+                }
+                (false, None, Some(name)) => {
+                    let prompt = Some(teacher.prompt(name)?.to_owned());
+                    EncodeOptions { prompt, ..engine::encode_options(&teacher, role, "teaching") }
+                }
+                (false, None, None) => engine::encode_options(&teacher, role, "teaching"),
+            };
+            options.bf16 = self.bf16;
+            options.truncate_dim = self.truncate_dim;
+            options.normalize = self.normalize;
+            options.progress = None;
+            Ok(options)
+        };
+        let teaching = Teaching {
+            paths: vec![self.data.clone()],
+            columns: self.columns.clone(),
+            lesson: self.labels,
+            label: self.label.clone(),
+            on_bad_row: self.on_bad_row,
+            activation_fn: self.activation_fn,
+            query: options(engine::Role::Query, &self.query_prompt, &self.query_prompt_name)?,
+            document: match scores_pairs {
+                true => EncodeOptions::default(),
+                false => options(engine::Role::Document, &self.corpus_prompt, &self.corpus_prompt_name)?,
+            },
+        };
+        let key = engine::model_key(&self.teacher)?;
+        let begun = Instant::now();
+        let taught = teach(&teaching, &teacher, &key, &self.output)?;
+        let mut columns = taught.columns;
+        columns.push(self.label);
+        Ok(Response {
+            output: self.output,
+            rows: taught.rows,
+            resumed: taught.resumed,
+            labels: taught.lesson,
+            columns,
+            left_out: taught.left_out,
+            min: taught.range.map(|range| range.0),
+            mean: taught.range.map(|range| range.1),
+            max: taught.range.map(|range| range.2),
+            seconds: begun.elapsed().as_secs_f64(),
+            peak_memory_bytes: memory::peak(),
+        })
+    }
+}
+
+impl Answer for Response {
+    fn human(&self) -> String {
+        let mut lines = Vec::new();
+        if self.resumed > 0 {
+            lines.push(format!("{} rows were there from an earlier call", thousands(self.resumed)));
+        }
+        if let (Some(min), Some(mean), Some(max)) = (self.min, self.mean, self.max) {
+            lines.push(format!("{}: {min:.4} to {max:.4}, {mean:.4} on average", self.labels.name()));
+        }
+        if !self.left_out.is_empty() {
+            lines.push(format!("left out: {}", self.left_out.join(", ")));
+        }
+        lines.push(format!(
+            "{} rows ({}) in {} after {:.1} s",
+            thousands(self.rows),
+            self.columns.join(", "),
+            display(&self.output),
+            self.seconds
+        ));
+        lines.join("\n")
+    }
+}
