@@ -278,6 +278,7 @@ fn main() {
             norm: (&norm.0, &norm.1),
             eps: 1e-12,
             heads: HEADS,
+            relative: None,
             attended: &[],
             probability_dropout: Dropout::NONE,
             dropout: Dropout::NONE,

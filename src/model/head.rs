@@ -52,7 +52,7 @@ const BERT: Convention = Convention {
 };
 
 const ROBERTA: Convention = Convention {
-    model_types: &["roberta", "xlm-roberta", "camembert"],
+    model_types: &["roberta", "xlm-roberta", "camembert", "mpnet"],
     dense: "classifier.dense",
     dense_in_network: false,
     early_dropout: true,

@@ -223,7 +223,7 @@ fn number(value: f64) -> Value {
 }
 
 /// Layers that get an adapter by default, by ends of their names in the architectures.
-const QUERIES_AND_VALUES: [&str; 5] = ["query", "value", "q_lin", "v_lin", "Wqkv"];
+const QUERIES_AND_VALUES: [&str; 7] = ["query", "value", "q_lin", "v_lin", "Wqkv", "attn.q", "attn.v"];
 
 fn wanted(name: &str, targets: Option<&Targets>) -> Result<bool> {
     let ends = |end: &str| name == end || name.ends_with(&format!(".{end}"));
@@ -258,7 +258,7 @@ impl SentenceTransformer {
         let mut linear: Vec<&str> = Vec::new();
         for (name, param) in &network {
             let Some(layer) = name.strip_suffix(".weight").filter(|_| param.dims().len() == 2) else { continue };
-            let table = layer.split('.').any(|part| part == "embeddings");
+            let table = layer.split('.').any(|part| part == "embeddings" || part == "relative_attention_bias");
             if table {
                 continue;
             }

@@ -44,7 +44,7 @@ const CONVENTIONS: &[Convention] = &[
         bias: "cls.predictions.bias",
     },
     Convention {
-        model_types: &["roberta", "xlm-roberta", "camembert"],
+        model_types: &["roberta", "xlm-roberta", "camembert", "mpnet"],
         dense: "lm_head.dense",
         biases: ALWAYS,
         activation: None,

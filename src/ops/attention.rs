@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
@@ -13,6 +13,7 @@ use super::context::{Dropout, keeps};
 use super::kernel::{self, Shared, by_dtype, simd_fn};
 use super::matmul::{Left, Matrix, Place, Small};
 use super::real::{LANES, Real, add_lanes, max_of, sum_by};
+use super::relative::Relative;
 use super::sight::{QUERIES, Queries, Sight, Span};
 
 /// `dropout(softmax(q kᵀ / sqrt(head_dim))) v` within each sequence and head.
@@ -41,9 +42,9 @@ pub fn attention(
     }
     kernel::check_offsets("attention", offsets, tokens)?;
     if composed::wanted(q) {
-        return composed::attention(q, k, v, (offsets, &[]), heads, dropout, Sight::All);
+        return composed::attention(q, k, v, (offsets, &[]), heads, dropout, (Sight::All, None));
     }
-    let attention = Attention::new((offsets, &[]), heads, width, dropout, Sight::All);
+    let attention = Attention::new((offsets, &[]), heads, width, dropout, Sight::All, None);
     q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, attention)
 }
 
@@ -57,6 +58,23 @@ pub(super) struct Attention {
     head_dim: usize,
     dropout: Dropout,
     sight: Sight,
+    relative: Option<Relative>,
+}
+
+/// What is added to the scores of each head by distance, `[heads, 2 * reach + 1]`, as they are before they are scaled;
+/// nothing where distances do not count.
+struct Distances<T> {
+    values: Vec<T>,
+    reach: usize,
+}
+
+impl<T> Distances<T> {
+    /// Of a head, from the distance of key `key` to query `query` on.
+    fn of(&self, head: usize, query: usize, key: usize) -> Option<&[T]> {
+        let width = 2 * self.reach + 1;
+        let own = self.values.get(head * width..(head + 1) * width)?;
+        own.get(self.reach + key - query..)
+    }
 }
 
 /// The (sequence, head) pairs, longest sequences first so that threads end together.
@@ -182,8 +200,25 @@ fn scores_place<T>(scores: &mut [T], padded: usize) -> Place<T> {
 
 impl Attention {
     /// `heads` divide `width`, and the offsets cover the tokens.
-    pub(super) fn new(offsets: Attended<'_>, heads: usize, width: usize, dropout: Dropout, sight: Sight) -> Self {
-        Self { tasks: Tasks::new(offsets, heads), width, head_dim: width / heads, dropout, sight }
+    pub(super) fn new(
+        offsets: Attended<'_>,
+        heads: usize,
+        width: usize,
+        dropout: Dropout,
+        sight: Sight,
+        relative: Option<Relative>,
+    ) -> Self {
+        Self { tasks: Tasks::new(offsets, heads), width, head_dim: width / heads, dropout, sight, relative }
+    }
+
+    fn distances<T: Real>(&self) -> Result<Distances<T>> {
+        Ok(match &self.relative {
+            None => Distances { values: Vec::new(), reach: 0 },
+            Some(relative) => {
+                let scale = T::of((self.head_dim as f64).sqrt());
+                Distances { values: relative.values(scale)?, reach: relative.reach() }
+            }
+        })
     }
 
     fn mask(&self) -> Option<((u32, u32, u32), f64)> {
@@ -195,11 +230,11 @@ impl Attention {
     }
 
     /// Runs `work` on every task: one thread each, the longest first.
-    fn each(&self, work: impl Fn(Task) + Sync) {
+    fn each(&self, work: impl Fn(usize, Task) + Sync) {
         let tasks = &self.tasks.0;
         let scores: usize = tasks.iter().map(|t| t.length * self.sight.most(t.length)).sum();
         let grain = (SCORES_PER_TURN * tasks.len()).div_ceil(scores.max(1)).max(1);
-        kernel::each(tasks.len(), grain, |i| work(tasks[i]));
+        kernel::each(tasks.len(), grain, |i| work(i, tasks[i]));
     }
 
     /// The rows and columns of one task.
@@ -220,7 +255,7 @@ impl Attention {
         small: &Small<T>,
         (first, q): (usize, Matrix<'_, T>),
         (span, keys): (&Span, &[T]),
-        task: Task,
+        (task, distances): (Task, &Distances<T>),
         scores: &mut [T],
     ) {
         let (start, padded) = (span.keys.start, small.padded(span.keys.len()));
@@ -228,6 +263,11 @@ impl Attention {
         // the padding is computed, too: keys are padded with zeros
         // SAFETY: the place is the whole of `scores`.
         unsafe { small.product(q.left(), keys, (q.height(), padded, self.head_dim), place, false) };
+        for (i, row) in scores.chunks_exact_mut(padded).take(q.height()).enumerate() {
+            if let Some(added) = distances.of(task.head, first + i, start) {
+                row.iter_mut().zip(added).take(span.keys.len()).for_each(|(score, added)| *score += *added);
+            }
+        }
         softmax_rows(&mut scores[..q.height() * padded], padded, self.scale(), |i| {
             let seen = self.sight.of(first + i, task.length);
             // none where what is near is not attended
@@ -236,9 +276,10 @@ impl Attention {
     }
 
     /// `q`, `k`, `v` have `width` columns; `out` `[tokens, width]`.
-    pub(super) fn forward<T: Real>(&self, [q, k, v]: [Matrix<'_, T>; 3], out: &mut [T]) {
+    pub(super) fn forward<T: Real>(&self, [q, k, v]: [Matrix<'_, T>; 3], out: &mut [T]) -> Result<()> {
         let (small, target, head_dim) = (T::small(), Shared::new(out), self.head_dim);
-        self.each(|task| {
+        let distances = self.distances::<T>()?;
+        self.each(|_, task| {
             let length = task.length;
             let (q, k, v) = (self.part(q, task), self.part(k, task), self.part(v, task));
             let most = self.sight.spans(length).map(|span| span.keys.len()).max().unwrap_or(0);
@@ -251,7 +292,8 @@ impl Attention {
                     small.pack_transposed(k.rows(start, count), keys);
                     small.pack(v.rows(start, count), values);
                     for Queries { first, rows } in span.blocks() {
-                        self.probabilities(&small, (first, q.rows(first, rows)), (&span, keys), task, scores);
+                        let queries = (first, q.rows(first, rows));
+                        self.probabilities(&small, queries, (&span, keys), (task, &distances), scores);
                         if let Some((parts, scale)) = self.mask() {
                             let first = task.first_score.wrapping_add((first * length + start) as u32);
                             drop_scores(&mut scores[..rows * padded], length, padded, first, parts, T::of(scale));
@@ -264,6 +306,7 @@ impl Attention {
                 }
             });
         });
+        Ok(())
     }
 
     /// The gradients of `q`, `k` and `v`, at the given places in rows of `stride` values; where tokens see those near
@@ -277,10 +320,30 @@ impl Attention {
         d_out: Matrix<'_, T>,
         places: [Shared<T>; 3],
         stride: usize,
-    ) {
+    ) -> Result<()> {
         let small = T::small();
-        // SAFETY: the caller's promise.
-        self.each(|task| unsafe { self.backward_task(&small, task, inputs, d_out, places, stride) });
+        let distances = self.distances::<T>()?;
+        let width = 2 * distances.reach + 1;
+        let sums: Mutex<Vec<(usize, usize, Vec<T>)>> = Mutex::new(Vec::new());
+        self.each(|number, task| {
+            let mut own = vec![T::ZERO; if self.relative.is_some() { width } else { 0 }];
+            // SAFETY: the caller's promise.
+            unsafe { self.backward_task(&small, (task, &distances, &mut own), inputs, d_out, places, stride) };
+            if !own.is_empty() {
+                sums.lock().unwrap_or_else(PoisonError::into_inner).push((number, task.head, own));
+            }
+        });
+        let Some(relative) = &self.relative else { return Ok(()) };
+        // in the order of the tasks, whichever ended first
+        let mut sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
+        sums.sort_by_key(|(number, _, _)| *number);
+        let mut all = vec![T::ZERO; width * relative.heads()];
+        for (_, head, own) in sums {
+            all[head * width..(head + 1) * width].iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+        }
+        let scale = T::of((self.head_dim as f64).sqrt());
+        all.iter_mut().for_each(|sum| *sum *= scale);
+        relative.accumulate(&all)
     }
 
     /// # Safety
@@ -288,7 +351,7 @@ impl Attention {
     unsafe fn backward_task<T: Real>(
         &self,
         small: &Small<T>,
-        task: Task,
+        (task, distances, sums): (Task, &Distances<T>, &mut [T]),
         [q, k, v]: [Matrix<'_, T>; 3],
         d_out: Matrix<'_, T>,
         [dq, dk, dv]: [Shared<T>; 3],
@@ -314,7 +377,7 @@ impl Attention {
                     let add = first > 0 || matches!(self.sight, Sight::Near(_));
                     let (q, d_out) = (q.rows(first, rows), d_out.rows(first, rows));
                     let first_score = task.first_score.wrapping_add((first * length + start) as u32);
-                    self.probabilities(small, (first, q), (&span, keys_down), task, p);
+                    self.probabilities(small, (first, q), (&span, keys_down), (task, distances), p);
                     let used: &[T] = match mask {
                         Some((parts, keep)) => {
                             after.copy_from_slice(p);
@@ -342,6 +405,12 @@ impl Attention {
                             drop_scores(d, length, padded, first_score, parts, T::of(keep));
                         }
                         softmax_backward_rows(&p[..rows * padded], d, padded, self.scale());
+                        if !sums.is_empty() {
+                            for (i, row) in d.chunks_exact(padded).enumerate() {
+                                let sums = &mut sums[distances.reach + start - (first + i)..];
+                                sums.iter_mut().zip(row).take(count).for_each(|(sum, d)| *sum += *d);
+                            }
+                        }
                         let left = Left { values: &*d, row: padded, step: 1 };
                         let place = self.place(dq, stride, task, first, rows);
                         small.product(left, keys, (rows, head_dim, count), place, false);
@@ -375,7 +444,7 @@ impl CustomOp3 for Attention {
             let k = [kernel::slice::<T>(s2, l2)?];
             let v = [kernel::slice::<T>(s3, l3)?];
             let mut out = kernel::zeros::<T>(q[0].len());
-            self.forward([&q, &k, &v].map(|m| Matrix::stacked(m, self.width)), &mut out);
+            self.forward([&q, &k, &v].map(|m| Matrix::stacked(m, self.width)), &mut out)?;
             Ok((<T as candle_core::WithDType>::to_cpu_storage_owned(out), l1.shape().clone()))
         })
     }
@@ -402,7 +471,7 @@ impl CustomOp3 for Attention {
                     Matrix::stacked(&d, self.width),
                     places,
                     self.width,
-                );
+                )?;
             }
             let shape = q.dims().to_vec();
             Ok((

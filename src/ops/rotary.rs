@@ -94,7 +94,7 @@ pub fn rotary_attention_to(
         return composed::rotary_attention(qkv, (offsets, attended), heads, rotary, sight, dropout);
     }
     qkv.contiguous()?.apply_op1(RotaryAttention {
-        attention: Attention::new((offsets, attended), heads, width, dropout, sight),
+        attention: Attention::new((offsets, attended), heads, width, dropout, sight, None),
         places: places(offsets),
         rotary: Arc::clone(rotary),
     })
@@ -152,7 +152,7 @@ impl RotaryAttention {
             let places = [0, 1, 2].map(|i| start.skip(i * width));
             let d_out = [d_host.values::<T>()?];
             let d_out = Matrix::stacked(&d_out, width);
-            self.attention.backward(thirds(&[&turned], width), d_out, places, 3 * width);
+            self.attention.backward(thirds(&[&turned], width), d_out, places, 3 * width)?;
         }
         self.turn(&mut d_qkv, -1.0);
         kernel::tensor(d_qkv, qkv.dims().to_vec())
@@ -170,7 +170,7 @@ impl CustomOp1 for RotaryAttention {
             self.turn(&mut turned, 1.0);
             let width = self.attention.width;
             let mut out = kernel::zeros::<T>(turned.len() / 3);
-            self.attention.forward(thirds(&[&turned], width), &mut out);
+            self.attention.forward(thirds(&[&turned], width), &mut out)?;
             let shape = Shape::from((self.places.len(), width));
             Ok((<T as candle_core::WithDType>::to_cpu_storage_owned(out), shape))
         })

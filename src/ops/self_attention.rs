@@ -15,6 +15,7 @@ use super::matmul::{Matrix, Precision};
 use super::norm::ResidualNorm;
 use super::param::Param;
 use super::real::Real;
+use super::relative::Relative;
 use super::scratch::Buffer;
 use super::sight::Sight;
 
@@ -34,6 +35,8 @@ pub struct SelfAttention<'a> {
     pub eps: f64,
     /// Heads, which divide the width.
     pub heads: usize,
+    /// What distances add to scores.
+    pub relative: Option<&'a Relative>,
     /// How many leading tokens of each sequence are looked at, `[sequences]`; empty for all.
     pub attended: &'a [u32],
     /// Of the attention probabilities.
@@ -119,7 +122,12 @@ impl Attend {
             bail!("attention: {} sequences, and {} of their lengths", offsets.len() - 1, layer.attended.len());
         }
         let offsets = (offsets, layer.attended);
-        let attention = Attention::new(offsets, layer.heads, width, layer.probability_dropout, sight);
+        if let Some(relative) = layer.relative {
+            let longest = offsets.0.windows(2).map(|w| (w[1] - w[0]) as usize).max().unwrap_or(0);
+            relative.check(layer.heads, longest, x.dtype())?;
+        }
+        let (dropout, relative) = (layer.probability_dropout, layer.relative.cloned());
+        let attention = Attention::new(offsets, layer.heads, width, dropout, sight, relative);
         Ok(Self { input, attention, output, norm, precision: context.precision() })
     }
 }
@@ -151,7 +159,7 @@ impl<T: Real> Block<T> for Attend {
         let mut qkv = Buffer::take(3 * x.len());
         self.input.forward(x, Activation::Identity, &mut qkv, self.precision)?;
         let mut seen = Buffer::take(x.len());
-        self.attention.forward(thirds(&[&qkv], width), &mut seen);
+        self.attention.forward(thirds(&[&qkv], width), &mut seen)?;
         let mut standard = Buffer::take(x.len());
         self.output.forward(&seen, Activation::Identity, &mut standard, self.precision)?;
         let mut scales = Buffer::take(tokens);
@@ -174,7 +182,7 @@ impl<T: Real> Block<T> for Attend {
         // SAFETY: queries, keys and values have a third of the columns each.
         unsafe {
             let places = [0, 1, 2].map(|i| start.skip(i * width));
-            self.attention.backward(thirds(&[&qkv], width), Matrix::stacked(&[&d_seen], width), places, 3 * width);
+            self.attention.backward(thirds(&[&qkv], width), Matrix::stacked(&[&d_seen], width), places, 3 * width)?;
         }
         drop(qkv);
         self.input.weight_gradient(x, Activation::Identity, &d_qkv, self.precision)?;

@@ -64,6 +64,16 @@ def word_pieces(types):
     return tokenizer, dict(zip(["pad", "unk", "cls", "sep", "mask"], special)), types
 
 
+def mpnet_tokenizer():
+    special = ["<s>", "<pad>", "</s>", "[UNK]", "<mask>"]
+    words = list(dict.fromkeys([*special, *LETTERS, *(f"##{letter}" for letter in LETTERS), "the", "##er", "bee", "##s"]))
+    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=False, add_prefix_space=False)
+    return tokenizer, dict(zip(["bos", "pad", "eos", "unk", "mask"], special)) | {"cls": "<s>", "sep": "</s>"}, False
+
+
 def modern_tokenizer():
     special = ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"]
     post = processors.TemplateProcessing(
@@ -175,6 +185,11 @@ def main():
                                  **dict(BERT, num_hidden_layers=1, tie_word_embeddings=False)),
              LAYER[:1], ["bert.pooler.dense.weight"]),
     ]
+    # long enough for all rows of the table of distances
+    mpnet = dict(BERT, max_position_embeddings=322, limit=320)
+    cases.append(case("mpnet", make("mpnet", "mpnet", mpnet_tokenizer(), 8, **mpnet),
+                      ["encoder.relative_attention_bias.weight", "encoder.layer.0.attention.attn.q.weight", POSITIONS],
+                      ["classifier.dense.weight", "mpnet.encoder.layer.1.attention.LayerNorm.bias"], texts=[*TEXTS, LONG]))
     modern = dict(hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=20,
                   max_position_embeddings=320, local_attention=8, global_attn_every_n_layers=3, classifier_pooling="mean", limit=320)
     names = ["embeddings.norm.weight", "layers.0.attn.Wqkv.weight", "layers.1.attn_norm.weight",

@@ -74,6 +74,7 @@ fn the_switch_reaches_every_operation() {
             norm: (&vector, &vector),
             eps: 1e-5,
             heads: 2,
+            relative: None,
             attended: &[],
             probability_dropout: context.dropout(0.1),
             dropout: context.dropout(0.1),

@@ -202,6 +202,7 @@ fn operations(dropout: f64) -> Vec<Results> {
             norm: (&norm.0, &norm.1),
             eps: 1e-12,
             heads: 2,
+            relative: None,
             attended: &attended,
             probability_dropout: ops::Dropout::NONE,
             dropout: ops::Dropout::NONE,

@@ -259,6 +259,7 @@ impl Layer {
             norm: self.pair(12),
             eps: 1e-9,
             heads,
+            relative: None,
             attended: &[],
             probability_dropout: c.dropout(rate),
             dropout: c.dropout(rate),

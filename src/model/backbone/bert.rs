@@ -12,6 +12,7 @@ pub const FAMILY: Family = Family {
     positions_after_padding: false,
     projects: false,
     decoder: true,
+    distances: None,
 };
 
 /// # Errors

@@ -10,7 +10,7 @@ use candle_core::Tensor;
 
 pub use self::config::Config;
 use super::loader::{Dense, Loader};
-use super::{Backbone, Decoder};
+use super::{Backbone, Decoder, mpnet};
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
 use crate::model::weights::Weights;
@@ -30,6 +30,8 @@ pub struct Family {
     pub projects: bool,
     /// Whether it can be a decoder.
     pub decoder: bool,
+    /// The table, shared by all layers, of what attention adds to scores by distance.
+    pub distances: Option<&'static str>,
 }
 
 /// What a layer's parts are called in checkpoints.
@@ -80,6 +82,8 @@ pub struct BertLike {
     word: Arc<Param>,
     position: Arc<Param>,
     token_type: Option<Arc<Param>>,
+    /// `[buckets, heads]`
+    distances: Option<Arc<Param>>,
     norm: Dense,
     projection: Option<Dense>,
     layers: Vec<Layer>,
@@ -108,6 +112,8 @@ impl BertLike {
             true => None,
             false => Some(load.dense("embeddings_project", hidden, embedding)?),
         };
+        let shape = [config.distance_buckets, config.num_attention_heads];
+        let distances = family.distances.map(|name| load.param(name, &shape)).transpose()?;
         let names = &family.layer;
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for i in 0..config.num_hidden_layers {
@@ -124,7 +130,7 @@ impl BertLike {
             });
         }
         let (named, unused) = load.finish();
-        Ok(Self { family, config, word, position, token_type, norm, projection, layers, named, unused })
+        Ok(Self { family, config, word, position, token_type, distances, norm, projection, layers, named, unused })
     }
 
     /// The token whose number positions begin behind.
@@ -180,8 +186,22 @@ impl BertLike {
         })
     }
 
+    /// What distances add to scores, for the sequences of a batch.
+    fn relative(&self, batch: &PackedBatch) -> Result<Option<ops::Relative>> {
+        let Some(table) = &self.distances else { return Ok(None) };
+        let reach = batch.longest().saturating_sub(1) as i64;
+        let rows = Arc::new((-reach..=reach).map(mpnet::bucket).collect());
+        Ok(Some(ops::Relative::new(table, &rows)?))
+    }
+
     /// One layer's parameters, and the dropouts of this pass.
-    fn layer<'a>(&self, layer: &'a Layer, batch: &'a PackedBatch, context: &Context) -> ops::EncoderLayer<'a> {
+    fn layer<'a>(
+        &self,
+        layer: &'a Layer,
+        batch: &'a PackedBatch,
+        relative: Option<&'a ops::Relative>,
+        context: &Context,
+    ) -> ops::EncoderLayer<'a> {
         let config = &self.config;
         ops::EncoderLayer {
             attention: ops::SelfAttention {
@@ -192,6 +212,7 @@ impl BertLike {
                 norm: layer.attention_norm.pair(),
                 eps: config.layer_norm_eps,
                 heads: config.num_attention_heads,
+                relative,
                 attended: &batch.attended,
                 probability_dropout: context.dropout(config.attention_probs_dropout_prob),
                 dropout: context.dropout(config.hidden_dropout_prob),
@@ -210,16 +231,18 @@ impl BertLike {
 
 impl Backbone for BertLike {
     fn forward(&self, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
-        let x = self.embed(batch, context)?;
-        let layers: Vec<_> = self.layers.iter().map(|layer| self.layer(layer, batch, context)).collect();
+        let (x, relative) = (self.embed(batch, context)?, self.relative(batch)?);
+        let layers: Vec<_> =
+            self.layers.iter().map(|layer| self.layer(layer, batch, relative.as_ref(), context)).collect();
         Ok(ops::encoder(context, &x, &batch.offsets, &layers)?)
     }
 
     fn forward_layers(&self, batch: &PackedBatch, context: &Context) -> Result<Vec<Tensor>> {
+        let relative = self.relative(batch)?;
         let mut all = vec![self.embed(batch, context)?];
         for layer in &self.layers {
             let Some(x) = all.last() else { break };
-            let y = ops::encoder(context, x, &batch.offsets, &[self.layer(layer, batch, context)])?;
+            let y = ops::encoder(context, x, &batch.offsets, &[self.layer(layer, batch, relative.as_ref(), context)])?;
             all.push(y);
         }
         Ok(all)
@@ -230,11 +253,13 @@ impl Backbone for BertLike {
         let mut cuts: Vec<usize> = layers.iter().copied().chain([0, self.layers.len()]).collect();
         cuts.sort_unstable();
         cuts.dedup();
+        let relative = self.relative(batch)?;
         let mut states = vec![(0, self.embed(batch, context)?)];
         for ends in cuts.windows(2) {
             let Some((_, x)) = states.last() else { break };
             let parts = self.layers.get(ends[0]..ends[1]).unwrap_or_default();
-            let parts: Vec<_> = parts.iter().map(|layer| self.layer(layer, batch, context)).collect();
+            let parts: Vec<_> =
+                parts.iter().map(|layer| self.layer(layer, batch, relative.as_ref(), context)).collect();
             let y = ops::encoder(context, x, &batch.offsets, &parts)?;
             states.push((ends[1], y));
         }

@@ -26,6 +26,7 @@ pub const FAMILY: Family = Family {
     positions_after_padding: false,
     projects: false,
     decoder: false,
+    distances: None,
 };
 
 /// The keys of config.json.
@@ -69,5 +70,6 @@ pub fn config(config: &Value) -> Result<Config> {
         initializer_range: keys.initializer_range,
         pad_token_id: None,
         tie_word_embeddings: keys.tie_word_embeddings.unwrap_or(true),
+        distance_buckets: 0,
     })
 }

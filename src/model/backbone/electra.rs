@@ -13,6 +13,7 @@ pub const FAMILY: Family = Family {
     positions_after_padding: false,
     projects: true,
     decoder: false,
+    distances: None,
 };
 
 /// # Errors

@@ -8,6 +8,7 @@ mod distilbert;
 mod electra;
 mod loader;
 mod modernbert;
+mod mpnet;
 mod roberta;
 
 use std::path::Path;
@@ -165,6 +166,12 @@ pub const SUPPORTED: &[Architecture] = &[
         network: Network::BertLike(&electra::FAMILY, electra::config),
     },
     Architecture { model_type: "modernbert", class: "ModernBert", prefix: "model.", network: Network::ModernBert },
+    Architecture {
+        model_type: "mpnet",
+        class: "MPNet",
+        prefix: "mpnet.",
+        network: Network::BertLike(&mpnet::FAMILY, mpnet::config),
+    },
     Architecture { model_type: "roberta", class: "Roberta", prefix: "roberta.", network: ROBERTA },
     Architecture { model_type: "xlm-roberta", class: "XLMRoberta", prefix: "roberta.", network: ROBERTA },
 ];

@@ -17,12 +17,20 @@ pub const FAMILY: Family = Family {
     positions_after_padding: true,
     projects: false,
     decoder: false,
+    distances: None,
 };
 
 /// # Errors
 /// As [`Config::of_bert`], and when there is no padding token.
 pub fn config(config: &Value) -> Result<Config> {
-    let config = Config::of_bert(config, &FAMILY, 1)?;
+    positions(Config::of_bert(config, &FAMILY, 1)?)
+}
+
+/// Refuses a table of positions that has none behind the padding token.
+///
+/// # Errors
+/// Then.
+pub(super) fn positions(config: Config) -> Result<Config> {
     match config.pad_token_id {
         Some(padding) if (padding as usize) + 1 < config.max_position_embeddings => Ok(config),
         Some(padding) => Err(Error::model(format!(

@@ -4,8 +4,10 @@ use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::dropout::attention_mask;
 use super::select::{PAD, Selection};
+use super::value;
 use crate::ops::attention::Attended;
 use crate::ops::context::Dropout;
+use crate::ops::relative::Relative;
 use crate::ops::sight::Sight;
 
 /// Sequences that are not empty, side by side and padded to the longest.
@@ -63,7 +65,7 @@ pub fn attention(
     offsets: Attended<'_>,
     heads: usize,
     dropout: Dropout,
-    sight: Sight,
+    (sight, relative): (Sight, Option<&Relative>),
 ) -> Result<Tensor> {
     let (tokens, width) = q.dims2()?;
     if tokens == 0 {
@@ -78,6 +80,9 @@ pub fn attention(
     };
     let scores = split(q)?.matmul(&split(k)?.t()?)?.affine(1.0 / (head_dim as f64).sqrt(), 0.0)?;
     let mut scores = scores.broadcast_add(&padding.bias(dtype, device)?)?;
+    if let Some(relative) = relative {
+        scores = scores.broadcast_add(&relative.tensor(&value(relative.table(), q), longest)?)?;
+    }
     if sight != Sight::All {
         scores = scores.broadcast_add(&unseen(sight, longest, dtype, device)?)?;
     }

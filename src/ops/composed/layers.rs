@@ -42,7 +42,15 @@ pub fn self_attention(
 ) -> Result<Tensor> {
     let project = |(weight, bias): (&Arc<Param>, &Arc<Param>)| linear(context, x, weight, Some(bias));
     let (q, k, v) = (project(layer.query)?, project(layer.key)?, project(layer.value)?);
-    let seen = attention(&q, &k, &v, (offsets, layer.attended), layer.heads, layer.probability_dropout, sight)?;
+    let seen = attention(
+        &q,
+        &k,
+        &v,
+        (offsets, layer.attended),
+        layer.heads,
+        layer.probability_dropout,
+        (sight, layer.relative),
+    )?;
     let y = linear(context, &seen, layer.output.0, Some(layer.output.1))?;
     residual_layer_norm(&y, x, layer.dropout, layer.norm.0, layer.norm.1, layer.eps)
 }

@@ -32,5 +32,5 @@ pub fn rotary_attention(
         Tensor::cat(&[first, second], 2)?.reshape((tokens, width))
     };
     let part = |i: usize| qkv.narrow(1, i * width, width)?.contiguous();
-    attention(&turned(part(0)?)?, &turned(part(1)?)?, &part(2)?, offsets, heads, dropout, sight)
+    attention(&turned(part(0)?)?, &turned(part(1)?)?, &part(2)?, offsets, heads, dropout, (sight, None))
 }

@@ -29,6 +29,8 @@ pub struct Config {
     pub initializer_range: f64,
     pub pad_token_id: Option<u32>,
     pub tie_word_embeddings: bool,
+    /// Rows of the table of distances, of families that have one.
+    pub distance_buckets: usize,
 }
 
 /// The keys of BERT's config.json, which RoBERTa and ELECTRA have, too.
@@ -125,6 +127,7 @@ impl Config {
             // `null` is a value: no token is padding
             pad_token_id: if config.get("pad_token_id").is_some() { keys.pad_token_id } else { Some(pad_token_id) },
             tie_word_embeddings: keys.tie_word_embeddings.unwrap_or(true),
+            distance_buckets: 0,
         })
     }
 }
