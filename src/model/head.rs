@@ -150,6 +150,8 @@ pub struct SequenceClassification {
     pooling: PoolingMode,
     dropout: f64,
     num_labels: usize,
+    /// What training data calls the classes, by number; empty where it does not.
+    class_names: Vec<String>,
     /// The layers that the checkpoint did not have.
     new: Vec<&'static str>,
 }
@@ -228,7 +230,24 @@ impl SequenceClassification {
         };
         let (keys, default) = convention.dropout;
         let dropout = options.dropout.or(keys.iter().copied().find_map(text)).unwrap_or(default);
-        Ok(Self { architecture, convention, dense, activation, norm, out, pooling, dropout, num_labels, new })
+        Ok(Self {
+            architecture,
+            convention,
+            dense,
+            activation,
+            norm,
+            out,
+            pooling,
+            dropout,
+            num_labels,
+            new,
+            class_names: Vec::new(),
+        })
+    }
+
+    /// Says what its classes are called; for config.json.
+    pub fn name_classes(&mut self, names: &[String]) {
+        self.class_names = names.to_vec();
     }
 
     /// Logits of a text or a pair.
@@ -293,8 +312,10 @@ impl SequenceClassification {
     pub fn describe(&self, config: &mut Value) {
         config["architectures"] = serde_json::json!([format!("{}ForSequenceClassification", self.architecture.class)]);
         let labelled = config.get("id2label").and_then(Value::as_object).map(serde_json::Map::len);
-        if labelled != Some(self.num_labels) {
-            let names: Vec<String> = (0..self.num_labels).map(|i| format!("LABEL_{i}")).collect();
+        let named = Some(&self.class_names).filter(|names| names.len() == self.num_labels);
+        if named.is_some() || labelled != Some(self.num_labels) {
+            let numbered = || (0..self.num_labels).map(|i| format!("LABEL_{i}")).collect::<Vec<String>>();
+            let names = named.cloned().unwrap_or_else(numbered);
             config["id2label"] =
                 names.iter().enumerate().map(|(i, n)| (i.to_string(), Value::from(n.as_str()))).collect();
             config["label2id"] = names.iter().enumerate().map(|(i, n)| (n.clone(), Value::from(i))).collect();

@@ -145,6 +145,11 @@ impl SentenceTransformer {
         own.chain(self.lora.iter().flat_map(Lora::params)).collect()
     }
 
+    /// Says what the classes of its classifier are called; saved with it.
+    pub fn name_classes(&mut self, names: &[String]) {
+        self.modules.iter_mut().for_each(|module| module.name_classes(names));
+    }
+
     /// Its adapters, where it has them.
     #[must_use]
     pub fn lora(&self) -> Option<&Lora> {

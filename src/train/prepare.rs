@@ -218,6 +218,10 @@ impl Prepared {
         evaluation.evaluators.iter().for_each(|evaluator| evaluator.meet(&model));
         warnings.append(&mut opener.warnings);
         model.set_column_tasks(tasks);
+        let names = |set: &DataSet| set.store.report().label.as_ref().map(|label| label.names.clone());
+        if let Some(names) = sets.iter().filter_map(names).find(|names| names.len() == model.dimension()) {
+            model.name_classes(&names);
+        }
         if let [first, ..] = model.unknown_words().as_slice()
             && plan.model.multi_vector.skiplist_words.is_some()
         {

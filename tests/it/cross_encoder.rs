@@ -199,6 +199,65 @@ fn classes_of_data_are_the_models() {
     assert!(told.contains("the label of row 2 is 2, the model has the classes 0 to 1"), "{told}");
 }
 
+#[test]
+fn labels_out_of_range_are_told_with_their_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rows.jsonl");
+    let told = |loss: &str, more: &str, labels: [&str; 3]| {
+        let rows = labels.map(|label| format!("{{\"a\": \"x\", \"b\": \"y\", \"same\": {label}}}\n")).concat();
+        std::fs::write(&file, rows).unwrap();
+        let text = recipe(loss, more)
+            .replace("tests/golden/curves_labelled.jsonl", &file.display().to_string())
+            .replace("[\"anchor\", \"negative\"]", "[\"a\", \"b\"]");
+        refused(&text)
+    };
+    for (loss, more, labels, wanted) in [
+        (
+            "BinaryCrossEntropyLoss",
+            "",
+            ["1", "0.5", "3"],
+            "line 3: the label is 3, and BinaryCrossEntropyLoss takes 0 to 1",
+        ),
+        (
+            "BinaryCrossEntropyLoss",
+            "",
+            ["1", "-1", "0"],
+            "line 2: the label is -1, and BinaryCrossEntropyLoss takes 0 to 1",
+        ),
+        (
+            "CrossEntropyLoss",
+            "num_labels = 2",
+            ["2", "1", "0"],
+            "line 1: the label is 2, and CrossEntropyLoss takes 0 to 1",
+        ),
+    ] {
+        let told = told(loss, more, labels);
+        assert!(told.contains("rows.jsonl") && told.contains(wanted), "{told}");
+    }
+}
+
+#[test]
+fn names_of_classes_are_saved_with_the_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rows.jsonl");
+    let rows = ["rain", "sun", "fog", "sun"]
+        .map(|name| format!("{{\"a\": \"x\", \"b\": \"y {name}\", \"same\": \"{name}\"}}\n"));
+    std::fs::write(&file, rows.concat()).unwrap();
+    let text = recipe("CrossEntropyLoss", "num_labels = 3")
+        .replace("tests/golden/curves_labelled.jsonl", &file.display().to_string())
+        .replace("[\"anchor\", \"negative\"]", "[\"a\", \"b\"]");
+    let outcome = run(&plan(&text, &[]), &dir.path().join("run"), Options::default()).0.unwrap();
+    let config = std::fs::read_to_string(outcome.model_dir.join("config.json")).unwrap();
+    let config: Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["id2label"], json!({"0": "fog", "1": "rain", "2": "sun"}));
+    assert_eq!(config["label2id"], json!({"fog": 0, "rain": 1, "sun": 2}));
+    // and survive being loaded and saved
+    let again = dir.path().join("again");
+    SentenceTransformer::load(&outcome.model_dir).unwrap().save(&again).unwrap();
+    let kept: Value = serde_json::from_str(&std::fs::read_to_string(again.join("config.json")).unwrap()).unwrap();
+    assert_eq!(kept["id2label"], config["id2label"]);
+}
+
 /// Lines under `[args]`, and an evaluator.
 const IMPATIENT: &str = r#"
         early_stopping_patience = 2

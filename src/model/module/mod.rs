@@ -220,6 +220,11 @@ pub trait Module: Send + Sync {
         None
     }
 
+    /// Says what its classes are called, of modules that have a classifier.
+    fn name_classes(&mut self, names: &[String]) {
+        let _ = names;
+    }
+
     /// Its parameters as low-rank adapters see them, of modules that have a network.
     ///
     /// # Errors

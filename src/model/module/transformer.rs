@@ -357,6 +357,12 @@ impl Module for Transformer {
         Some(self.backbone.as_ref())
     }
 
+    fn name_classes(&mut self, names: &[String]) {
+        if let Some(Head::Classify(head)) = &mut self.head {
+            head.name_classes(names);
+        }
+    }
+
     fn adaptable(&self) -> Result<Option<Adaptable>> {
         let mut adaptable = Adaptable {
             network: self.backbone.params(),
