@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Error;
 use crate::verbs::{
-    cancel, cluster, demo, distill, encode, evaluate, mine, paraphrase_mining, predict, rank, run, search, smoke_test,
-    status, teach,
+    cancel, cluster, demo, distill, encode, evaluate, mine, paraphrase_mining, predict, push, rank, run, search,
+    smoke_test, status, teach,
 };
 
 const AFTER_HELP: &str = "\
@@ -49,6 +49,7 @@ pub enum Command {
     Search(search::Request),
     Mine(Box<mine::Request>),
     Teach(Box<teach::Request>),
+    Push(push::Request),
     ParaphraseMining(paraphrase_mining::Request),
     Cluster(cluster::Request),
     Distill(distill::Request),

@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use hf_hub::HFClientSync;
+use hf_hub::{HFClientSync, HFError};
 
+use super::failure::explain;
+use super::verify::verify;
+use super::{offline, split};
 use crate::error::{Error, Result};
 use crate::util::files;
 
@@ -22,11 +25,8 @@ pub fn fetch(id: &str) -> Result<PathBuf> {
         return Err(Error::usage(format!("`{id}` is neither a directory nor the id of a model"))
             .with_hint("ids look like `sentence-transformers/all-MiniLM-L6-v2`; a directory must exist"));
     };
-    let failed = |e: &dyn std::fmt::Display| {
-        Error::model(format!("`{id}` cannot be had from the Hub: {e}")).with_hint(
-            "check the id and the network; a model that is already in the cache or a directory needs neither",
-        )
-    };
+    let shown = format!("`{id}`");
+    let failed = |e: &HFError| explain(&shown, e);
     let client = HFClientSync::new().map_err(|e| failed(&e))?;
     let repository = client.model(owner, name);
     let patterns = |list: &[&str]| list.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
@@ -36,15 +36,29 @@ pub fn fetch(id: &str) -> Result<PathBuf> {
     {
         return Ok(path);
     }
-    if std::env::var("HF_HUB_OFFLINE").is_ok_and(|v| !v.is_empty() && v != "0") {
-        return Err(failed(&"it is not in the cache, and HF_HUB_OFFLINE forbids a download"));
+    if offline() {
+        return Err(failed(&HFError::LocalEntryNotFound { path: id.to_owned() }));
     }
-    repository
+    let path = repository
         .snapshot_download()
         .allow_patterns(patterns(&WANTED))
         .ignore_patterns(patterns(&UNWANTED))
         .send()
-        .map_err(|e| failed(&e))
+        .map_err(|e| failed(&e))?;
+    check(&shown, &path)?;
+    Ok(path)
+}
+
+/// Verifies all files of a snapshot.
+fn check(what: &str, folder: &Path) -> Result<()> {
+    for entry in files::list(folder)? {
+        if entry.is_dir() {
+            check(what, &entry)?;
+        } else {
+            verify(what, &entry)?;
+        }
+    }
+    Ok(())
 }
 
 /// The directory of the Parquet files of the data set `id` (`owner/name`) in the cache; nothing is downloaded.
@@ -69,11 +83,6 @@ pub fn cached_dataset(id: &str) -> Result<PathBuf> {
         .ok()
         .filter(|path| path.is_dir())
         .ok_or_else(|| Error::data(format!("the data set `{id}` is not in the Hugging Face cache")).with_hint(way_out))
-}
-
-/// Owner and name.
-fn split(id: &str) -> Option<(&str, &str)> {
-    id.split_once('/').filter(|(o, n)| !o.is_empty() && !n.is_empty() && !n.contains('/'))
 }
 
 /// Whether a cached snapshot has weights, in its root or in a module's folder; a download may have been broken off.

@@ -1,5 +1,22 @@
-//! How does a model on the Hugging Face Hub become a directory?
+//! How do models and data sets get from the Hugging Face Hub, and models onto it?
 
+mod dataset;
+mod failure;
 mod fetch;
+mod push;
+mod verify;
 
+pub use dataset::HubDataset;
 pub use fetch::{cached_dataset, fetch};
+pub use push::{Push, Pushed, push};
+
+/// Owner and name.
+fn split(id: &str) -> Option<(&str, &str)> {
+    id.split_once('/').filter(|(o, n)| !o.is_empty() && !n.is_empty() && !n.contains('/'))
+}
+
+/// Whether the network is forbidden, as `huggingface_hub` reads it.
+fn offline() -> bool {
+    std::env::var("HF_HUB_OFFLINE")
+        .is_ok_and(|value| !matches!(value.to_lowercase().as_str(), "" | "0" | "off" | "no" | "false"))
+}

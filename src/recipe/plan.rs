@@ -160,8 +160,11 @@ pub struct SparseAutoEncoderPlan {
 pub struct DatasetPlan {
     /// What it is called in messages and metrics; unique among its like.
     pub name: String,
-    /// Files, directories and globs.
+    /// Files, directories and globs; none where it is on the Hub.
     pub path: Vec<PathBuf>,
+    /// Where it is on the Hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<crate::hub::HubDataset>,
     /// The columns with the texts, in order; empty for all but the label.
     pub columns: Vec<String>,
     /// The column with the label; `None` for the first of `label`, `labels`, `score`, `scores` that is there.
@@ -338,9 +341,11 @@ pub struct EarlyStoppingPlan {
 #[serde(deny_unknown_fields)]
 pub struct HubPlan {
     pub push_to_hub: bool,
-    /// `user/name`, or empty.
+    /// `user/name`, or a name on the token's own account.
     pub hub_model_id: String,
     pub hub_private_repo: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub_revision: Option<String>,
 }
 
 /// Of plans that were written before there was a choice.

@@ -217,11 +217,13 @@ pub struct DatasetConfig {
     /// A file (jsonl, csv, tsv, parquet, arrow, or txt with one text a line, as column `text`), a glob or a directory, or
     /// a list of them; relative to the recipe, or to the current directory.
     pub path: Option<OneOrMany<String>>,
-    /// A data set's id on the Hub, in place of `path`.
+    /// A data set's id on the Hub, in place of `path`: `owner/name`. Its own files, or those the Hub has converted to Parquet.
     pub id: Option<String>,
+    /// A branch, tag or commit of a data set on the Hub. Default: the main branch.
+    pub revision: Option<String>,
     /// The subset of a data set on the Hub.
     pub subset: Option<String>,
-    /// The split of a data set on the Hub. Default: `train`.
+    /// The split of a data set on the Hub, or the first rows of one: `train[:1000]`. Default: `train`.
     pub split: Option<String>,
     /// The columns with the texts, in the loss's order. Default: all but the label, in the file's order.
     pub columns: Option<Vec<String>>,
@@ -394,8 +396,10 @@ impl IntervalStrategy {
 pub struct HubConfig {
     /// Whether to publish the model when the run is over. Default: false.
     pub push_to_hub: Option<bool>,
-    /// Where to, as `user/name`. Default: the run's name.
+    /// Where to, as `user/name`. Default: the run's name, on the token's own account.
     pub hub_model_id: Option<String>,
+    /// The branch. Default: the main one.
+    pub hub_revision: Option<String>,
     /// Whether the repository is private. Default: false.
     pub hub_private_repo: Option<bool>,
 }

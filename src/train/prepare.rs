@@ -176,8 +176,8 @@ impl Prepared {
         set_threads(plan.args.num_threads);
         let device = if plan.args.use_cpu { Device::Cpu } else { ops::device::first()? };
         listener.event(&Event::Message(&format!("computing on {}", ops::device::name(&device))));
-        let mined = hard_negatives::mined_plan(plan, &device, listener)?;
-        let plan = mined.as_ref().unwrap_or(plan);
+        let local = hard_negatives::local_plan(plan, &device, listener)?;
+        let plan = local.as_ref().unwrap_or(plan);
         let mut model = load_model(plan, checkpoint, &device)?;
         if !model.params().iter().any(|param| param.trainable()) {
             return Err(Error::usage("the model has nothing to train: none of its modules has trainable parameters")

@@ -163,6 +163,18 @@ fn load(path: &Path, device: Option<Device>) -> Result<SentenceTransformer> {
     SentenceTransformer::load_with(&found(path)?, &ModelOptions { device, ..ModelOptions::default() })
 }
 
+/// Publishes a model's folder; a run's is taken for the model in it.
+pub(super) fn push(
+    path: &Path,
+    id: &str,
+    private: bool,
+    revision: Option<&str>,
+    message: &str,
+    create_pr: bool,
+) -> Result<hub::Pushed> {
+    hub::push(&hub::Push { folder: &found(path)?, id, private, revision, message, create_pr })
+}
+
 /// What stands for a model in a cache: it changes with any of its files.
 pub(super) fn model_key(path: &Path) -> Result<String> {
     files::fingerprint(&found(path)?)

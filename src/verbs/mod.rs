@@ -13,6 +13,7 @@ pub mod evaluate;
 pub mod mine;
 pub mod paraphrase_mining;
 pub mod predict;
+pub mod push;
 pub mod rank;
 pub mod run;
 pub mod search;

@@ -71,6 +71,9 @@ pub struct Response {
     /// The adapter's folder in PEFT's format, of a run that trained one; `model_dir` has it merged in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter_dir: Option<PathBuf>,
+    /// Its page on the Hub, where it was published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub_url: Option<String>,
     /// sentence-transformers' class.
     pub model_type: ModelType,
     /// Optimizer steps done.
@@ -272,6 +275,7 @@ fn start(job: &Job) -> Result<Response> {
         state: State::Running,
         model_dir: None,
         adapter_dir: None,
+        hub_url: None,
         model_type: job.plan.model_type,
         steps: None,
         verdict: None,
@@ -312,13 +316,17 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
     let result = engine::train(&plan, &folder.dir(), resume, keep_base, &mut recorder)
         .and_then(|outcome| conclude(&plan, &folder, outcome));
     match result {
-        Ok((response, row)) => {
+        Ok((mut response, row)) => {
             let line = response.verdict_line.clone().unwrap_or_default();
             let logged = record::enter(&folder, &row);
             if let Err(error) = logged {
                 recorder.line(&format!("warning: no row in the experiments log: {error}"));
             }
             recorder.line(&format!("model saved in {}", display(&folder.model_dir())));
+            // last: whatever becomes of it, the run is kept
+            if plan.hub.push_to_hub {
+                publish(&plan, &folder, &mut response, &mut recorder);
+            }
             if response.verdict == Some(Verdict::None) {
                 recorder.line("no verdict: without an [[evaluator]] or an [eval_dataset] there is no before and after");
             }
@@ -343,6 +351,27 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
                 None => recorder.finish(&ending)?,
             }
             Err(error)
+        }
+    }
+}
+
+/// Publishes the model; a failure is told, with the command that tries again.
+fn publish(plan: &Plan, folder: &RunFolder, response: &mut Response, recorder: &mut Recorder<'_>) {
+    let (hub, model) = (&plan.hub, folder.model_dir());
+    recorder.line(&format!("publishing as `{}`", hub.hub_model_id));
+    let message = format!("Add the model of the run {}", folder.run_id());
+    let pushed =
+        engine::push(&model, &hub.hub_model_id, hub.hub_private_repo, hub.hub_revision.as_deref(), &message, false);
+    match pushed {
+        Ok(pushed) => {
+            recorder.line(&format!("published at {}", pushed.url));
+            response.hub_url = Some(pushed.url);
+        }
+        Err(error) => {
+            let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            recorder.line(&format!("warning: not published: {error}{hint}"));
+            let again = format!("tallow push {} {}", display(&model), hub.hub_model_id);
+            recorder.line(&format!("warning: the model is kept; `{again}` tries again"));
         }
     }
 }
@@ -383,6 +412,7 @@ fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Respon
         state: State::Done,
         model_dir: Some(outcome.model_dir.clone()),
         adapter_dir: outcome.adapter_dir.clone(),
+        hub_url: None,
         model_type: plan.model_type,
         steps: Some(outcome.steps),
         verdict: Some(judgement.verdict),

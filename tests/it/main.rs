@@ -19,6 +19,7 @@ mod data;
 mod denoising;
 mod distill;
 mod evaluators;
+mod hub;
 mod inference;
 mod known_faults;
 mod layers;

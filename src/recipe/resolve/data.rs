@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::Resolver;
 use crate::eval::nano_beir;
 use crate::flow::ModelType;
-use crate::hub;
+use crate::hub::{self, HubDataset};
 use crate::negatives::Settings;
 use crate::recipe::plan::{DatasetPlan, EvaluatorPlan, Location, LossPlan, MatryoshkaPlan};
 use crate::recipe::schema::{DatasetConfig, LossConfig, MatryoshkaConfig, Recipe};
@@ -78,6 +78,7 @@ impl Resolver<'_> {
 
     fn dataset(&mut self, key: &str, config: &DatasetConfig, loss: Option<LossPlan>) -> DatasetPlan {
         let at = |name: &str| format!("{key}.{name}");
+        let (hub, first) = self.hub_dataset(key, config);
         let path = self.data_paths(key, config);
         let columns = config.columns.clone();
         if columns.as_ref().is_some_and(Vec::is_empty) {
@@ -98,11 +99,19 @@ impl Resolver<'_> {
             self.problem(at("limit"), "must be 1 or more, found 0", "leave it out for all rows");
         }
         DatasetPlan {
-            name: self.or(&at("name"), config.name.clone(), name_of(path.first())),
+            name: self.or(
+                &at("name"),
+                config.name.clone(),
+                match &hub {
+                    Some(hub) => hub.id.rsplit('/').next().unwrap_or_default().to_owned(),
+                    None => name_of(path.first()),
+                },
+            ),
             path,
+            hub,
             columns: self.or(&at("columns"), columns, Vec::new()),
             label: config.label.clone(),
-            limit: config.limit,
+            limit: config.limit.into_iter().chain(first).min(),
             on_bad_row: self.or(&at("on_bad_row"), config.on_bad_row, Default::default()),
             prompts: config.prompts.clone().unwrap_or_default(),
             hard_negatives: config.hard_negatives.as_ref().map(|settings| self.hard_negatives(key, config, settings)),
@@ -171,16 +180,44 @@ impl Resolver<'_> {
         }
     }
 
+    /// A data set on the Hub, and how many of its first rows are meant.
+    fn hub_dataset(&mut self, key: &str, config: &DatasetConfig) -> (Option<HubDataset>, Option<u64>) {
+        let Some(id) = &config.id else { return (None, None) };
+        let given = config.split.as_deref().unwrap_or("train");
+        let (split, rows) = given.split_once('[').map_or((given, None), |(split, rows)| (split, Some(rows)));
+        let first = rows.and_then(|rows| rows.strip_prefix(':')?.strip_suffix(']')?.parse::<u64>().ok());
+        if split.is_empty() || (rows.is_some() && first.is_none_or(|first| first == 0)) {
+            self.problem(
+                format!("{key}.split"),
+                format!("`{given}` is no split, and no first rows of one"),
+                "write a split's name, or `train[:1000]` for its first 1000 rows",
+            );
+        }
+        if id.split('/').filter(|part| !part.is_empty()).count() != 2 {
+            self.problem(format!("{key}.id"), format!("`{id}` is no id of a data set"), "ids look like `owner/name`");
+        }
+        let hub = HubDataset {
+            id: id.clone(),
+            revision: config.revision.clone(),
+            subset: config.subset.clone(),
+            split: split.to_owned(),
+        };
+        (Some(hub), first)
+    }
+
     fn data_paths(&mut self, key: &str, config: &DatasetConfig) -> Vec<PathBuf> {
         if config.id.is_some() {
-            self.problem(
-                format!("{key}.id"),
-                "data sets from the Hub are not built yet",
-                "download it (jsonl, csv, parquet or arrow files all do) and give its `path`",
-            );
+            if config.path.is_some() {
+                self.problem(format!("{key}.path"), "can't be combined with `id`", "leave one of them out");
+            }
             return Vec::new();
         }
-        for (name, given) in [("subset", config.subset.is_some()), ("split", config.split.is_some())] {
+        let only_hub = [
+            ("subset", config.subset.is_some()),
+            ("split", config.split.is_some()),
+            ("revision", config.revision.is_some()),
+        ];
+        for (name, given) in only_hub {
             if given {
                 self.problem(
                     format!("{key}.{name}"),

@@ -157,7 +157,7 @@ pub(super) fn resolve(
     let (train_dataset, eval_dataset) = r.datasets(recipe);
     let evaluator = r.evaluators(recipe);
     let args = r.args(&recipe.args, &evaluator, &eval_dataset);
-    let hub = r.hub(&recipe.hub);
+    let hub = r.hub(&recipe.hub, &run_name);
     let output_dir = r.bases.here(&output_dir);
     let mut plan = Plan {
         plan_version: 1,
@@ -181,19 +181,13 @@ pub(super) fn resolve(
 }
 
 impl Resolver<'_> {
-    fn hub(&mut self, hub: &HubConfig) -> HubPlan {
+    fn hub(&mut self, hub: &HubConfig, run_name: &str) -> HubPlan {
         let push_to_hub = self.or("hub.push_to_hub", hub.push_to_hub, false);
-        if push_to_hub {
-            self.problem(
-                "hub.push_to_hub",
-                "publishing from a run is not built yet",
-                "set it to `false` and upload the saved model with `hf upload`",
-            );
-        }
         HubPlan {
             push_to_hub,
-            hub_model_id: hub.hub_model_id.clone().unwrap_or_default(),
+            hub_model_id: hub.hub_model_id.clone().unwrap_or_else(|| run_name.to_owned()),
             hub_private_repo: self.or("hub.hub_private_repo", hub.hub_private_repo, false),
+            hub_revision: hub.hub_revision.clone(),
         }
     }
 }
