@@ -62,6 +62,7 @@ impl HubDataset {
             if let Ok(folder) = cached
                 && let Ok(Some(chosen)) = self.choose(&below(&folder)?)
                 && whole(&chosen)
+                && (offline() || self.tells(&chosen))
             {
                 return Ok(chosen.iter().map(|path| folder.join(path)).collect());
             }
@@ -97,6 +98,12 @@ impl HubDataset {
             seen.extend(paths);
         }
         Err(self.unknown(&seen))
+    }
+
+    /// Whether these are what is meant whatever else the repository has: of several subsets only one may be here.
+    fn tells(&self, chosen: &[String]) -> bool {
+        let plain = |path: &String| Part::of(path).is_some_and(|part| matches!(part.subset.as_str(), "" | "default"));
+        self.subset.is_some() || chosen.iter().all(plain)
     }
 
     /// The paths that are the subset's split, in order; `None` where no path is any split of that name.

@@ -131,7 +131,8 @@ pub fn classifiers_are_transformers() {
         differentiate(&out, &params);
         check_gradients(what, &case["head_gradients"], |name| {
             // the optimizer has other names before those of the network
-            let name = ["bert.", "electra."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+            let name =
+                ["bert.", "electra.", "mpnet."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
             params.iter().find(|param| param.name().ends_with(&format!(".{name}"))).map(AsRef::as_ref)
         });
 
@@ -244,7 +245,7 @@ fn networks_are_made_from_their_configuration() {
             assert_eq!((first(&again), again.kind()), (first(&make(1)), kind), "{what}");
             let config: Value =
                 serde_json::from_str(&std::fs::read_to_string(saved.join("config.json")).unwrap()).unwrap();
-            let padding = u32::from(what.contains("roberta") || what.starts_with("modernbert"));
+            let padding = u32::from(what.contains("roberta") || what.starts_with("modernbert") || what == "mpnet");
             assert_eq!(config["pad_token_id"], padding, "{what}: the tokenizer's");
         }
     }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::support::project;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+const OTHER_COMMIT: &str = "fedcba9876543210fedcba9876543210fedcba98";
 const TOKEN: &str = "hf_a_secret_of_this_test";
 
 /// What was asked for.
@@ -165,14 +166,12 @@ fn reply_of(asked: &Asked, own: &str, repositories: &Repositories) -> Reply {
         return Reply::json(&json!({"commitUrl": "there", "commitOid": COMMIT}));
     }
     for ((repository, branch), files) in repositories {
-        let branches = [branch.as_str(), COMMIT];
-        // a commit of the other branch is another one
-        let branches = if branch == "main" { &branches[..] } else { &branches[..1] };
-        for branch in branches {
+        let commit = if branch == "main" { COMMIT } else { OTHER_COMMIT };
+        for branch in [branch.as_str(), commit] {
             if path == format!("/api/{repository}/revision/{branch}")
-                || (*branch == "main" && path == format!("/api/{repository}"))
+                || (branch == "main" && path == format!("/api/{repository}"))
             {
-                return Reply::json(&json!({"id": repository, "sha": if *branch == "main" { COMMIT } else { branch }}));
+                return Reply::json(&json!({"id": repository, "sha": commit}));
             }
             if path == format!("/api/{repository}/tree/{branch}") {
                 let entries = files
@@ -184,7 +183,7 @@ fn reply_of(asked: &Asked, own: &str, repositories: &Repositories) -> Reply {
             if let Some(data) =
                 path.strip_prefix(&format!("/{repository}/resolve/{branch}/")).and_then(|name| files.get(name))
             {
-                return file(data);
+                return file(data, commit);
             }
         }
     }
@@ -192,11 +191,11 @@ fn reply_of(asked: &Asked, own: &str, repositories: &Repositories) -> Reply {
 }
 
 /// A file; large ones go by the hash of their content.
-fn file(data: &[u8]) -> Reply {
+fn file(data: &[u8], commit: &str) -> Reply {
     use sha2::{Digest, Sha256};
     let hash: String = Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect();
     let etag = if data.len() > 50_000 { hash } else { hash[..40].to_owned() };
-    let headers = vec![("ETag".to_owned(), format!("\"{etag}\"")), ("X-Repo-Commit".to_owned(), COMMIT.to_owned())];
+    let headers = vec![("ETag".to_owned(), format!("\"{etag}\"")), ("X-Repo-Commit".to_owned(), commit.to_owned())];
     Reply { status: 200, headers, body: data.to_vec(), cut: false }
 }
 
@@ -321,14 +320,14 @@ fn every_refusal_is_told() {
         let cut = asked.method == "GET" && asked.path.ends_with("model.safetensors");
         cut.then(|| Reply {
             cut: true,
-            ..file(&std::fs::read(project("tests/fixtures/tiny-bert/model.safetensors")).unwrap())
+            ..file(&std::fs::read(project("tests/fixtures/tiny-bert/model.safetensors")).unwrap(), COMMIT)
         })
     });
     let (passed, text) = hub.tallow(&["smoke-test", "r.toml"], dir.path(), &[]);
     assert!(!passed && text.contains("`owner/tiny`: the Hub cannot be asked: the connection was cut"), "{text}");
     // nor do contents that are others
     hub.trouble(|asked| {
-        let mut reply = file(&std::fs::read(project("tests/fixtures/tiny-bert/model.safetensors")).unwrap());
+        let mut reply = file(&std::fs::read(project("tests/fixtures/tiny-bert/model.safetensors")).unwrap(), COMMIT);
         reply.body[1000] ^= 1;
         (asked.method == "GET" && asked.path.ends_with("model.safetensors")).then_some(reply)
     });

@@ -388,8 +388,8 @@ fn what_cannot_be_adapted_is_told() {
     };
     let text = small("");
     for (text, sets, message) in [
-        (text.clone(), &["model.lora.r=0"][..], "`model.lora.r` is 0"),
-        (text.clone(), &["model.lora.alpha=-1.0"], "`model.lora.alpha` must be above 0"),
+        (text.clone(), &["model.lora.r=0"][..], "`model.lora.r`: is 0"),
+        (text.clone(), &["model.lora.alpha=-1.0"], "`model.lora.alpha`: must be above 0"),
         (text.clone(), &["model.lora.dropout=1.0"], "must be in [0, 1)"),
         (text.clone(), &["model.lora.target_modules=[]"], "is an empty list"),
         (text.clone(), &["model.lora.target_modules=\"(\""], "no regular expression"),

@@ -392,7 +392,7 @@ fn a_file_of_pairs_becomes_rows_to_train_on() {
     let of = |question: &str| -> Vec<&str> {
         rows.iter().filter(|r| r["question"] == question).map(|r| r["negative"].as_str().unwrap()).collect()
     };
-    assert_eq!(of("how do I reset my password"), ["choose a new password", "parcel or password"]);
+    assert_eq!(of("how do I reset my password"), ["parcel or password", "choose a new password"]);
     assert_eq!(of("can I pay by card"), ["look at the card page"]);
 }
 
@@ -463,7 +463,10 @@ fn what_cannot_be_meant_is_told_before_the_work() {
         assert!(!out.status.success() && text.contains(message) && text.contains(hint), "{arguments:?}: {text}");
         assert!(!at("o.jsonl").exists(), "{arguments:?}");
     }
-    let out = mine(&["gap.jsonl", "--bm25", "--output", "o.jsonl", "--on-bad-row", "skip"], dir.path());
+    let out = mine(
+        &["gap.jsonl", "--model", model, "--num-negatives", "1", "--output", "o.jsonl", "--on-bad-row", "skip"],
+        dir.path(),
+    );
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
 }
 

