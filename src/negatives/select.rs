@@ -26,9 +26,9 @@ pub struct Skipped {
     pub setting: String,
     /// Its value.
     pub value: f32,
-    /// How many candidates it left out.
+    /// Candidates left out.
     pub skipped: usize,
-    /// The part of all places for candidates that were left, from 0 to 1.
+    /// Part of all, 0 to 1.
     pub ratio: f64,
 }
 

@@ -29,15 +29,15 @@ pub struct Request {
     /// Where the rows go, as JSON lines.
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
-    /// The column with anchors; the first text column without it.
+    /// Column of anchors; the first text column without it.
     #[arg(long, value_name = "COLUMN")]
     #[serde(default)]
     pub anchor_column_name: Option<String>,
-    /// The column with positives; the second text column without it.
+    /// Column of positives; the second without it.
     #[arg(long, value_name = "COLUMN")]
     #[serde(default)]
     pub positive_column_name: Option<String>,
-    /// What to do with rows without an anchor or a positive: refuse the data, or leave them out.
+    /// What to do with rows that lack a text.
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnBadRow::Refuse)]
     #[serde(default)]
     pub on_bad_row: OnBadRow,
@@ -57,21 +57,22 @@ pub struct Response {
     pub columns: Vec<String>,
     /// Anchors, each once.
     pub queries: usize,
-    /// Texts they were compared with, each once.
+    /// Documents, each once.
     pub documents: usize,
     /// Positives of an anchor, on average.
     pub positives_per_query: f64,
-    /// How far down each ranking negatives were looked for.
+    /// How far down each ranking was looked.
     pub range_max: usize,
-    /// Scores of positives and negatives.
+    /// Scores of `positive`, `negative` and their `difference`: `count`, `mean`, `std`, `min`, `50%`, `max`, ...
+    #[schemars(with = "std::collections::BTreeMap<String, std::collections::BTreeMap<String, Option<f64>>>")]
     pub statistics: Statistics,
-    /// What limits and margins left out.
+    /// What each limit left out.
     pub skipped: Vec<Skipped>,
-    /// Rows there are not, since too few candidates were left.
+    /// Rows that lack candidates.
     pub missing: usize,
-    /// What to change to find more; what there is to know.
+    /// What to change.
     pub notes: Vec<String>,
-    /// Texts whose embeddings were in the cache, and those that had to be encoded.
+    /// Embeddings from the cache, and new ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cached: Option<(usize, usize)>,
     /// What it took.
