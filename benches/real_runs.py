@@ -298,7 +298,8 @@ def reference(name, rows, seed, out, device):
             task_type="FEATURE_EXTRACTION", r=lora["r"], lora_alpha=lora["alpha"], lora_dropout=lora["dropout"],
             target_modules="all-linear",
         )
-        model[0].auto_model = get_peft_model(model[0].auto_model, config)
+        adapted = get_peft_model(model[0].auto_model, config)
+        model[0].auto_model = adapted
     settings = {key: value for key, value in case["loss"].items() if key != "name"}
     if case["loss"]["name"] == "TripletLoss":
         settings["distance_metric"] = losses.TripletDistanceMetric.COSINE
@@ -321,7 +322,7 @@ def reference(name, rows, seed, out, device):
     trainer.train()
     (out / "log_history.json").write_text(json.dumps(trainer.state.log_history, indent=1))
     if case.get("lora"):
-        model[0].auto_model = model[0].auto_model.merge_and_unload()
+        model[0].auto_model = adapted.merge_and_unload()
     model.save_pretrained(str(out / "model"), create_model_card=False)
 
 
