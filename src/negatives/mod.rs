@@ -50,6 +50,19 @@ pub enum OutputFormat {
     LabeledList,
 }
 
+impl OutputFormat {
+    /// Its name in recipes and commands.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Triplet => "triplet",
+            Self::NTuple => "n-tuple",
+            Self::LabeledPair => "labeled-pair",
+            Self::LabeledList => "labeled-list",
+        }
+    }
+}
+
 /// Hard negatives for pairs of an anchor and a positive: where candidates come from, which of them become negatives, and
 /// what rows are made of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, clap::Args)]

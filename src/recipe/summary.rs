@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::plan::{DatasetPlan, LossPlan, ModelSource, Plan};
 use crate::flow::ActivationFn;
 use crate::model::QueryExpansion;
+use crate::model::lora::Targets;
 use crate::optim::interval::Interval;
 
 /// Lines of key and value.
@@ -96,6 +97,15 @@ impl Plan {
             }
         };
         table.row("model", "", source);
+        if let Some(lora) = &model.lora {
+            let layers = match &lora.target_modules {
+                None => "queries and values".to_owned(),
+                Some(Targets::Names(names)) => names.join(", "),
+                Some(Targets::Pattern(pattern)) => pattern.clone(),
+            };
+            let text = format!("rank {}, alpha {}, dropout {}, on {layers}", lora.r, lora.alpha, lora.dropout);
+            table.row("adapters", "", format!("{text}; the network is frozen"));
+        }
         if let Some(queries) = &model.sparse_static_embedding {
             let from = match (&queries.idf, queries.corpus.as_slice()) {
                 (Some(file), _) => format!("from {}", file.display()),
@@ -214,7 +224,15 @@ fn distinct(datasets: &[DatasetPlan]) -> Vec<&LossPlan> {
 
 fn describe(dataset: &DatasetPlan) -> String {
     let paths: Vec<String> = dataset.path.iter().map(|p: &std::path::PathBuf| Path::display(p).to_string()).collect();
-    let mut text = format!("`{}`: {}", dataset.name, paths.join(", "));
+    let place = match &dataset.hub {
+        Some(hub) => {
+            let subset = hub.subset.as_ref().map(|subset| format!("{subset}, ")).unwrap_or_default();
+            let revision = hub.revision.as_ref().map(|revision| format!(" at {revision}")).unwrap_or_default();
+            format!("{}{revision} on the Hub, {subset}{}", hub.id, hub.split)
+        }
+        None => paths.join(", "),
+    };
+    let mut text = format!("`{}`: {place}", dataset.name);
     if !dataset.columns.is_empty() {
         let _ = write!(text, "; columns {}", dataset.columns.join(", "));
     }
@@ -223,6 +241,17 @@ fn describe(dataset: &DatasetPlan) -> String {
     }
     if let Some(limit) = dataset.limit {
         let _ = write!(text, "; first {limit} rows");
+    }
+    if let Some(mining) = &dataset.hard_negatives {
+        let from = mining.model.as_deref().unwrap_or("words in common (BM25)");
+        let limits = mining.limits().into_iter().filter_map(|(name, value)| Some(format!("{name} {}, ", value?)));
+        let _ = write!(
+            text,
+            "; {} hard negatives of each anchor by {from}, {}rows as {}",
+            mining.num_negatives,
+            limits.collect::<String>(),
+            mining.output_format.name()
+        );
     }
     text
 }

@@ -263,7 +263,7 @@ fn models_and_data_sets_come_once() {
     ] {
         recipe(dir.path(), dataset, "");
         let (passed, text) = hub.tallow(&["run", "r.toml"], dir.path(), &[]);
-        assert!(passed && rows(&text).contains(wanted), "{dataset}: {text}");
+        assert!(passed && rows(&text).contains(wanted) && text.contains(" on the Hub, "), "{dataset}: {text}");
         assert!(hub.asked().iter().all(|asked| asked.token.as_deref() == Some(TOKEN)));
     }
     // what is here needs nobody

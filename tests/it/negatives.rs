@@ -512,6 +512,10 @@ fn a_run_looks_for_hard_negatives_once() {
     assert!(passed, "{text}");
     assert!(text.contains("hard negatives found before") && text.contains("Metric"), "{text}");
     assert!(text.contains("rows of anchor, positive, negative"), "{text}");
+    assert!(
+        text.contains("2 hard negatives of each anchor by") && text.contains("relative_margin 0, rows as triplet"),
+        "{text}"
+    );
     let mined: Vec<_> = std::fs::read_dir(at("cache/mined")).unwrap().map(|e| e.unwrap().path()).collect();
     let rows = mined.iter().find(|path| path.extension().is_some_and(|e| e == "jsonl")).unwrap();
     assert_eq!((mined.len(), lines(rows)[0].as_object().unwrap().len()), (2, 3));
