@@ -87,7 +87,16 @@ pub fn cached_dataset(id: &str) -> Result<PathBuf> {
 
 /// Whether a cached snapshot has weights, in its root or in a module's folder; a download may have been broken off.
 fn is_whole(snapshot: &Path) -> bool {
-    let has = |dir: &Path| dir.join("model.safetensors").exists();
+    // of a checkpoint in parts they name how many they are
+    let parts = |dir: &Path| {
+        let names = files::list(dir).unwrap_or_default();
+        let names = names
+            .iter()
+            .filter_map(|path| path.file_name()?.to_str()?.strip_prefix("model-")?.strip_suffix(".safetensors"));
+        let counts: Vec<usize> = names.filter_map(|name| name.split_once("-of-")?.1.parse().ok()).collect();
+        counts.first().is_some_and(|count| *count == counts.len())
+    };
+    let has = |dir: &Path| dir.join("model.safetensors").exists() || parts(dir);
     has(snapshot) || files::list(snapshot).is_ok_and(|entries| entries.iter().any(|entry| has(entry)))
 }
 

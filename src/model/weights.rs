@@ -1,6 +1,6 @@
 //! Weights on disk: safetensors in, safetensors out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 use crate::ops::Param;
 use crate::util::files;
 use crate::util::seed::Rng;
+
+/// Names the parts of a checkpoint that is too large for one file.
+const INDEX: &str = "model.safetensors.index.json";
 
 /// The tensors of one checkpoint by name, in f32, on the host; taking one out as a parameter moves it to the device and
 /// leaves the rest for [`Weights::rest`].
@@ -22,12 +25,16 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Reads `model.safetensors` in `directory`, for parameters on `device`.
+    /// Reads `model.safetensors` in `directory`, or the parts that `model.safetensors.index.json` names, for parameters on
+    /// `device`.
     ///
     /// # Errors
-    /// When the file is missing, truncated, or only PyTorch's pickle format is there.
+    /// When a file is missing, truncated, or only PyTorch's pickle format is there.
     pub fn load(directory: &Path, device: &Device) -> Result<Self> {
         let file = directory.join("model.safetensors");
+        if !file.exists() && directory.join(INDEX).exists() {
+            return Self::load_parts(directory, device);
+        }
         if !file.exists() {
             let error = Error::model(format!("no model.safetensors in `{}`", directory.display()));
             return Err(if directory.join("pytorch_model.bin").exists() {
@@ -40,6 +47,34 @@ impl Weights {
             });
         }
         Self::load_file(&file, device)
+    }
+
+    /// Reads the parts of a large checkpoint.
+    fn load_parts(directory: &Path, device: &Device) -> Result<Self> {
+        let index = directory.join(INDEX);
+        let broken = |what: &str| {
+            Error::model(format!("`{}`: {what}", index.display()))
+                .with_hint("it is incomplete: download or save the model again")
+        };
+        let parsed: serde_json::Value =
+            serde_json::from_str(&files::read_text(&index)?).map_err(|e| broken(&format!("not JSON: {e}")))?;
+        let map = parsed.get("weight_map").and_then(serde_json::Value::as_object);
+        let map = map.ok_or_else(|| broken("it has no `weight_map`"))?;
+        let parts: BTreeSet<&str> = map.values().filter_map(serde_json::Value::as_str).collect();
+        let mut all =
+            Self { file: index.display().to_string(), tensors: BTreeMap::new(), device: device.clone(), fresh: None };
+        for part in parts {
+            // a name in a file that came from elsewhere must not lead out of its folder
+            if Path::new(part).file_name().is_none_or(|name| name != part) {
+                return Err(broken(&format!("`{part}` is no file beside it")));
+            }
+            let file = directory.join(part);
+            if !file.exists() {
+                return Err(broken(&format!("the part `{part}` is missing")));
+            }
+            all.tensors.extend(Self::load_file(&file, device)?.tensors);
+        }
+        Ok(all)
     }
 
     /// Reads one safetensors file, for parameters on `device`.

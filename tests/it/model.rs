@@ -292,3 +292,44 @@ fn modules_that_do_not_fit_are_named() {
     assert!(error.to_string().contains("Dense module takes a width of 48"), "{error}");
     assert!(error.hint().unwrap().contains("pooling_mode"));
 }
+
+#[test]
+fn a_checkpoint_in_parts_is_the_same_model() {
+    let fixture = project("tests/fixtures/tiny-bert");
+    let dir = tempfile::tempdir().unwrap();
+    copy_dir(&fixture, dir.path());
+    let file = dir.path().join("model.safetensors");
+    let tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let mut names: Vec<String> = tensors.keys().cloned().collect();
+    names.sort();
+    let mut map = serde_json::Map::new();
+    for (i, names) in names.chunks(names.len().div_ceil(2)).enumerate() {
+        let part = format!("model-0000{}-of-00002.safetensors", i + 1);
+        let some: std::collections::HashMap<String, Tensor> =
+            names.iter().map(|name| (name.clone(), tensors[name].clone())).collect();
+        candle_core::safetensors::save(&some, dir.path().join(&part)).unwrap();
+        map.extend(names.iter().map(|name| (name.clone(), part.clone().into())));
+    }
+    let index = dir.path().join("model.safetensors.index.json");
+    let write = |map: &serde_json::Map<String, serde_json::Value>| {
+        std::fs::write(&index, serde_json::json!({"metadata": {}, "weight_map": map}).to_string()).unwrap();
+    };
+    write(&map);
+    let encode = |dir: &std::path::Path| {
+        let model = SentenceTransformer::load(dir).map_err(|e| format!("{e} {}", e.hint().unwrap_or_default()))?;
+        Ok::<_, String>(model.encode(&["a chair by the sea"], &EncodeOptions::default()).unwrap())
+    };
+    assert_eq!(encode(dir.path()).unwrap(), encode(&fixture).unwrap());
+    // what is missing or leads elsewhere is told
+    std::fs::remove_file(dir.path().join("model-00002-of-00002.safetensors")).unwrap();
+    let told = encode(dir.path()).unwrap_err();
+    assert!(
+        told.contains("the part `model-00002-of-00002.safetensors` is missing") && told.contains("again"),
+        "{told}"
+    );
+    map.insert("x".to_owned(), "../model.safetensors".into());
+    write(&map);
+    let told = encode(dir.path()).unwrap_err();
+    assert!(told.contains("`../model.safetensors` is no file beside it"), "{told}");
+}
