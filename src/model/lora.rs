@@ -206,7 +206,9 @@ impl Lora {
             })?;
             param.assign(&value.value().to_device(param.value().device())?)?;
         }
-        if let Some((name, _)) = saved.rest().first() {
+        // PEFT adapts the pooler, too, where all layers are asked for; without a classifier nothing reads it
+        let idle = |name: &str| self.task != TransformerTask::SequenceClassification && name.contains(".pooler.");
+        if let Some((name, _)) = saved.rest().iter().find(|(name, _)| !idle(name)) {
             return Err(Error::model(format!(
                 "`{}` has a tensor `{name}` that the model has no place for",
                 file.display()

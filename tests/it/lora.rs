@@ -323,6 +323,36 @@ fn micro_batches_and_resuming_are_exact_with_adapters() {
 }
 
 #[test]
+fn an_adapter_of_the_pooler_is_no_hindrance() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tensors = adapter_of("tiny-adapter");
+    for (end, dims) in [(A, (4, 32)), (B, (32, 4))] {
+        let name = format!("base_model.model.pooler.dense.{end}");
+        tensors.insert(name, Tensor::ones(dims, DType::F32, &Device::Cpu).unwrap());
+    }
+    let save = |tensors: &std::collections::HashMap<String, Tensor>| {
+        candle_core::safetensors::save(tensors, dir.path().join("adapter_model.safetensors")).unwrap();
+    };
+    let options = LoraOptions {
+        r: 4,
+        target_modules: Some(Targets::Names(["query", "value", "intermediate.dense"].map(str::to_owned).to_vec())),
+        adapter: Some(dir.path().display().to_string()),
+        ..LoraOptions::default()
+    };
+    let add = || SentenceTransformer::load(&fixture("tiny-bert")).unwrap().add_adapter(&options, "", Rng::new(0));
+    save(&tensors);
+    add().unwrap();
+    // what would be read is not passed over
+    tensors.insert(
+        "base_model.model.encoder.layer.0.output.dense.lora_A.weight".to_owned(),
+        tensors[&format!("base_model.model.pooler.dense.{A}")].clone(),
+    );
+    save(&tensors);
+    let told = add().unwrap_err().to_string();
+    assert!(told.contains("encoder.layer.0.output.dense"), "{told}");
+}
+
+#[test]
 fn the_best_adapter_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let text = small("use_rslora = true");
