@@ -48,6 +48,19 @@ pub struct LoraOptions {
     pub adapter: Option<String>,
 }
 
+impl LoraOptions {
+    /// In a line, for plans and cards.
+    #[must_use]
+    pub fn described(&self) -> String {
+        let layers = match &self.target_modules {
+            None => "queries and values".to_owned(),
+            Some(Targets::Names(names)) => names.join(", "),
+            Some(Targets::Pattern(pattern)) => pattern.clone(),
+        };
+        format!("rank {}, alpha {}, dropout {}, on {layers}", self.r, self.alpha, self.dropout)
+    }
+}
+
 /// One pattern, or ends of names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]

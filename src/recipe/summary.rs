@@ -8,7 +8,6 @@ use serde_json::{Map, Value};
 use super::plan::{DatasetPlan, LossPlan, ModelSource, Plan};
 use crate::flow::ActivationFn;
 use crate::model::QueryExpansion;
-use crate::model::lora::Targets;
 use crate::optim::interval::Interval;
 
 /// Lines of key and value.
@@ -98,13 +97,7 @@ impl Plan {
         };
         table.row("model", "", source);
         if let Some(lora) = &model.lora {
-            let layers = match &lora.target_modules {
-                None => "queries and values".to_owned(),
-                Some(Targets::Names(names)) => names.join(", "),
-                Some(Targets::Pattern(pattern)) => pattern.clone(),
-            };
-            let text = format!("rank {}, alpha {}, dropout {}, on {layers}", lora.r, lora.alpha, lora.dropout);
-            table.row("adapters", "", format!("{text}; the network is frozen"));
+            table.row("adapters", "", format!("{}; the network is frozen", lora.described()));
         }
         if let Some(queries) = &model.sparse_static_embedding {
             let from = match (&queries.idf, queries.corpus.as_slice()) {

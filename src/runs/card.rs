@@ -37,6 +37,8 @@ pub struct Facts {
     pub prompts: Vec<(String, String)>,
     /// Widths the embeddings can be cut to (MatryoshkaLoss); empty otherwise.
     pub matryoshka_dims: Vec<usize>,
+    /// The adapters that were trained in its place, in a line.
+    pub adapters: Option<String>,
     pub datasets: Vec<Dataset>,
     /// Rows of all of them.
     pub rows: u64,
@@ -58,6 +60,8 @@ pub struct Facts {
 pub struct Dataset {
     /// Its name in the recipe, or its file's.
     pub name: String,
+    /// Its id, where it is on the Hub.
+    pub hub: Option<String>,
     /// Empty for all the file has.
     pub columns: Vec<String>,
     pub label: Option<String>,
@@ -88,6 +92,7 @@ struct Context {
     summary: String,
     tags: Vec<String>,
     base_model: Option<String>,
+    hub_datasets: Vec<String>,
     pipeline_tag: &'static str,
     metrics: Vec<String>,
     results: Vec<ResultEntry>,
@@ -184,6 +189,7 @@ fn context(facts: &Facts) -> Context {
         summary: summary(facts, rows),
         tags: tags.iter().map(|t| quoted(t)).collect(),
         base_model: hub_id.map(quoted),
+        hub_datasets: hub_datasets(facts),
         pipeline_tag: kinds::pipeline(facts),
         metrics: metric_names(facts).iter().map(|m| quoted(m)).collect(),
         results: facts
@@ -219,6 +225,17 @@ fn context(facts: &Facts) -> Context {
     }
 }
 
+/// The ids of its data sets on the Hub, each once, in order.
+fn hub_datasets(facts: &Facts) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    for id in facts.datasets.iter().filter_map(|d| d.hub.as_deref()).map(quoted) {
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    ids
+}
+
 fn summary(facts: &Facts, rows: u64) -> String {
     let losses = facts.losses.iter().map(|l| format!("`{l}`")).collect::<Vec<_>>().join(" over ");
     let data = facts.datasets.iter().map(|d| format!("`{}`", d.name)).collect::<Vec<_>>().join(", ");
@@ -233,13 +250,19 @@ fn model_facts(facts: &Facts) -> Vec<Named> {
         let dims: Vec<String> = facts.matryoshka_dims.iter().map(usize::to_string).collect();
         named.push(("Can be truncated to", format!("{} dimensions", dims.join(", "))));
     }
+    if let Some(adapters) = &facts.adapters {
+        named.push(("Trained as adapters (LoRA, merged here)", adapters.clone()));
+    }
     named.extend(kinds::prompts(facts));
     named.into_iter().map(|(name, value)| Named { name: name.to_owned(), value }).collect()
 }
 
 fn dataset_row(dataset: &Dataset) -> DatasetRow {
     DatasetRow {
-        name: escape(&dataset.name),
+        name: match &dataset.hub {
+            Some(id) => format!("[{}](https://huggingface.co/datasets/{id})", escape(&dataset.name)),
+            None => escape(&dataset.name),
+        },
         columns: if dataset.columns.is_empty() {
             "all".to_owned()
         } else {

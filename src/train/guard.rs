@@ -33,9 +33,11 @@ pub fn coverage(params: &[Arc<Param>]) -> Result<Coverage> {
         };
         // an adapter's first matrix gets zeros as long as the second, which begins as zeros, has not moved
         let waits = param.name().ends_with(A) && !values.is_empty();
+        // one number that is added to every score changes no difference of scores: its gradients cancel
+        let cancels = values.len() == 1;
         if values.iter().any(|v| !v.is_finite()) {
             coverage.not_finite.push(param.name().to_owned());
-        } else if values.iter().all(|v| *v == 0.0) && !waits {
+        } else if values.iter().all(|v| *v == 0.0) && !waits && !cancels {
             coverage.without_gradient.push(param.name().to_owned());
         } else {
             coverage.with_gradient += 1;

@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::eval;
 use crate::flow::Encode;
 use crate::model::SentenceTransformer;
+use crate::model::lora::LoraOptions;
 use crate::recipe::Plan;
 use crate::recipe::plan::{DatasetPlan, EvaluatorPlan, Location, ModelSource};
 use crate::runs::experiments::{self, Row};
@@ -112,6 +113,7 @@ fn facts(plan: &Plan, outcome: &Outcome, model: &SentenceTransformer, judgement:
         activation: Some(model.activation_fn().name()),
         prompts: model.prompts().iter().map(|(name, text)| (name.clone(), text.clone())).collect(),
         matryoshka_dims: matryoshka_dims(plan),
+        adapters: plan.model.lora.as_ref().map(LoraOptions::described),
         datasets: plan.train_dataset.iter().map(described).collect(),
         rows: outcome.train_rows,
         losses: losses(plan),
@@ -127,7 +129,12 @@ fn facts(plan: &Plan, outcome: &Outcome, model: &SentenceTransformer, judgement:
 }
 
 fn described(dataset: &DatasetPlan) -> card::Dataset {
-    card::Dataset { name: dataset.name.clone(), columns: dataset.columns.clone(), label: dataset.label.clone() }
+    card::Dataset {
+        name: dataset.name.clone(),
+        hub: dataset.hub.as_ref().map(|hub| hub.id.clone()),
+        columns: dataset.columns.clone(),
+        label: dataset.label.clone(),
+    }
 }
 
 fn matryoshka_dims(plan: &Plan) -> Vec<usize> {

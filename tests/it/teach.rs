@@ -221,6 +221,8 @@ fn scores_are_those_of_the_teacher() {
              label = \"label\"\n[loss]\nname = \"{loss}\"\n[args]\nper_device_train_batch_size = 2\nmax_steps = 2\n"
         );
         std::fs::write(at("r.toml"), recipe).unwrap();
+        // the gradients of the reranker's one bias cancel in a difference of scores, which is no fault
+        answer(&["smoke-test", "r.toml"], dir.path());
         answer(&["run", "r.toml"], dir.path());
     }
 }

@@ -14,8 +14,10 @@ fn facts() -> Facts {
         activation: None,
         prompts: vec![("query".into(), "query: ".into()), ("document".into(), String::new())],
         matryoshka_dims: vec![384, 128],
+        adapters: None,
         datasets: vec![Dataset {
             name: "train|1.jsonl".into(),
+            hub: None,
             columns: vec!["sentence1".into(), "sentence2".into()],
             label: Some("score".into()),
         }],
@@ -52,6 +54,21 @@ fn metadata_is_quoted_and_free_of_nan() {
     assert!(front.contains("- \"loss:CoSENTLoss\"") && front.contains("- \"dataset_size:5749\""));
     assert!(front.contains("- \"spearman_cosine\"\n") && front.contains("value: 0.85"));
     assert!(!front.contains("NaN"), "{front}");
+}
+
+#[test]
+fn data_on_the_hub_and_adapters_are_named() {
+    let mut facts = facts();
+    facts.adapters = Some("rank 8, alpha 16, dropout 0, on queries and values".into());
+    let set = Dataset { hub: Some("someone/pairs".into()), ..facts.datasets[0].clone() };
+    facts.datasets = vec![set.clone(), set, facts.datasets[0].clone()];
+    let card = text(&facts).unwrap();
+    let front = card.split("---\n").nth(1).unwrap();
+    assert!(front.contains("\ndatasets:\n- \"someone/pairs\"\npipeline_tag:"), "{front}");
+    assert_eq!(card.matches("](https://huggingface.co/datasets/someone/pairs) |").count(), 2, "{card}");
+    assert!(card.contains("- **Trained as adapters (LoRA, merged here):** rank 8, alpha 16"), "{card}");
+    let card = text(&self::facts()).unwrap();
+    assert!(!card.contains("datasets:") && !card.contains("adapters"), "{card}");
 }
 
 #[test]
