@@ -5,6 +5,8 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
+use schemars::JsonSchema;
+use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::events::{Event, Listener};
@@ -42,7 +44,7 @@ pub struct Pairs {
 pub type Load<'a> = dyn FnMut(&str) -> Result<SentenceTransformer> + 'a;
 
 /// What was found.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Summary {
     /// Rows written.
     pub rows: usize,
@@ -56,12 +58,17 @@ pub struct Summary {
     pub positives_per_query: f64,
     /// How far down each ranking negatives were looked for.
     pub range_max: usize,
+    /// Scores of `positive`, `negative` and their `difference`: `count`, `mean`, `std`, `min`, `50%`, `max`, ...
+    #[schemars(with = "std::collections::BTreeMap<String, std::collections::BTreeMap<String, Option<f64>>>")]
     pub statistics: Statistics,
+    /// What each limit left out.
     pub skipped: Vec<Skipped>,
     /// Rows there are not, since too few candidates were left.
     pub missing: usize,
+    /// What to change.
     pub notes: Vec<String>,
     /// Texts whose embeddings were kept from before, and those that had to be encoded.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cached: Option<(usize, usize)>,
 }
 

@@ -136,9 +136,7 @@ impl Verb for Request {
                 model.dimension()
             )));
         }
-        if self.bf16 && !engine::bf16_helps() {
-            reporter.line("warning: --bf16: products are computed in f32 here, as exact, and not faster");
-        }
+        engine::warn_of_bf16(self.bf16, reporter);
         if let Some(sparse) = model.sparse() {
             options.bf16 = self.bf16;
             options.max_active_dims = self.max_active_dims;

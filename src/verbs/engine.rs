@@ -64,9 +64,21 @@ pub(super) fn evaluator(plan: &EvaluatorPlan) -> Result<Box<dyn Evaluator>> {
     train::build_evaluator(plan)
 }
 
-/// Whether rounded products are computed here, and faster.
-pub(super) fn bf16_helps() -> bool {
-    device::first().is_ok_and(|device| device.is_cpu()) && ops::bf16_products().is_some()
+/// Says so where rounded products were `asked` for and would not be faster here.
+pub(super) fn warn_of_bf16(asked: bool, reporter: &mut dyn Reporter) {
+    let helps = || device::first().is_ok_and(|device| device.is_cpu()) && ops::bf16_products().is_some();
+    if asked && !helps() {
+        reporter.line("warning: --bf16: products are computed in f32 here, as exact, and not faster");
+    }
+}
+
+/// Refuses a file for rows that does not say by its ending that it has JSON lines.
+pub(super) fn json_lines(output: &Path) -> Result<()> {
+    match output.extension() {
+        Some(ending) if ending == "jsonl" => Ok(()),
+        _ => Err(Error::usage(format!("rows are written as JSON lines, not to `{}`", output.display()))
+            .with_hint("end it in `.jsonl`")),
+    }
 }
 
 /// A saved model on the CPU; a run's folder is taken for the model in it.

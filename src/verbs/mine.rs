@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Answer, Reporter, Verb, engine};
 use crate::data::OnBadRow;
-use crate::error::{Error, Result};
-use crate::negatives::{Settings, Skipped, Statistics};
+use crate::error::Result;
+use crate::negatives::Settings;
 use crate::runs::folder::display;
 use crate::train::hard_negatives::{Pairs, Summary, mine};
 use crate::util::memory;
@@ -51,47 +51,19 @@ pub struct Request {
 pub struct Response {
     /// The file with the rows.
     pub output: PathBuf,
-    /// Rows in it.
-    pub rows: usize,
-    /// Their columns.
-    pub columns: Vec<String>,
-    /// Anchors, each once.
-    pub queries: usize,
-    /// Documents, each once.
-    pub documents: usize,
-    /// Positives of an anchor, on average.
-    pub positives_per_query: f64,
-    /// How far down each ranking was looked.
-    pub range_max: usize,
-    /// Scores of `positive`, `negative` and their `difference`: `count`, `mean`, `std`, `min`, `50%`, `max`, ...
-    #[schemars(with = "std::collections::BTreeMap<String, std::collections::BTreeMap<String, Option<f64>>>")]
-    pub statistics: Statistics,
-    /// What each limit left out.
-    pub skipped: Vec<Skipped>,
-    /// Rows that lack candidates.
-    pub missing: usize,
-    /// What to change.
-    pub notes: Vec<String>,
-    /// Embeddings from the cache, and new ones.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cached: Option<(usize, usize)>,
+    #[serde(flatten)]
+    pub summary: Summary,
     /// What it took.
     pub seconds: f64,
     /// The most memory the program had.
     pub peak_memory_bytes: u64,
-    #[serde(skip)]
-    #[schemars(skip)]
-    lines: Vec<String>,
 }
 
 impl Verb for Request {
     type Response = Response;
 
     fn run(self, reporter: &mut dyn Reporter) -> Result<Response> {
-        if self.output.extension().is_none_or(|ending| ending != "jsonl") {
-            return Err(Error::usage(format!("rows are written as JSON lines, not to `{}`", self.output.display()))
-                .with_hint("end it in `.jsonl`"));
-        }
+        engine::json_lines(&self.output)?;
         let pairs = Pairs {
             paths: vec![self.data],
             anchor: self.anchor_column_name,
@@ -99,9 +71,7 @@ impl Verb for Request {
             limit: None,
             on_bad_row: self.on_bad_row,
         };
-        if self.settings.bf16 && !engine::bf16_helps() {
-            reporter.line("warning: --bf16: products are computed in f32 here, as exact, and not faster");
-        }
+        engine::warn_of_bf16(self.settings.bf16, reporter);
         let begun = Instant::now();
         let summary = mine(
             &pairs,
@@ -110,25 +80,11 @@ impl Verb for Request {
             &mut |path| engine::load_encoder(Path::new(path), reporter),
             &|path| engine::model_key(Path::new(path)),
         )?;
-        let lines = summary.lines();
-        let Summary { rows, columns, queries, documents, positives_per_query, range_max, .. } = summary;
-        let Summary { statistics, skipped, missing, notes, cached, .. } = summary;
         Ok(Response {
             output: self.output,
-            rows,
-            columns,
-            queries,
-            documents,
-            positives_per_query,
-            range_max,
-            statistics,
-            skipped,
-            missing,
-            notes,
-            cached,
+            summary,
             seconds: begun.elapsed().as_secs_f64(),
             peak_memory_bytes: memory::peak(),
-            lines,
         })
     }
 }
@@ -137,11 +93,13 @@ impl Answer for Response {
     fn human(&self) -> String {
         let last = format!(
             "{} rows ({}) in {} after {:.1} s",
-            thousands(self.rows),
-            self.columns.join(", "),
+            thousands(self.summary.rows),
+            self.summary.columns.join(", "),
             display(&self.output),
             self.seconds
         );
-        [self.lines.as_slice(), &[last]].concat().join("\n")
+        let mut lines = self.summary.lines();
+        lines.push(last);
+        lines.join("\n")
     }
 }

@@ -98,9 +98,7 @@ impl Verb for Request {
             return Err(Error::usage("`--apply-softmax` has no effect: the model gives a pair one score")
                 .with_hint("leave it out; `--activation-fn Sigmoid` makes a probability of a score"));
         }
-        if self.bf16 && !engine::bf16_helps() {
-            reporter.line("warning: --bf16: products are computed in f32 here, as exact, and not faster");
-        }
+        engine::warn_of_bf16(self.bf16, reporter);
         let prompt = match (self.prompt, &self.prompt_name) {
             (None, Some(name)) => Some(model.prompt(name)?.to_owned()),
             (text, _) => text,

@@ -125,10 +125,7 @@ impl Verb for Request {
     type Response = Response;
 
     fn run(self, reporter: &mut dyn Reporter) -> Result<Response> {
-        if self.output.extension().is_none_or(|ending| ending != "jsonl") {
-            return Err(Error::usage(format!("rows are written as JSON lines, not to `{}`", self.output.display()))
-                .with_hint("end it in `.jsonl`"));
-        }
+        engine::json_lines(&self.output)?;
         if self.truncate_dim == Some(0) {
             return Err(Error::usage("`truncate_dim` is 0").with_hint("give the number of dimensions to keep"));
         }
@@ -142,9 +139,7 @@ impl Verb for Request {
             return Err(Error::usage("`--truncate-dim` and `--normalize` are for embeddings")
                 .with_hint("name them with `--labels embedding`, or leave these out"));
         }
-        if self.bf16 && !engine::bf16_helps() {
-            reporter.line("warning: --bf16: products are computed in f32 here, as exact, and not faster");
-        }
+        engine::warn_of_bf16(self.bf16, reporter);
         let scores_pairs = teacher.predictor().is_some();
         let options = |role: engine::Role, given: &Option<String>, name: &Option<String>| -> Result<EncodeOptions> {
             let plain = scores_pairs || embeds;
