@@ -52,6 +52,7 @@ impl HubDataset {
             None => vec![None, Some(CONVERTED.to_owned())],
         };
         // what is here whole needs no network
+        let mut several = None;
         for revision in &revisions {
             let cached = repository
                 .snapshot_download()
@@ -59,13 +60,18 @@ impl HubDataset {
                 .allow_patterns(data())
                 .local_files_only(true)
                 .send();
-            if let Ok(folder) = cached
-                && let Ok(Some(chosen)) = self.choose(&below(&folder)?)
-                && whole(&chosen)
-                && (offline() || self.tells(&chosen))
-            {
-                return Ok(chosen.iter().map(|path| folder.join(path)).collect());
+            let Ok(folder) = cached else { continue };
+            match self.choose(&below(&folder)?) {
+                // offline what is here is all there is, unless names say that parts are missing
+                Ok(Some(chosen)) if whole(&chosen).unwrap_or(offline()) && (offline() || self.tells(&chosen)) => {
+                    return Ok(chosen.iter().map(|path| folder.join(path)).collect());
+                }
+                Ok(_) => {}
+                Err(error) => several = Some(error),
             }
+        }
+        if let Some(error) = several.filter(|_| offline()) {
+            return Err(error);
         }
         if offline() {
             let missing = HFError::LocalEntryNotFound { path: self.id.clone() };
@@ -111,13 +117,14 @@ impl HubDataset {
     /// # Errors
     /// When the subset is not told and there are several, or there is none of that name.
     fn choose(&self, paths: &[String]) -> Result<Option<Vec<String>>> {
+        // another word for the split counts only where no file has the split's own
+        let parts: Vec<(Part, &String)> = paths.iter().filter_map(|path| Some((Part::of(path)?, path))).collect();
+        let words = SAME.iter().find(|words| words.contains(&self.split.as_str())).copied().unwrap_or_default();
+        let there = |word: &&str| parts.iter().any(|(part, _)| part.split == **word);
+        let split = [self.split.as_str()].iter().chain(words).find(|word| there(word)).copied();
         let mut subsets: BTreeMap<String, Vec<(usize, &String)>> = BTreeMap::new();
-        for path in paths {
-            if let Some(part) = Part::of(path)
-                && same(&part.split, &self.split)
-            {
-                subsets.entry(part.subset).or_default().push((part.ending, path));
-            }
+        for (part, path) in parts.iter().filter(|(part, _)| Some(part.split.as_str()) == split) {
+            subsets.entry(part.subset.clone()).or_default().push((part.ending, path));
         }
         let found = match &self.subset {
             Some(subset) => subsets.remove(subset),
@@ -163,10 +170,6 @@ fn shown<'a>(names: impl Iterator<Item = &'a str>) -> String {
         .join(", ")
 }
 
-fn same(a: &str, b: &str) -> bool {
-    a == b || SAME.iter().any(|names| names.contains(&a) && names.contains(&b))
-}
-
 /// What a path says of the file: `data/train-00000-of-00002.parquet`, `pair/dev.jsonl`, `default/train/0000.parquet`.
 struct Part {
     subset: String,
@@ -202,12 +205,18 @@ impl Part {
     }
 }
 
-/// Whether all parts are there that files say there are.
-fn whole(chosen: &[String]) -> bool {
-    let parts = |path: &String| -> Option<usize> {
-        path.rsplit_once("-of-")?.1.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+/// Whether all parts are there: `None` where their names do not tell.
+fn whole(chosen: &[String]) -> Option<bool> {
+    let [first, ..] = chosen else { return Some(false) };
+    if let Some((_, rest)) = first.rsplit_once("-of-") {
+        let count = rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|count| count.parse::<usize>().ok());
+        return count.map(|count| count == chosen.len());
+    }
+    let numbered = |path: &String| {
+        let file = path.rsplit('/').next().unwrap_or(path);
+        file.rsplit_once('.').is_some_and(|(stem, _)| stem.ends_with(|c: char| c.is_ascii_digit()))
     };
-    chosen.first().is_some_and(|first| parts(first).is_none_or(|count| count == chosen.len()))
+    (chosen.len() == 1 && !numbered(first)).then_some(true)
 }
 
 /// The files below a folder, as paths from it.
@@ -265,9 +274,19 @@ mod tests {
         ];
         let chosen = choose(None, "train", &paths).unwrap();
         assert_eq!(chosen, ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"]);
-        assert!(whole(&chosen) && !whole(&chosen[..1]));
+        assert_eq!((whole(&chosen), whole(&chosen[..1])), (Some(true), Some(false)));
+        let of = |paths: &[&str]| whole(&paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&["dev.csv"]), Some(true));
+        // of these there may be more
+        assert_eq!((of(&["default/train/0000.parquet"]), of(&["train-1.jsonl", "train-2.jsonl"])), (None, None));
         assert_eq!(choose(None, "validation", &paths).unwrap(), ["dev.csv"]);
         assert!(choose(None, "test", &paths).is_none());
+        // two names of one thing are two things where both are there
+        let paths = ["dev.jsonl", "validation.jsonl", "eval.jsonl"];
+        assert_eq!(choose(None, "validation", &paths).unwrap(), ["validation.jsonl"]);
+        assert_eq!(choose(None, "dev", &paths).unwrap(), ["dev.jsonl"]);
+        assert_eq!(choose(None, "val", &paths).unwrap(), ["validation.jsonl"]);
+        assert_eq!(choose(None, "test", &paths).unwrap(), ["eval.jsonl"]);
     }
 
     #[test]

@@ -8,11 +8,20 @@ mod verify;
 
 pub use dataset::HubDataset;
 pub use fetch::{cached_dataset, fetch};
-pub use push::{Push, Pushed, push};
+pub use push::{Push, Pushed, check as check_push, push};
 
 /// Owner and name.
 fn split(id: &str) -> Option<(&str, &str)> {
     id.split_once('/').filter(|(o, n)| !o.is_empty() && !n.is_empty() && !n.contains('/'))
+}
+
+/// Whether `text` is an id, `owner/name`, in the Hub's alphabet.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    let legal = |part: &str| {
+        !part.starts_with(['.', '-']) && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    split(text).is_some_and(|(owner, name)| legal(owner) && legal(name))
 }
 
 /// Whether the network is forbidden, as `huggingface_hub` reads it.

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use hf_hub::{HFClientSync, RepoTypeModel};
+use hf_hub::{HFClient, HFClientSync, HFError, RepoTypeModel};
 
-use super::failure::explain;
+use super::failure::{explain, status};
 use super::{offline, split};
 use crate::error::{Error, Result};
 
@@ -16,7 +16,7 @@ pub struct Push<'a> {
     pub id: &'a str,
     /// Of a repository that is made for it.
     pub private: bool,
-    /// The branch; `None` for the main one.
+    /// The branch, made if there is none; `None` for the main one.
     pub revision: Option<&'a str>,
     pub message: &'a str,
     /// Proposes it instead, as a pull request.
@@ -33,45 +33,72 @@ pub struct Pushed {
     pub commit: Option<String>,
 }
 
-/// Makes the repository if there is none, and uploads all files of the folder in one commit: it is there whole or not at
-/// all. The token is that of `HF_TOKEN`, or the one that `hf auth login` left.
+/// The full id that a model would get: publishing is allowed here, and the Hub knows the token.
 ///
 /// # Errors
-/// When the network is forbidden, there is no token, or the Hub refuses; nothing in the folder is changed.
-pub fn push(what: &Push<'_>) -> Result<Pushed> {
-    let shown = format!("`{}`", what.id);
-    if !what.folder.is_dir() {
-        return Err(Error::usage(format!("there is no folder `{}`", what.folder.display())));
+/// When the network is forbidden, the id is none, or the Hub does not know who asks.
+pub fn check(id: &str) -> Result<String> {
+    connect(id).map(|(_, _, id)| id)
+}
+
+/// The client, its address and the full id.
+fn connect(id: &str) -> Result<(HFClientSync, String, String)> {
+    let shown = format!("`{id}`");
+    let alone = !id.is_empty() && !id.contains('/');
+    if !alone && split(id).is_none() {
+        return Err(Error::usage(format!("{shown} is not the id of a repository"))
+            .with_hint("ids look like `owner/name`; a name alone is your own account's"));
     }
     if offline() {
         return Err(Error::usage(format!("{shown}: `HF_HUB_OFFLINE` forbids to publish")).with_hint("unset it"));
     }
-    let client = HFClientSync::new().map_err(|e| explain(&shown, &e))?;
-    let id = match split(what.id) {
-        Some(_) => what.id.to_owned(),
-        None if !what.id.is_empty() && !what.id.contains('/') => {
-            let user = client.whoami().send().map_err(|e| explain(&shown, &e))?;
-            format!("{}/{}", user.username, what.id)
-        }
-        None => {
-            return Err(Error::usage(format!("{shown} is not the id of a repository"))
-                .with_hint("ids look like `owner/name`; a name alone is your own account's"));
-        }
-    };
+    let client = HFClient::new().map_err(|e| explain(&shown, &e))?;
+    let address = client.endpoint().trim_end_matches('/').to_owned();
+    let client = HFClientSync::from_inner(client).map_err(|e| explain(&shown, &e))?;
+    let user = client.whoami().send().map_err(|e| explain(&shown, &e))?;
+    let id = if alone { format!("{}/{id}", user.username) } else { id.to_owned() };
+    Ok((client, address, id))
+}
+
+/// Makes the repository if there is none, and uploads all files of the folder in one commit: it is there whole or not at
+/// all. The token is that of `HF_TOKEN`, or the one that `hf auth login` left.
+///
+/// # Errors
+/// When the folder has no model, the network is forbidden, there is no token, the Hub refuses, or the model is to be
+/// private and the repository is public; nothing in the folder is changed.
+pub fn push(what: &Push<'_>) -> Result<Pushed> {
+    if !["modules.json", "config.json", "adapter_config.json"].iter().any(|file| what.folder.join(file).is_file()) {
+        return Err(Error::usage(format!("`{}` is no model's folder", what.folder.display()))
+            .with_hint("name one that a model was saved in, such as `runs/<run_id>/model` once the run is done"));
+    }
+    let (client, address, id) = connect(what.id)?;
     let shown = format!("`{id}`");
     let Some((owner, name)) = split(&id) else {
         return Err(Error::Internal(format!("the id {shown}")));
     };
-    let page = client
-        .create_repository()
-        .repo_id(&id)
-        .repo_type(RepoTypeModel)
-        .private(what.private)
-        .exist_ok(true)
-        .send()
-        .map_err(|e| explain(&shown, &e))?;
-    let commit = client
-        .model(owner, name)
+    let failed = |e: &HFError| explain(&shown, e);
+    let repository = client.model(owner, name);
+    // one that is proposed to is somebody else's
+    if !what.create_pr {
+        let made = client.create_repository().repo_id(&id).repo_type(RepoTypeModel).private(what.private).send();
+        if let Err(refusal) = made {
+            let (there, barred) = (status(&refusal) == Some(409), status(&refusal) == Some(403));
+            // a token that may make none may still write to one that is there
+            let known = if barred || (there && what.private) { repository.info().send().ok() } else { None };
+            if !there && known.is_none() {
+                return Err(failed(&refusal));
+            }
+            if what.private && known.is_none_or(|known| known.private == Some(false)) {
+                return Err(Error::usage(format!("{shown} is there and public, and the model is to be private"))
+                    .with_hint("name another repository, make that one private on its page, or publish for all"));
+            }
+        }
+        if let Some(branch) = what.revision.filter(|branch| *branch != "main") {
+            let made = repository.create_branch().branch(branch).send();
+            made.or_else(|e| if status(&e) == Some(409) { Ok(()) } else { Err(failed(&e)) })?;
+        }
+    }
+    let commit = repository
         .upload_folder()
         .folder_path(what.folder)
         .maybe_revision(what.revision)
@@ -80,6 +107,6 @@ pub fn push(what: &Push<'_>) -> Result<Pushed> {
         // what other programs leave, and what is being written
         .ignore_patterns(vec![".*".to_owned(), "*/.*".to_owned(), "checkpoints/*".to_owned()])
         .send()
-        .map_err(|e| explain(&shown, &e))?;
-    Ok(Pushed { url: commit.pr_url.unwrap_or(page.url), commit: commit.commit_oid, id })
+        .map_err(|e| failed(&e))?;
+    Ok(Pushed { url: commit.pr_url.unwrap_or_else(|| format!("{address}/{id}")), commit: commit.commit_oid, id })
 }

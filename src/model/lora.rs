@@ -83,6 +83,47 @@ impl LoraOptions {
         self.alpha / if self.use_rslora { rank.sqrt() } else { rank }
     }
 
+    /// Refuses a saved adapter that was trained with other settings, or with such as there are none of here; a folder
+    /// without them says nothing.
+    fn agree_with(&self, config: &Path) -> Result<()> {
+        if !config.exists() {
+            return Ok(());
+        }
+        let shown = config.display();
+        let saved: Value = serde_json::from_str(&files::read_text(config)?)
+            .map_err(|e| Error::model(format!("`{shown}` is no JSON: {e}")))?;
+        let rslora = saved["use_rslora"].as_bool().unwrap_or(false);
+        let own = |key: &str, ours: String, theirs: String, way_out: String| {
+            Err(Error::model(format!("`{shown}`: `{key}` is {theirs}, and `{ours}` in the recipe")).with_hint(way_out))
+        };
+        if let Some(r) = saved["r"].as_u64().filter(|r| *r != self.r as u64) {
+            return own("r", format!("r = {}", self.r), r.to_string(), format!("write `r = {r}`"));
+        }
+        if rslora != self.use_rslora {
+            let ours = format!("use_rslora = {}", self.use_rslora);
+            return own("use_rslora", ours, rslora.to_string(), format!("write `use_rslora = {rslora}`"));
+        }
+        if let Some(alpha) = saved["lora_alpha"].as_f64().filter(|alpha| *alpha != self.alpha) {
+            let (ours, way_out) = (format!("alpha = {}", self.alpha), format!("write `alpha = {alpha:?}`"));
+            return own("lora_alpha", ours, alpha.to_string(), way_out);
+        }
+        let set = |key: &str| match &saved[key] {
+            Value::Null => false,
+            Value::Bool(yes) => *yes,
+            Value::Object(map) => !map.is_empty(),
+            Value::Array(list) => !list.is_empty(),
+            Value::String(text) => text != "none",
+            Value::Number(_) => true,
+        };
+        let others =
+            ["use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "bias", "lora_bias", "layer_replication"];
+        if let Some(key) = others.into_iter().find(|key| set(key)) {
+            return Err(Error::model(format!("`{shown}`: `{key}` is {}, which is not known here", saved[key]))
+                .with_hint("merge that adapter into its base with PEFT, and train from the merged model"));
+        }
+        Ok(())
+    }
+
     /// Refuses what cannot be meant: the setting, what is wrong with it, the way out.
     #[must_use]
     pub fn problem(&self) -> Option<(&'static str, String, &'static str)> {
@@ -100,7 +141,7 @@ impl LoraOptions {
             Some(Targets::Names(names)) if names.is_empty() => {
                 Some(("target_modules", "is an empty list".to_owned(), "leave it out for queries and values"))
             }
-            Some(Targets::Pattern(pattern)) if pattern != ALL_LINEAR => match regex::Regex::new(pattern) {
+            Some(Targets::Pattern(pattern)) if pattern != ALL_LINEAR => match whole_name(pattern) {
                 Ok(_) => None,
                 Err(_) => Some((
                     "target_modules",
@@ -212,6 +253,7 @@ impl Lora {
             return Err(Error::model(format!("no {TENSORS} in `{}`", directory.display()))
                 .with_hint("name a folder that PEFT or tallow saved an adapter in"));
         }
+        self.options.agree_with(&directory.join(CONFIG))?;
         let mut saved = Weights::load_file(&file, &Device::Cpu)?;
         for (name, param) in self.tensors() {
             let value = saved.take("", &name, param.dims()).map_err(|e| {
@@ -240,15 +282,19 @@ fn number(value: f64) -> Value {
 /// Layers that get an adapter by default, by ends of their names in the architectures.
 const QUERIES_AND_VALUES: [&str; 7] = ["query", "value", "q_lin", "v_lin", "Wqkv", "attn.q", "attn.v"];
 
+fn whole_name(pattern: &str) -> std::result::Result<regex::Regex, regex::Error> {
+    regex::Regex::new(&format!("^(?:{pattern})$"))
+}
+
 fn wanted(name: &str, targets: Option<&Targets>) -> Result<bool> {
     let ends = |end: &str| name == end || name.ends_with(&format!(".{end}"));
     Ok(match targets {
         None => QUERIES_AND_VALUES.into_iter().any(ends),
         Some(Targets::Names(names)) => names.iter().any(|end| ends(end)),
         Some(Targets::Pattern(all)) if all == ALL_LINEAR => true,
-        Some(Targets::Pattern(pattern)) => regex::Regex::new(&format!("^(?:{pattern})$"))
-            .map_err(|e| Error::usage(format!("`model.lora.target_modules`: {e}")))?
-            .is_match(name),
+        Some(Targets::Pattern(pattern)) => {
+            whole_name(pattern).map_err(|e| Error::usage(format!("`model.lora.target_modules`: {e}")))?.is_match(name)
+        }
     })
 }
 
@@ -292,6 +338,15 @@ impl SentenceTransformer {
         network.iter().chain(&frozen).for_each(|(_, param)| param.freeze());
         for (name, weight) in &layers {
             let &[out, input] = weight.dims() else { continue };
+            if options.r > out.min(input) {
+                return Err(Error::usage(format!(
+                    "`model.lora.r` is {}, and the layer `{name}` is {out} by {input}: no update of it has a higher rank \
+                     than {}",
+                    options.r,
+                    out.min(input)
+                ))
+                .with_hint("8 to 64 are usual"));
+            }
             let mut rng = rng.fork(xxh3_64(name.as_bytes()));
             let bound = 1.0 / (input as f64).sqrt();
             let values: Vec<f32> =

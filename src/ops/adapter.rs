@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor, bail};
 
+use rayon::prelude::*;
+
 use super::activation::Activation;
 use super::context::{Context, Dropout};
 use super::dropout::drop_into;
@@ -15,6 +17,9 @@ use super::param::Param;
 use super::real::Real;
 use super::scratch::Buffer;
 use super::{activation, composed};
+
+/// How much one task adds at a time.
+const CHUNK: usize = 16_384;
 
 /// The two thin matrices of a layer.
 #[derive(Debug)]
@@ -208,14 +213,16 @@ impl Way {
             product(Target::new(dx, input).adding(add));
             return Ok(());
         }
-        let (mut whole, mut kept) = (Buffer::take(dx.len()), Buffer::take(dx.len()));
+        let mut whole = Buffer::take(dx.len());
         product(Target::new(&mut whole, input));
-        drop_into(self.dropout, &whole, &mut kept);
-        if add {
-            dx.iter_mut().zip(kept.iter()).for_each(|(dx, kept)| *dx += *kept);
-        } else {
-            dx.copy_from_slice(&kept);
+        if !add {
+            drop_into(self.dropout, &whole, dx);
+            return Ok(());
         }
+        let mut kept = Buffer::take(dx.len());
+        drop_into(self.dropout, &whole, &mut kept);
+        let (dx, kept) = (dx.par_chunks_mut(CHUNK), kept.par_chunks(CHUNK));
+        dx.zip(kept).for_each(|(dx, kept)| dx.iter_mut().zip(kept).for_each(|(dx, kept)| *dx += *kept));
         Ok(())
     }
 

@@ -325,15 +325,16 @@ impl Attention {
         let distances = self.distances::<T>()?;
         let width = 2 * distances.reach + 1;
         let sums: Mutex<Vec<(usize, usize, Vec<T>)>> = Mutex::new(Vec::new());
+        let learnt = self.relative.as_ref().filter(|relative| relative.table().trainable());
         self.each(|number, task| {
-            let mut own = vec![T::ZERO; if self.relative.is_some() { width } else { 0 }];
+            let mut own = vec![T::ZERO; if learnt.is_some() { width } else { 0 }];
             // SAFETY: the caller's promise.
             unsafe { self.backward_task(&small, (task, &distances, &mut own), inputs, d_out, places, stride) };
             if !own.is_empty() {
                 sums.lock().unwrap_or_else(PoisonError::into_inner).push((number, task.head, own));
             }
         });
-        let Some(relative) = &self.relative else { return Ok(()) };
+        let Some(relative) = learnt else { return Ok(()) };
         // in the order of the tasks, whichever ended first
         let mut sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
         sums.sort_by_key(|(number, _, _)| *number);

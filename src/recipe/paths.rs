@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use super::locate::Problem;
 use super::plan::Location;
 use crate::error::{Error, Result};
+use crate::hub;
 
 /// Where relative paths are looked for.
 #[derive(Debug, Clone)]
@@ -65,15 +66,9 @@ impl Bases {
 
 /// Whether `text` could name a repository: `name` or `user/name`, and nothing that looks like a path.
 fn is_hub_id(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('/').collect();
-    let plain = |part: &&str| {
-        !part.is_empty()
-            && !part.starts_with(['.', '-'])
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    };
     // one part with an ending is a file that was mistyped
-    let file = parts.len() == 1 && Path::new(text).extension().is_some_and(|e| e == "json" || e == "safetensors");
-    parts.len() <= 2 && parts.iter().all(plain) && !file
+    let file = Path::new(text).extension().is_some_and(|e| e == "json" || e == "safetensors");
+    hub::is_id(text) || (!file && hub::is_id(&format!("owner/{text}")))
 }
 
 fn is_glob(text: &str) -> bool {

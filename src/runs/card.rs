@@ -13,6 +13,7 @@ use super::experiments::escape;
 use super::verdict::Judgement;
 use crate::error::Result;
 use crate::flow::ModelType;
+use crate::hub;
 use crate::render;
 use crate::util::{clock, files, memory};
 
@@ -365,12 +366,9 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// `owner/name` in the Hub's alphabet; a folder of that form is not one.
+/// A folder of the form of an id is none.
 fn is_hub_id(base: &str) -> bool {
-    let legal = |s: &str| {
-        !s.is_empty() && !s.starts_with('.') && s.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    };
-    matches!(base.split_once('/'), Some((owner, name)) if legal(owner) && legal(name)) && !Path::new(base).exists()
+    hub::is_id(base) && !Path::new(base).exists()
 }
 
 /// A folder's own name: a card is published, and paths of the machine are nobody's business.

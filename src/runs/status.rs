@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::folder::RunFolder;
+use super::folder::{RunFolder, display};
 use super::process::{self, Identity};
 use crate::error::{Error, Result};
 use crate::util::files;
@@ -52,7 +52,7 @@ pub struct Status {
     pub started: String,
     /// When this file was last written while the process was well (UTC).
     pub heartbeat: String,
-    /// `starting`, `data`, `baseline`, `train`, `evaluate`, `save`, `ended`.
+    /// `starting`, `data`, `baseline`, `train`, `evaluate`, `save`, `publish`, `ended`.
     pub phase: String,
     /// Optimizer steps done.
     pub step: u64,
@@ -73,6 +73,9 @@ pub struct Status {
     /// The process's exit code, once it ended by itself.
     pub exit_code: Option<i32>,
 }
+
+/// The phase of a run that is over but for its model's way to the Hub.
+pub const PUBLISH: &str = "publish";
 
 /// A heartbeat this old is a sign of death where the process itself cannot be seen.
 const STALE_SECONDS: f64 = 120.0;
@@ -132,6 +135,12 @@ pub fn read(folder: &RunFolder) -> Result<Status> {
             status = read_raw(folder)?;
         }
         if !alive && status.state == State::Running {
+            if status.phase == PUBLISH {
+                status.state = State::Done;
+                status.message = Some(format!("process {} ended while it published the model", status.process.pid));
+                status.hint = Some(format!("the model is whole: `tallow push {} OWNER/NAME`", display(&folder.dir())));
+                return Ok(status);
+            }
             status.state = State::Failed;
             let last_words = process::tail(&folder.console_file(), 3);
             status.message = Some(if last_words.is_empty() {
@@ -190,6 +199,19 @@ mod tests {
             assert!(seen.hint.unwrap().contains("--resume"));
         }
         assert_eq!(read_raw(&folder).unwrap().state, State::Running);
+    }
+
+    #[test]
+    fn a_run_that_ended_while_it_published_is_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&dir.path().join("runs"), "a").unwrap();
+        let mut status = Status::starting(folder.run_id(), "a");
+        (status.process.place, status.heartbeat) = ("another machine".into(), "2020-01-01T00:00:00Z".into());
+        status.phase = PUBLISH.to_owned();
+        write(&folder, &status).unwrap();
+        let seen = read(&folder).unwrap();
+        assert_eq!(seen.state, State::Done);
+        assert!(seen.hint.unwrap().contains("tallow push "));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::best::Tracker;
@@ -22,6 +22,8 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const LOSSES: &str = "losses.safetensors";
 /// What is trained of a model with adapters, whose own files have them merged in.
 const TRAINED: &str = "trained.safetensors";
+/// In [`TRAINED`]: how long each unit of an autoencoder has been idle.
+const IDLE: &str = "idle";
 const STATE: &str = "trainer_state.json";
 const PREFIX: &str = "checkpoint-";
 
@@ -198,11 +200,14 @@ pub fn save(
         prepared.model.save_into(&temporary)?;
         if prepared.model.lora().is_some() {
             let trained = trained(&prepared.model).into_iter();
-            let tensors: Vec<_> = trained.map(|p| (p.name().to_owned(), p.value().clone())).collect();
+            let mut tensors: Vec<_> = trained.map(|p| (p.name().to_owned(), p.value().clone())).collect();
+            if let Some(autoencoder) = prepared.model.autoencoder() {
+                tensors.push((IDLE.to_owned(), Tensor::new(autoencoder.idle(), &Device::Cpu)?));
+            }
             weights::save(&temporary.join(TRAINED), &tensors)?;
         }
         let losses: Vec<_> =
-            own_params(&prepared.sets).iter().map(|p| (p.name().to_owned(), p.value().clone())).collect();
+            trained_beside(prepared).iter().map(|p| (p.name().to_owned(), p.value().clone())).collect();
         if !losses.is_empty() {
             weights::save(&temporary.join(LOSSES), &losses)?;
         }
@@ -225,15 +230,26 @@ fn trained(model: &SentenceTransformer) -> Vec<Arc<Param>> {
     model.params().into_iter().filter(|param| param.trainable()).collect()
 }
 
+/// The parameters that losses train beside the model; a second model with adapters is frozen but for these.
+fn trained_beside(prepared: &Prepared) -> Vec<Arc<Param>> {
+    own_params(&prepared.sets).into_iter().filter(|param| param.trainable()).collect()
+}
+
 /// Gives a model with adapters what a checkpoint's had learnt.
 ///
 /// # Errors
 /// When the checkpoint is of another model, or damaged.
 pub fn restore_trained(checkpoint: &Path, model: &SentenceTransformer) -> Result<()> {
-    let mut saved = Weights::load_file(&checkpoint.join(TRAINED), &Device::Cpu)?;
+    let file = checkpoint.join(TRAINED);
+    let mut saved = Weights::load_file(&file, &Device::Cpu)?;
     for param in trained(model) {
         let value = saved.take("", param.name(), param.dims())?;
         param.assign(&value.value().to_device(param.value().device())?)?;
+    }
+    if let Some(autoencoder) = model.autoencoder()
+        && let Some(idle) = weights::integers(&file, IDLE)?
+    {
+        autoencoder.set_idle(idle.into_iter().map(i64::from).collect());
     }
     Ok(())
 }
@@ -286,7 +302,7 @@ pub fn restore(checkpoint: &Path, state: &State, prepared: &Prepared, optimizer:
             state.total_steps, prepared.steps.total
         ));
     }
-    let losses = own_params(&prepared.sets);
+    let losses = trained_beside(prepared);
     if !losses.is_empty() {
         let mut saved = Weights::load_file(&checkpoint.join(LOSSES), &prepared.device)?;
         for param in losses {

@@ -9,7 +9,6 @@ use super::sets::DataSet;
 use crate::error::{Error, Result};
 use crate::flow::Batch;
 use crate::ops::Param;
-use crate::ops::adapter::A;
 use crate::ops::param::Gradient;
 
 /// Looks at every trainable parameter's gradient after a backward pass.
@@ -18,6 +17,7 @@ use crate::ops::param::Gradient;
 /// When a gradient is not f32.
 pub fn coverage(params: &[Arc<Param>]) -> Result<Coverage> {
     let mut coverage = Coverage::default();
+    let waiting = waiting(params)?;
     for param in params.iter().filter(|p| p.trainable()) {
         coverage.trainable += 1;
         let gradient = param.gradient();
@@ -31,8 +31,7 @@ pub fn coverage(params: &[Arc<Param>]) -> Result<Coverage> {
                 copy.as_slice()
             }
         };
-        // an adapter's first matrix gets zeros as long as the second, which begins as zeros, has not moved
-        let waits = param.name().ends_with(A) && !values.is_empty();
+        let waits = !values.is_empty() && waiting.iter().any(|a| Arc::ptr_eq(a, param));
         // one number that is added to every score changes no difference of scores: its gradients cancel
         let cancels = values.len() == 1;
         if values.iter().any(|v| !v.is_finite()) {
@@ -44,6 +43,17 @@ pub fn coverage(params: &[Arc<Param>]) -> Result<Coverage> {
         }
     }
     Ok(coverage)
+}
+
+/// The first matrices of adapters whose second are zeros, as they begin: they get zeros until those have moved.
+fn waiting(params: &[Arc<Param>]) -> Result<Vec<Arc<Param>>> {
+    let mut waiting = Vec::new();
+    for adapter in params.iter().filter_map(|param| param.adapter()) {
+        if adapter.b.value().abs()?.sum_all()?.to_scalar::<f32>()? == 0.0 {
+            waiting.push(Arc::clone(&adapter.a));
+        }
+    }
+    Ok(waiting)
 }
 
 /// The names, all of them: a terminal cuts long lines, the log does not.

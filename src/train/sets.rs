@@ -148,9 +148,14 @@ impl<'a> Opener<'a> {
         if let Some(range) = loss.label_range(self.model.dimension()) {
             labels_within(&store, range, &set.loss.name)?;
         }
-        if !loss.params().is_empty() {
+        // labels that stand for the places of a classifier: the loss's own, or the model's, which all others share
+        let own = !loss.params().is_empty();
+        if own || loss.label_range(self.model.dimension()).is_some() {
             let names = store.report().label.as_ref().map(|label| label.names.clone()).unwrap_or_default();
-            let other = self.classes.iter().find(|(known, _, _)| Arc::ptr_eq(known, &loss));
+            let shares = |known: &Arc<dyn Loss>| {
+                if own { Arc::ptr_eq(known, &loss) } else { known.params().is_empty() }
+            };
+            let other = self.classes.iter().find(|(known, _, _)| shares(known));
             if let Some((_, first, _)) = other.filter(|(_, _, theirs)| *theirs != names) {
                 return Err(Error::data(format!(
                     "`{key}`: {} shares its classes with `{first}`, where labels have other names",

@@ -397,6 +397,8 @@ impl Trainer<'_> {
         let Some(lora) = model.lora() else { return Ok(None) };
         let adapter_dir = self.run_dir.join("adapter");
         lora.save(&adapter_dir)?;
+        // what is compared is what was saved
+        lora.load(&adapter_dir)?;
         let options = ModelOptions { device: Some(self.prepared.device.clone()), ..ModelOptions::default() };
         let mut merged = SentenceTransformer::load_with(model_dir, &options)?;
         merged.set_column_tasks(model.column_tasks().to_vec());
@@ -447,7 +449,13 @@ impl Trainer<'_> {
             Some(step) => {
                 let best = checkpoint::path(self.run_dir, step);
                 listener.event(&Event::Message(&format!("keeping the model of step {step}, the best")));
-                self.save_model(&load_model(self.plan, Some(&best), &self.prepared.device)?, &model_dir, listener)?
+                if self.prepared.model.lora().is_some() {
+                    // its files have the adapters merged in: what was trained goes back into the model that has them
+                    checkpoint::restore_trained(&best, &self.prepared.model)?;
+                    self.save_model(&self.prepared.model, &model_dir, listener)?
+                } else {
+                    self.save_model(&load_model(self.plan, Some(&best), &self.prepared.device)?, &model_dir, listener)?
+                }
             }
             None => self.save_model(&self.prepared.model, &model_dir, listener)?,
         };

@@ -176,15 +176,16 @@ fn load(path: &Path, device: Option<Device>) -> Result<SentenceTransformer> {
 }
 
 /// Publishes a model's folder; a run's is taken for the model in it.
-pub(super) fn push(
-    path: &Path,
-    id: &str,
-    private: bool,
-    revision: Option<&str>,
-    message: &str,
-    create_pr: bool,
-) -> Result<hub::Pushed> {
-    hub::push(&hub::Push { folder: &found(path)?, id, private, revision, message, create_pr })
+pub(super) fn push(what: &hub::Push<'_>) -> Result<hub::Pushed> {
+    hub::push(&hub::Push { folder: &found(what.folder)?, ..what.clone() })
+}
+
+/// Refuses to begin a run that could not publish its model.
+pub(super) fn check_push(plan: &Plan) -> Result<()> {
+    if plan.hub.push_to_hub {
+        hub::check_push(&plan.hub.hub_model_id).map_err(|e| e.within("`hub.push_to_hub`"))?;
+    }
+    Ok(())
 }
 
 /// What stands for a model in a cache: it changes with any of its files.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Answer, Reporter, Verb, engine};
 use crate::error::Result;
+use crate::hub::Push;
 
 /// Publish a model on the Hugging Face Hub, in one commit.
 ///
@@ -24,7 +25,7 @@ pub struct Request {
     #[arg(long)]
     #[serde(default)]
     pub private: bool,
-    /// The branch; the main one without it.
+    /// The branch, made if there is none; the main one without it.
     #[arg(long, value_name = "BRANCH")]
     #[serde(default)]
     pub revision: Option<String>,
@@ -57,14 +58,14 @@ impl Verb for Request {
     type Response = Response;
 
     fn run(self, _: &mut dyn Reporter) -> Result<Response> {
-        let pushed = engine::push(
-            &self.model,
-            &self.repository,
-            self.private,
-            self.revision.as_deref(),
-            &self.message,
-            self.create_pr,
-        )?;
+        let pushed = engine::push(&Push {
+            folder: &self.model,
+            id: &self.repository,
+            private: self.private,
+            revision: self.revision.as_deref(),
+            message: &self.message,
+            create_pr: self.create_pr,
+        })?;
         Ok(Response { repository: pushed.id, url: pushed.url, commit: pushed.commit })
     }
 }

@@ -7,18 +7,22 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{Answer, Reporter, Verb, engine, record};
 use crate::error::{Error, Result};
 use crate::flow::ModelType;
+use crate::hub::Push;
 use crate::recipe::Plan;
+use crate::recipe::plan::HubPlan;
 use crate::runs::folder::{RUNS, display};
 use crate::runs::log::LogFile;
 use crate::runs::process;
-use crate::runs::status::{self, Status};
+use crate::runs::status::{self, PUBLISH, Status};
 use crate::runs::verdict::Judgement;
 use crate::runs::{Ending, Recorder, RunFolder, State, Verdict};
 use crate::train::Outcome;
+use crate::train::events::{Event, Listener};
 use crate::util::{clock, files, interrupt, memory};
 
 /// What `--resume` without a run means.
@@ -74,6 +78,9 @@ pub struct Response {
     /// Its page on the Hub, where it was published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hub_url: Option<String>,
+    /// Why it was not published, though it was to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub_error: Option<String>,
     /// sentence-transformers' class.
     pub model_type: ModelType,
     /// Optimizer steps done.
@@ -178,6 +185,7 @@ fn begin(request: &Request, foreground: bool) -> Result<Job> {
         return Err(Error::usage("no recipe was named").with_hint("use `tallow run RECIPE.toml`, or `--resume RUN`"));
     };
     let (plan, notes) = engine::plan(recipe, &request.set)?;
+    engine::check_push(&plan)?;
     let made = RunFolder::missing_around(&plan.output_dir);
     let folder = RunFolder::create(&plan.output_dir, &plan.run_name)?;
     let fill = || -> Result<()> {
@@ -222,6 +230,7 @@ fn resume(run: &str, request: &Request) -> Result<Job> {
         State::Failed | State::Cancelled => {}
     }
     let plan = Plan::load(&folder.plan_file())?;
+    engine::check_push(&plan)?;
     let (id, state) = (folder.run_id(), status.state.name());
     let mut notes = vec![match folder.checkpoint_step()? {
         Some(step) => format!("going on with run `{id}` ({state}) from its checkpoint at step {step}"),
@@ -276,6 +285,7 @@ fn start(job: &Job) -> Result<Response> {
         model_dir: None,
         adapter_dir: None,
         hub_url: None,
+        hub_error: None,
         model_type: job.plan.model_type,
         steps: None,
         verdict: None,
@@ -325,6 +335,7 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
             recorder.line(&format!("model saved in {}", display(&folder.model_dir())));
             // last: whatever becomes of it, the run is kept
             if plan.hub.push_to_hub {
+                recorder.event(&Event::Phase(PUBLISH));
                 publish(&plan, &folder, &mut response, &mut recorder);
             }
             if response.verdict == Some(Verdict::None) {
@@ -360,8 +371,14 @@ fn publish(plan: &Plan, folder: &RunFolder, response: &mut Response, recorder: &
     let (hub, model) = (&plan.hub, folder.model_dir());
     recorder.line(&format!("publishing as `{}`", hub.hub_model_id));
     let message = format!("Add the model of the run {}", folder.run_id());
-    let pushed =
-        engine::push(&model, &hub.hub_model_id, hub.hub_private_repo, hub.hub_revision.as_deref(), &message, false);
+    let pushed = engine::push(&Push {
+        folder: &model,
+        id: &hub.hub_model_id,
+        private: hub.hub_private_repo,
+        revision: hub.hub_revision.as_deref(),
+        message: &message,
+        create_pr: false,
+    });
     match pushed {
         Ok(pushed) => {
             recorder.line(&format!("published at {}", pushed.url));
@@ -370,10 +387,44 @@ fn publish(plan: &Plan, folder: &RunFolder, response: &mut Response, recorder: &
         Err(error) => {
             let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
             recorder.line(&format!("warning: not published: {error}{hint}"));
-            let again = format!("tallow push {} {}", display(&model), hub.hub_model_id);
-            recorder.line(&format!("warning: the model is kept; `{again}` tries again"));
+            recorder.line(&format!("warning: the model is kept; `{}` tries again", push_again(folder, hub)));
+            response.hub_error = Some(format!("{error}{hint}"));
         }
     }
+    if let Err(error) = add_to_outcome(folder, response) {
+        recorder.line(&format!("warning: outcome.json does not tell of it: {error}"));
+    }
+}
+
+/// The command that publishes a run's model as its recipe says.
+fn push_again(folder: &RunFolder, hub: &HubPlan) -> String {
+    let mut words =
+        vec!["tallow".to_owned(), "push".to_owned(), display(&folder.model_dir()), hub.hub_model_id.clone()];
+    if hub.hub_private_repo {
+        words.push("--private".to_owned());
+    }
+    if let Some(branch) = &hub.hub_revision {
+        words.extend(["--revision".to_owned(), branch.clone()]);
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-~".contains(c);
+    words
+        .iter_mut()
+        .filter(|word| !word.chars().all(plain))
+        .for_each(|word| *word = format!("'{}'", word.replace('\'', r"'\''")));
+    words.join(" ")
+}
+
+/// What became of publishing, beside what was known before.
+fn add_to_outcome(folder: &RunFolder, response: &Response) -> Result<()> {
+    let path = folder.outcome_file();
+    let internal = |e: serde_json::Error| Error::Internal(format!("outcome: {e}"));
+    let mut outcome: Map<String, Value> = serde_json::from_str(&files::read_text(&path)?).map_err(internal)?;
+    for (key, text) in [("hub_url", &response.hub_url), ("hub_error", &response.hub_error)] {
+        if let Some(text) = text {
+            outcome.insert(key.to_owned(), Value::from(text.as_str()));
+        }
+    }
+    files::write_atomic(&path, serde_json::to_string_pretty(&outcome).map_err(internal)?.as_bytes())
 }
 
 /// What `outcome.json` holds: the answer, and everything training said about itself.
@@ -413,6 +464,7 @@ fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Respon
         model_dir: Some(outcome.model_dir.clone()),
         adapter_dir: outcome.adapter_dir.clone(),
         hub_url: None,
+        hub_error: None,
         model_type: plan.model_type,
         steps: Some(outcome.steps),
         verdict: Some(judgement.verdict),

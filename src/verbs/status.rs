@@ -38,7 +38,7 @@ pub struct Response {
     pub run_dir: PathBuf,
     /// `running`, `done`, `failed` or `cancelled`.
     pub state: State,
-    /// What it is at: `starting`, `data`, `baseline`, `train`, `evaluate`, `save`, `ended`.
+    /// What it is at: `starting`, `data`, `baseline`, `train`, `evaluate`, `save`, `publish`, `ended`.
     pub phase: String,
     /// Optimizer steps done.
     pub step: u64,
@@ -74,6 +74,15 @@ pub struct Response {
     pub delta: Option<f64>,
     /// The trained model's folder, once it is there.
     pub model_dir: Option<PathBuf>,
+    /// The adapter's folder in PEFT's format, of a run that trained one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter_dir: Option<PathBuf>,
+    /// The model's page on the Hub, where it was published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hub_url: Option<String>,
+    /// Why it was not published, though it was to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hub_error: Option<String>,
     /// The log for people.
     pub log_file: PathBuf,
 }
@@ -111,6 +120,7 @@ impl Response {
         let outcome = outcome(folder).filter(|_| status.state == State::Done);
         let field = |name: &str| outcome.as_ref().and_then(|o| o.get(name));
         let number = |name: &str| field(name).and_then(Value::as_f64);
+        let text = |name: &str| field(name).and_then(Value::as_str).map(str::to_owned);
         let running = status.state == State::Running;
         let hint = status.hint.clone().or_else(|| match status.state {
             State::Running => Some(format!("wait for its end with `tallow status {} --wait 600`", status.run_id)),
@@ -122,11 +132,14 @@ impl Response {
             remaining_seconds: remaining(&status).filter(|_| running),
             heartbeat_age_seconds: status.heartbeat_age().max(0.0),
             verdict: field("verdict").and_then(|v| serde_json::from_value(v.clone()).ok()),
-            metric: field("metric").and_then(Value::as_str).map(str::to_owned),
+            metric: text("metric"),
             score: number("score"),
             baseline: number("baseline"),
             delta: number("delta"),
-            model_dir: field("model_dir").and_then(Value::as_str).map(PathBuf::from),
+            model_dir: text("model_dir").map(PathBuf::from),
+            adapter_dir: text("adapter_dir").map(PathBuf::from),
+            hub_url: text("hub_url"),
+            hub_error: text("hub_error"),
             log_file: folder.log_file(&status.run_name),
             run_id: status.run_id,
             state: status.state,

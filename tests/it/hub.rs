@@ -156,6 +156,9 @@ fn reply_of(asked: &Asked, own: &str, repositories: &Repositories) -> Reply {
         let owner = wanted["organization"].as_str().unwrap_or("me");
         return Reply::json(&json!({"url": format!("{own}/{owner}/{}", wanted["name"].as_str().unwrap())}));
     }
+    if path.contains("/branch/") {
+        return Reply { status: 200, ..Reply::default() };
+    }
     if path.contains("/preupload/") {
         let wanted: Value = serde_json::from_slice(&asked.body).unwrap();
         let files = wanted["files"].as_array().unwrap().iter();
@@ -337,7 +340,9 @@ fn every_refusal_is_told() {
     let (passed, text) = hub.tallow(&["smoke-test", "r.toml"], dir.path(), &[]);
     assert!(passed, "{text}");
     // nobody there
-    let (passed, text) = hub.tallow(&["push", "hf", "owner/new"], dir.path(), &[("HF_ENDPOINT", "http://127.0.0.1:9")]);
+    let tiny = project("tests/fixtures/tiny-bert");
+    let away = [("HF_ENDPOINT", "http://127.0.0.1:9")];
+    let (passed, text) = hub.tallow(&["push", tiny.to_str().unwrap(), "owner/new"], dir.path(), &away);
     assert!(!passed && text.contains("no connection") && text.contains("HF_ENDPOINT"), "{text}");
 }
 
@@ -372,7 +377,9 @@ fn a_model_is_published_whole_or_kept() {
         (&created["private"], &created["organization"], &created["name"]),
         (&json!(true), &json!("owner"), &json!("new"))
     );
-    assert!(asked.iter().any(|a| a.path == "/api/models/owner/new/commit/next"), "{asked:?}");
+    for path in ["/api/models/owner/new/branch/next", "/api/models/owner/new/commit/next"] {
+        assert!(asked.iter().any(|a| a.method == "POST" && a.path == path), "{asked:?}");
+    }
     assert!(asked.iter().all(|asked| asked.token.as_deref() == Some(TOKEN)));
     // a name alone is the account's, and a repository that is there is used
     hub.trouble(|asked| {
@@ -380,12 +387,42 @@ fn a_model_is_published_whole_or_kept() {
     });
     let (passed, text) = hub.tallow(&["push", tiny.to_str().unwrap(), "again", "--json"], dir.path(), &[]);
     assert!(passed && text.contains("me/again"), "{text}");
+    // but what is to be private is not put where all can read
+    for (visible, public) in [(true, false), (false, true)] {
+        hub.trouble(move |asked| match asked.path.as_str() {
+            "/api/repos/create" => Some(Reply::refuse(409, "You already created this model repo")),
+            "/api/models/me/again" => Some(Reply::json(&json!({"id": "me/again", "private": visible}))),
+            _ => None,
+        });
+        hub.asked();
+        let (passed, text) = hub.tallow(&["push", tiny.to_str().unwrap(), "again", "--private"], dir.path(), &[]);
+        assert_eq!(passed, visible, "{text}");
+        assert_eq!(text.contains("`me/again` is there and public"), public, "{text}");
+        assert_eq!(hub.asked().iter().any(|asked| asked.path.contains("/commit/")), visible);
+    }
+    // somebody else's is proposed to, not made
+    hub.trouble(|asked| {
+        (asked.path == "/api/repos/create").then(|| Reply::refuse(403, "You don't have the rights to create a model"))
+    });
+    let proposed = ["push", tiny.to_str().unwrap(), "owner/tiny", "--create-pr"];
+    let (passed, text) = hub.tallow(&proposed, dir.path(), &[]);
+    assert!(passed, "{text}");
+    // a token that may make none still writes to what is there
+    let (passed, text) = hub.tallow(&proposed[..3], dir.path(), &[]);
+    assert!(passed, "{text}");
+    let (passed, text) = hub.tallow(&["push", tiny.to_str().unwrap(), "owner/none"], dir.path(), &[]);
+    assert!(!passed && text.contains("the rights to create"), "{text}");
     hub.well();
+    std::fs::create_dir(dir.path().join("none")).unwrap();
+    let (passed, text) = hub.tallow(&["push", "none", "owner/new"], dir.path(), &[]);
+    assert!(!passed && text.contains("`none` is no model's folder"), "{text}");
     hub.asked();
     // a run publishes last
     recipe(dir.path(), "id = \"owner/pairs\"", "[hub]\npush_to_hub = true\nhub_private_repo = true\n");
     let (passed, text) = hub.tallow(&["run", "r.toml"], dir.path(), &[]);
     assert!(passed && text.contains("published at") && text.contains("me/small"), "{text}");
+    let (_, status) = hub.tallow(&["status", "--json"], dir.path(), &[]);
+    assert!(status.contains("/me/small\""), "{status}");
     let files = uploaded(&hub.asked());
     assert!(
         files.contains_key("model.safetensors")
@@ -400,7 +437,20 @@ fn a_model_is_published_whole_or_kept() {
         passed && text.contains("warning: not published: `me/small`: the Hub refuses access (403): You may not write"),
         "{text}"
     );
-    assert!(text.contains("tallow push runs/") && text.contains("tries again"), "{text}");
+    assert!(text.contains("tallow push runs/") && text.contains("/model small --private` tries again"), "{text}");
+    let (_, status) = hub.tallow(&["status", "--json"], dir.path(), &[]);
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert!(status["hub_error"].as_str().unwrap().contains("You may not write"), "{status}");
+    // what could not be published is told before it is trained
+    let runs = || std::fs::read_dir(dir.path().join("runs")).unwrap().count();
+    let before = runs();
+    let (passed, text) = hub.tallow(&["run", "r.toml"], dir.path(), &[("HF_HUB_OFFLINE", "1")]);
+    assert!(!passed && text.contains("`hub.push_to_hub`") && text.contains("forbids to publish"), "{text}");
+    hub.trouble(|asked| (asked.path == "/api/whoami-v2").then(|| Reply::refuse(401, "Invalid username or password.")));
+    let (passed, text) = hub.tallow(&["run", "r.toml"], dir.path(), &[]);
+    assert!(!passed && text.contains("wants to know who asks"), "{text}");
+    assert_eq!(runs(), before);
+    hub.trouble(|asked| asked.path.contains("/commit/").then(|| Reply::refuse(403, "You may not write")));
     let (passed, text) = hub.tallow(&["push", tiny.to_str().unwrap(), "owner/new"], dir.path(), &[]);
     assert!(!passed && text.contains("You may not write"), "{text}");
     for (id, message) in [("a/b/c", "is not the id of a repository"), ("/x", "is not the id of a repository")] {

@@ -354,14 +354,31 @@ fn an_adapter_of_the_pooler_is_no_hindrance() {
 
 #[test]
 fn the_best_adapter_is_kept() {
+    /// The files below a folder, as paths from it.
+    fn walk(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let below = entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] });
+        below.collect()
+    }
     let dir = tempfile::tempdir().unwrap();
     let text = small("use_rslora = true");
-    let sets = ["args.load_best_model_at_end=true", "args.eval_steps=4", "args.save_steps=4", "args.learning_rate=0.5"];
+    let sets = [
+        "args.load_best_model_at_end=true",
+        "args.eval_steps=4",
+        "args.save_steps=4",
+        "args.learning_rate=0.5",
+        "args.prompts={anchor=\"query: \", positive=\"passage: \"}",
+    ];
     let outcome = run(&plan(&text, &sets), dir.path(), Options::default()).0.unwrap();
     let best = outcome.best_step.unwrap();
     assert!(best < outcome.steps, "a rate of 0.5 has to spoil the model: {best} of {}", outcome.steps);
-    let at = |dir: PathBuf| std::fs::read(dir.join("model.safetensors")).unwrap();
-    assert!(at(outcome.model_dir.clone()) == at(dir.path().join(format!("checkpoints/checkpoint-{best}"))));
+    let checkpoint = dir.path().join(format!("checkpoints/checkpoint-{best}"));
+    let prompts = std::fs::read_to_string(outcome.model_dir.join("config_sentence_transformers.json")).unwrap();
+    assert!(prompts.contains("\"query: \""), "{prompts}");
+    for file in walk(&outcome.model_dir) {
+        let same = checkpoint.join(file.strip_prefix(&outcome.model_dir).unwrap());
+        assert!(std::fs::read(&file).unwrap() == std::fs::read(same).unwrap(), "{}", file.display());
+    }
 }
 
 #[test]
@@ -430,11 +447,9 @@ fn what_cannot_be_adapted_is_told() {
         ),
         (text.clone(), &["model.lora.adapter=\"nowhere\""], "there is no `nowhere`"),
         (text.clone(), &["model.lora.adapter=\"tests/fixtures/tiny-bert\""], "adapter_model.safetensors"),
-        (
-            text.clone(),
-            &["model.lora.adapter=\"tests/fixtures/tiny-adapter\"", "model.lora.r=2"],
-            "`r` and `target_modules`",
-        ),
+        (text.clone(), &["model.lora.adapter=\"tests/fixtures/tiny-adapter\"", "model.lora.r=2"], "write `r = 4`"),
+        (text.clone(), &["model.lora.r=1000000000000"], "no update of it has a higher rank"),
+        (text.clone(), &["model.lora.target_modules=\"(?x)query # q\""], "no regular expression"),
         (text.replace("tests/fixtures/tiny-bert", "tests/fixtures/tiny-static"), &[], "one network"),
         (text.replace("r = 4", "rank = 4"), &[], "rank"),
     ] {

@@ -289,6 +289,15 @@ fn leakage(r: &mut Resolver<'_>, plan: &Plan) {
     for DatasetPlan { name, path, .. } in &plan.eval_dataset {
         path.iter().for_each(|p| note(format!("the evaluation data `{name}`"), p));
     }
+    for DatasetPlan { name, hub, .. } in &plan.eval_dataset {
+        if let Some(hub) = hub.as_ref().filter(|hub| plan.train_dataset.iter().any(|d| d.hub.as_ref() == Some(*hub))) {
+            r.notes.push(format!(
+                "the evaluation data `{name}` reads `{}` of `{}`, which the model is trained on: its score says nothing \
+                 about new texts",
+                hub.split, hub.id
+            ));
+        }
+    }
 }
 
 /// Keys of `args.prompts` that can be told to be wrong without the data.

@@ -193,7 +193,7 @@ impl Resolver<'_> {
                 "write a split's name, or `train[:1000]` for its first 1000 rows",
             );
         }
-        if id.split('/').filter(|part| !part.is_empty()).count() != 2 {
+        if !crate::hub::is_id(id) {
             self.problem(format!("{key}.id"), format!("`{id}` is no id of a data set"), "ids look like `owner/name`");
         }
         let hub = HubDataset {

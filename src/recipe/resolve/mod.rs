@@ -183,6 +183,13 @@ pub(super) fn resolve(
 impl Resolver<'_> {
     fn hub(&mut self, hub: &HubConfig, run_name: &str) -> HubPlan {
         let push_to_hub = self.or("hub.push_to_hub", hub.push_to_hub, false);
+        if let Some(id) = &hub.hub_model_id
+            && !crate::hub::is_id(id)
+            && !crate::hub::is_id(&format!("owner/{id}"))
+        {
+            let text = format!("`{id}` is no id of a repository");
+            self.problem("hub.hub_model_id", text, "ids look like `owner/name`; a name alone is your own account's");
+        }
         HubPlan {
             push_to_hub,
             hub_model_id: hub.hub_model_id.clone().unwrap_or_else(|| run_name.to_owned()),
