@@ -135,7 +135,7 @@ def squad(folder, options):
 
 
 def squad_more(folder, options):
-    return random.Random(7).sample(read(DATA / "pairs_squad/train.jsonl"), 1280), ["anchor", "positive"], None
+    return random.Random(7).sample(read(DATA / "pairs_squad/train.jsonl"), 2560), ["anchor", "positive"], None
 
 
 def triplets(folder, options):
