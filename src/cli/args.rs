@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Error;
 use crate::verbs::{
-    cancel, cluster, demo, distill, encode, evaluate, mine, paraphrase_mining, predict, push, rank, run, search,
+    cancel, cluster, demo, distill, encode, evaluate, mine, paraphrase_mining, predict, pull, push, rank, run, search,
     smoke_test, status, teach,
 };
 
@@ -49,6 +49,7 @@ pub enum Command {
     Search(search::Request),
     Mine(Box<mine::Request>),
     Teach(Box<teach::Request>),
+    Pull(pull::Request),
     Push(push::Request),
     ParaphraseMining(paraphrase_mining::Request),
     Cluster(cluster::Request),

@@ -47,6 +47,7 @@ fn dispatch(command: Command, printer: &mut Printer) -> Next {
         Command::Search(request) => answer(request, printer),
         Command::Mine(request) => answer(*request, printer),
         Command::Teach(request) => answer(*request, printer),
+        Command::Pull(request) => answer(request, printer),
         Command::Push(request) => answer(request, printer),
         Command::ParaphraseMining(request) => answer(request, printer),
         Command::Cluster(request) => answer(request, printer),

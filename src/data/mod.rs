@@ -11,6 +11,7 @@ pub mod report;
 pub mod reranking;
 mod rows;
 pub mod sampler;
+pub mod slices;
 pub mod source;
 pub mod store;
 pub mod texts;

@@ -1,9 +1,10 @@
 //! Several small data sets for retrieval in one folder, as they lie on the Hub: `corpus`, `queries` and `qrels`, each
-//! with a Parquet file a data set.
+//! with a Parquet file a data set; for rerankers `bm25`, too.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::reranking::Ranked;
 use super::rows::{each_row, get, id_of};
 use super::source::{DataFile, Files, Format, Problem, Reason, Value};
 use crate::error::{Error, Result};
@@ -11,6 +12,9 @@ use crate::util::files;
 
 /// The folders.
 const PARTS: [&str; 3] = ["corpus", "queries", "qrels"];
+
+/// The folder of what BM25 found.
+const FOUND: &str = "bm25";
 
 /// Ids with texts of the corpus and of the queries, and the ids of the relevant documents by query id.
 pub type Retrieval = (Vec<(String, String)>, Vec<(String, String)>, HashMap<String, HashSet<String>>);
@@ -47,6 +51,13 @@ fn name_of(path: &Path) -> Option<String> {
 /// # Errors
 /// When a file is missing or a row cannot be used.
 pub fn read(dir: &Path, name: &str) -> Result<Retrieval> {
+    let (mut corpus, mut queries, relevant) = read_all(dir, name)?;
+    corpus.retain(|(_, text)| !text.is_empty());
+    queries.retain(|(_, text)| !text.is_empty());
+    Ok((corpus, queries, relevant))
+}
+
+fn read_all(dir: &Path, name: &str) -> Result<Retrieval> {
     let [corpus, queries, judged] = PARTS.map(|part| files_of(&dir.join(part), name));
     let documents = |files: Files| -> Result<Vec<(String, String)>> {
         let rows = each_row(&files, |cells| {
@@ -60,7 +71,7 @@ pub fn read(dir: &Path, name: &str) -> Result<Retrieval> {
             };
             Ok((id_of(cells, &["_id", "id"])?, text))
         })?;
-        Ok(rows.into_iter().map(|(_, row)| row).filter(|(_, text)| !text.is_empty()).collect())
+        Ok(rows.into_iter().map(|(_, row)| row).collect())
     };
     let (corpus, queries) = (documents(corpus?)?, documents(queries?)?);
     let rows = each_row(&judged?, |cells| {
@@ -75,6 +86,52 @@ pub fn read(dir: &Path, name: &str) -> Result<Retrieval> {
         relevant.entry(query).or_default().extend(documents);
     }
     Ok((corpus, queries, relevant))
+}
+
+/// The data sets of a folder in this layout for which it is told what BM25 found.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub fn names_with_found(dir: &Path) -> Result<Vec<String>> {
+    let found = |name: &String| files_of(&dir.join(FOUND), name).is_ok();
+    Ok(names(dir)?.into_iter().filter(found).collect())
+}
+
+/// The data set `name` as queries with what BM25 found for each, best first, in the order of the rows that tell it.
+///
+/// # Errors
+/// When a file is missing, a row cannot be used, or an id stands nowhere else.
+pub fn read_found(dir: &Path, name: &str) -> Result<Vec<Ranked>> {
+    let (corpus, queries, relevant) = read_all(dir, name)?;
+    let corpus: HashMap<String, String> = corpus.into_iter().collect();
+    let queries: HashMap<String, String> = queries.into_iter().collect();
+    let unknown = |column: &str, id: &str, where_: &str| {
+        Problem::cell(Reason::WrongType, column, format!("the id `{id}` is not in `{where_}`"))
+    };
+    let rows = each_row(&files_of(&dir.join(FOUND), name)?, |cells| {
+        let column = "corpus-ids";
+        let found = match get(cells, &[column, "corpus_ids"]) {
+            Some(Value::Texts(ids)) => ids,
+            Some(other) => {
+                let text = format!("{} instead of a list of ids", other.kind());
+                return Err(Problem::cell(Reason::WrongType, column, text));
+            }
+            None => return Err(Problem::cell(Reason::MissingColumn, column, "missing")),
+        };
+        let id = id_of(cells, &["query-id", "query_id"])?;
+        let query = queries.get(&id).ok_or_else(|| unknown("query-id", &id, "queries"))?;
+        let judged = relevant.get(&id).ok_or_else(|| unknown("query-id", &id, "qrels"))?;
+        let text = |id: &String| corpus.get(id).cloned().ok_or_else(|| unknown(column, id, "corpus"));
+        let mut positive: Vec<&String> = judged.iter().collect();
+        positive.sort();
+        Ok(Ranked {
+            query: query.clone(),
+            positive: positive.into_iter().map(text).collect::<Result<_, _>>()?,
+            documents: Some(found.iter().map(text).collect::<Result<_, _>>()?),
+            ..Ranked::default()
+        })
+    })?;
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
 /// The Parquet files of a data set in a folder, in order.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
+use super::cross_encoder::nano_beir as pair_nano_beir;
 use super::information_retrieval::{InformationRetrievalEvaluator, InformationRetrievalSettings};
 use super::shared::prefixed;
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
@@ -20,8 +22,7 @@ pub const CARD: Card = Card {
     columns: (2, 2),
     labels: LabelKind::None,
     gotchas: &[
-        "The data sets are read from a folder, or from the Hugging Face cache where there is no path; they are not \
-         downloaded.",
+        "Without a path the data sets come from the Hub once, into the Hugging Face cache.",
         "The small corpora make values higher than those of the whole BEIR: compare like with like.",
     ],
     paper: "https://arxiv.org/abs/2104.08663",
@@ -55,10 +56,36 @@ fn known(name: &str) -> Option<usize> {
     DATASETS.iter().position(|(known, _)| *known == short)
 }
 
-/// Whether an evaluator's data are looked for in the Hugging Face cache where no path is given.
+/// What an evaluator reads from the Hub where no path is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnTheHub {
+    /// The repository.
+    pub id: String,
+    /// Folders of it.
+    pub subsets: &'static [&'static str],
+    /// Data sets, each a split of every subset.
+    pub splits: Vec<String>,
+    /// Whether the data sets were asked for by name.
+    pub named: bool,
+}
+
+/// What the evaluator of that name with these settings reads from the Hub; `None` for those that read nothing there.
 #[must_use]
-pub fn from_the_cache(evaluator: &str) -> bool {
-    [CARD.name, "SparseNanoBEIREvaluator", "MultiVectorNanoBEIREvaluator"].contains(&evaluator)
+pub fn on_the_hub(evaluator: &str, settings: &Map<String, Value>) -> Option<OnTheHub> {
+    let pairs = evaluator == pair_nano_beir::CARD.name;
+    if !pairs && ![CARD.name, "SparseNanoBEIREvaluator", "MultiVectorNanoBEIREvaluator"].contains(&evaluator) {
+        return None;
+    }
+    let id = settings.get("dataset_id").and_then(Value::as_str).unwrap_or(DATASET_ID).to_owned();
+    let names = settings.get("dataset_names").and_then(Value::as_array);
+    let usual = |name: &&str| !pairs || !pair_nano_beir::UNUSUAL.contains(name);
+    let splits = match names {
+        Some(names) => names.iter().filter_map(Value::as_str).map(|name| title(name).to_owned()).collect(),
+        None => DATASETS.iter().map(|(_, name)| *name).filter(usual).map(str::to_owned).collect(),
+    };
+    let subsets: &[&str] =
+        if pairs { &["corpus", "queries", "qrels", "bm25"] } else { &["corpus", "queries", "qrels"] };
+    Some(OnTheHub { id, subsets, splits, named: names.is_some() })
 }
 
 /// What metrics of a data set are called after.
@@ -82,8 +109,8 @@ pub enum Prompts {
 pub struct NanoBEIRSettings {
     /// In front of every key; the reference has no such setting, and without it the keys are the reference's.
     pub name: String,
-    /// The id on the Hub of a data set with the folders `corpus`, `queries` and `qrels`, which is looked for in the
-    /// Hugging Face cache when there is no path; `sentence-transformers/NanoBEIR-en` when left out.
+    /// The id on the Hub of a data set with the subsets `corpus`, `queries` and `qrels`, which is read when there is no
+    /// path; `sentence-transformers/NanoBEIR-en` when left out.
     pub dataset_id: Option<String>,
     /// The data sets, by short name (`msmarco`) or by their folder's name; all that are in the folder when left out.
     pub dataset_names: Option<Vec<String>>,
@@ -223,7 +250,7 @@ impl EvaluatorSettings for NanoBEIRSettings {
 /// type = "NanoBEIREvaluator"
 /// path = "nano-beir"
 /// ```
-/// Without `path`, `sentence-transformers/NanoBEIR-en` or another `dataset_id` is read from the Hugging Face cache.
+/// Without `path`, `sentence-transformers/NanoBEIR-en` or another `dataset_id` comes from the Hub.
 #[derive(Debug)]
 pub struct NanoBEIREvaluator {
     settings: NanoBEIRSettings,

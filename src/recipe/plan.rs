@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::prompts::Prompts;
-use super::schema::{OnBadRow, PoolingMode, SimilarityFunction};
+use super::schema::{HubStrategy, OnBadRow, PoolingMode, SimilarityFunction};
 use crate::data::MultiDatasetBatchSampler;
 use crate::error::{Error, Result};
 use crate::flow::{ActivationFn, ModelType};
@@ -344,6 +344,11 @@ pub struct HubPlan {
     /// `user/name`, or a name on the token's own account.
     pub hub_model_id: String,
     pub hub_private_repo: bool,
+    #[serde(default)]
+    pub hub_strategy: HubStrategy,
+    /// Whether a checkpoint's model waits while the one before is on its way, rather than being left out.
+    #[serde(default)]
+    pub hub_always_push: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hub_revision: Option<String>,
 }

@@ -217,13 +217,15 @@ pub struct DatasetConfig {
     /// A file (jsonl, csv, tsv, parquet, arrow, or txt with one text a line, as column `text`), a glob or a directory, or
     /// a list of them; relative to the recipe, or to the current directory.
     pub path: Option<OneOrMany<String>>,
-    /// A data set's id on the Hub, in place of `path`: `owner/name`. Its own files, or those the Hub has converted to Parquet.
+    /// A data set's id on the Hub, in place of `path`: `owner/name`, or a name alone as `imdb`. Its own files, or those the Hub
+    /// has converted to Parquet.
     pub id: Option<String>,
     /// A branch, tag or commit of a data set on the Hub. Default: the main branch.
     pub revision: Option<String>,
     /// The subset of a data set on the Hub.
     pub subset: Option<String>,
-    /// The split of a data set on the Hub, or the first rows of one: `train[:1000]`. Default: `train`.
+    /// The split of a data set on the Hub, some of its rows (`train[:1000]`, `train[-500:]`, `train[10%:20%]`) or several of
+    /// these (`train+validation[:50%]`), with the rows that `datasets` takes. Default: `train`.
     pub split: Option<String>,
     /// The columns with the texts, in the loss's order. Default: all but the label, in the file's order.
     pub columns: Option<Vec<String>>,
@@ -394,7 +396,7 @@ impl IntervalStrategy {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HubConfig {
-    /// Whether to publish the model when the run is over. Default: false.
+    /// Whether to publish the model. Default: false.
     pub push_to_hub: Option<bool>,
     /// Where to, as `user/name`. Default: the run's name, on the token's own account.
     pub hub_model_id: Option<String>,
@@ -402,4 +404,24 @@ pub struct HubConfig {
     pub hub_revision: Option<String>,
     /// Whether the repository is private. Default: false.
     pub hub_private_repo: Option<bool>,
+    /// When to publish. Default: `end`, for what is half trained is not for everybody (Hugging Face: `every_save`).
+    pub hub_strategy: Option<HubStrategy>,
+    /// Of `every_save`: whether a checkpoint's model waits while the one before is on its way. Default: false, it is left
+    /// out.
+    pub hub_always_push: Option<bool>,
+}
+
+/// When a model is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HubStrategy {
+    /// When the run is over.
+    #[default]
+    End,
+    /// With each checkpoint, too, while training goes on.
+    EverySave,
+    /// Not available: the state of training stays in the run's folder.
+    Checkpoint,
+    /// Not available: the state of training stays in the run's folder.
+    AllCheckpoints,
 }

@@ -139,24 +139,18 @@ pub fn mine(
     })
 }
 
-/// The plan with files in place of data sets on the Hub, and rows that have hard negatives in place of the pairs they are
-/// made of; `None` where no data set is either. Rows that were made before of the same pairs, models and settings are
+/// The plan with rows that have hard negatives in place of the pairs they are made of; `None` where no data set is. Rows that were made before of the same pairs, models and settings are
 /// there still.
 ///
 /// # Errors
-/// As [`mine`] and [`HubDataset::files`](crate::hub::HubDataset::files), within the data set's name.
+/// As [`mine`], within the data set's name.
 pub fn local_plan(plan: &Plan, device: &Device, listener: &mut dyn Listener) -> Result<Option<Plan>> {
     let sets = || plan.train_dataset.iter().chain(&plan.eval_dataset);
-    if sets().all(|set| set.hard_negatives.is_none() && set.hub.is_none()) {
+    if sets().all(|set| set.hard_negatives.is_none()) {
         return Ok(None);
     }
     let mut plan = plan.clone();
     for set in plan.train_dataset.iter_mut().chain(&mut plan.eval_dataset) {
-        if let Some(hub) = set.hub.take() {
-            set.path = hub.files().map_err(|e| e.within(format!("data set `{}`", set.name)))?;
-            let text = format!("data set `{}`: {} file(s) of `{}` from the Hub", set.name, set.path.len(), hub.id);
-            listener.event(&Event::Message(&text));
-        }
         if let Some(settings) = set.hard_negatives.take() {
             let name = set.name.clone();
             in_set(set, &settings, device, listener).map_err(|e| e.within(format!("data set `{name}`")))?;

@@ -44,16 +44,19 @@ pub(super) fn evaluator_settings(kind: &str, set: &[String]) -> Result<Map<Strin
     recipe::settings(&(entry.schema)().to_value(), set)
 }
 
-/// Where an evaluator's data are: the path that was given, or for NanoBEIR the Hugging Face cache.
-pub(super) fn evaluation_path(kind: &str, path: Option<&Path>, settings: &Map<String, Value>) -> Result<PathBuf> {
+/// Where an evaluator's data are: the path that was given, or for NanoBEIR where the Hub's lie on this machine.
+pub(super) fn evaluation_path(
+    kind: &str,
+    path: Option<&Path>,
+    settings: &Map<String, Value>,
+    reporter: &mut dyn Reporter,
+) -> Result<PathBuf> {
+    let on_the_hub = nano_beir::on_the_hub(kind, settings);
     match path {
         Some(path) if path.exists() => Ok(path.to_path_buf()),
         Some(path) => Err(Error::usage(format!("there is nothing at `{}`", path.display()))
             .with_hint("`--path` names the evaluator's data, read relative to the current directory")),
-        None if nano_beir::from_the_cache(kind) => {
-            let id = settings.get("dataset_id").and_then(Value::as_str);
-            hub::cached_dataset(id.unwrap_or(nano_beir::DATASET_ID))
-        }
+        None if let Some(wanted) = &on_the_hub => train::nano_beir_folder(wanted, &mut |line| reporter.line(line)),
         None => Err(Error::usage(format!("`{kind}` reads its data from `--path`, which is missing"))
             .with_hint("give the folder or file; `tallow evaluate --help` says what is in it")),
     }
@@ -178,6 +181,21 @@ fn load(path: &Path, device: Option<Device>) -> Result<SentenceTransformer> {
 /// Publishes a model's folder; a run's is taken for the model in it.
 pub(super) fn push(what: &hub::Push<'_>) -> Result<hub::Pushed> {
     hub::push(&hub::Push { folder: &found(what.folder)?, ..what.clone() })
+}
+
+/// A repository of the Hub as it is now, in the cache.
+pub(super) fn pull(
+    id: &str,
+    kind: Option<hub::Kind>,
+    revision: Option<&str>,
+    reporter: &mut dyn Reporter,
+) -> Result<hub::Pulled> {
+    hub::pull(id, kind, revision, &mut |line| reporter.line(line))
+}
+
+/// The model in a checkpoint as a folder of its own, which shares its contents where the file system can.
+pub(super) fn copy_model(checkpoint: &Path, to: &Path) -> Result<()> {
+    train::copy_model(checkpoint, to)
 }
 
 /// Refuses to begin a run that could not publish its model.

@@ -36,7 +36,7 @@ Data of the other evaluators:
   NanoBEIREvaluator
       a folder of folders in the BEIR layout, such as `NanoMSMARCO`;
       without `--path`, `sentence-transformers/NanoBEIR-en` (or
-      `--set dataset_id=ID`) from the Hugging Face cache
+      `--set dataset_id=ID`) from the Hub, fetched once
   LabelAccuracyEvaluator
       only in a run: its classifier is thrown away with it
   CrossEncoderRerankingEvaluator
@@ -51,7 +51,7 @@ Data of the other evaluators:
       `score`
   CrossEncoderNanoBEIREvaluator
       as NanoBEIREvaluator, each folder with a `bm25.jsonl` of rows
-      `query-id`, `corpus-ids`
+      `query-id`, `corpus-ids`; on the Hub a subset `bm25`
   Sparse...Evaluator, of SparseEncoder models
       what the evaluator without `Sparse` in its name reads
   MultiVector...Evaluator, of MultiVectorEncoder models
@@ -76,8 +76,8 @@ pub struct Request {
     /// The evaluator, by sentence-transformers' class name.
     #[arg(long, value_name = "CLASS")]
     pub evaluator: String,
-    /// The data: a folder or a file, as the evaluator needs it; NanoBEIREvaluator and SparseNanoBEIREvaluator without it
-    /// read the Hugging Face cache.
+    /// The data: a folder or a file, as the evaluator needs it; the NanoBEIR evaluators without it read the Hub's, which
+    /// are fetched once into the Hugging Face cache.
     #[arg(long)]
     #[serde(default)]
     pub path: Option<PathBuf>,
@@ -124,7 +124,7 @@ impl Verb for Request {
 
     fn run(self, reporter: &mut dyn Reporter) -> Result<Response> {
         let settings = engine::evaluator_settings(&self.evaluator, &self.set)?;
-        let path = engine::evaluation_path(&self.evaluator, self.path.as_deref(), &settings)?;
+        let path = engine::evaluation_path(&self.evaluator, self.path.as_deref(), &settings, reporter)?;
         let evaluator = engine::evaluator(&EvaluatorPlan {
             kind: self.evaluator.clone(),
             name: self.name.clone(),

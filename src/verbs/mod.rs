@@ -13,6 +13,7 @@ pub mod evaluate;
 pub mod mine;
 pub mod paraphrase_mining;
 pub mod predict;
+pub mod pull;
 pub mod push;
 pub mod rank;
 pub mod run;
@@ -22,6 +23,7 @@ pub mod status;
 pub mod teach;
 
 mod engine;
+mod publish;
 mod record;
 mod vectors;
 

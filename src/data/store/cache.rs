@@ -54,7 +54,19 @@ pub fn folder() -> Result<PathBuf> {
 /// # Errors
 /// As there.
 pub fn mined_folder() -> Result<PathBuf> {
-    let folder = folder()?.with_file_name("mined");
+    beside("mined")
+}
+
+/// The folder of rows that are parts of splits, beside [`folder`].
+///
+/// # Errors
+/// As there.
+pub fn sliced_folder() -> Result<PathBuf> {
+    beside("sliced")
+}
+
+fn beside(name: &str) -> Result<PathBuf> {
+    let folder = folder()?.with_file_name(name);
     files::create_dir(&folder)?;
     Ok(folder)
 }

@@ -14,11 +14,13 @@ use crate::util::registry::Settings;
 /// The catalogue entry.
 pub const CARD: Card = Card {
     model_types: &[ModelType::CrossEncoder],
-    inputs: &["a folder of folders in the BEIR layout, each with what BM25 found in a `bm25.jsonl`"],
+    inputs: &[
+        "a folder of folders in the BEIR layout, each with what BM25 found in a `bm25.jsonl`, or NanoBEIR as it is on the Hub",
+    ],
     columns: (2, 2),
     labels: LabelKind::None,
     gotchas: &[
-        "The data sets are read from a folder; they are not downloaded.",
+        "Without a path the data sets come from the Hub once, into the Hugging Face cache.",
         "Every query has `rerank_k` pairs or more: thirteen data sets are tens of thousands.",
         "ArguAna and Touche2020 are measured only where `dataset_names` names them, as in the reference: their relevance \
          is not that of a search.",
@@ -28,7 +30,7 @@ pub const CARD: Card = Card {
 };
 
 /// Those that the reference leaves out unless they are named.
-const UNUSUAL: [&str; 2] = ["NanoArguAna", "NanoTouche2020"];
+pub(in crate::eval) const UNUSUAL: [&str; 2] = ["NanoArguAna", "NanoTouche2020"];
 
 /// What a recipe may set of a [`CrossEncoderNanoBEIREvaluator`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +38,9 @@ const UNUSUAL: [&str; 2] = ["NanoArguAna", "NanoTouche2020"];
 pub struct PairNanoBEIRSettings {
     /// In front of every key; the reference has no such setting, and without it the keys are the reference's.
     pub name: String,
+    /// The id on the Hub of a data set with the subsets `corpus`, `queries`, `qrels` and `bm25`, which is read when there
+    /// is no path; `sentence-transformers/NanoBEIR-en` when left out.
+    pub dataset_id: Option<String>,
     /// The data sets, by short name (`msmarco`) or by their folder's name; when left out, all that are in the folder but
     /// ArguAna and Touche2020.
     pub dataset_names: Option<Vec<String>>,
@@ -58,6 +63,7 @@ impl Default for PairNanoBEIRSettings {
         let reranking = PairRerankingSettings::default();
         Self {
             name: String::new(),
+            dataset_id: None,
             dataset_names: None,
             rerank_k: 100,
             at_k: reranking.at_k,
@@ -138,6 +144,7 @@ impl EvaluatorSettings for PairNanoBEIRSettings {
 /// path = "nano-beir"
 /// rerank_k = 50
 /// ```
+/// Without `path`, `sentence-transformers/NanoBEIR-en` or another `dataset_id` comes from the Hub.
 #[derive(Debug)]
 pub struct CrossEncoderNanoBEIREvaluator {
     settings: PairNanoBEIRSettings,
