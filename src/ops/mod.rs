@@ -15,6 +15,7 @@ pub mod composed;
 pub mod context;
 mod curves;
 pub mod device;
+pub mod disentangled;
 pub mod dropout;
 pub mod eigen;
 pub mod embedding;
@@ -42,6 +43,7 @@ mod sight;
 pub mod splade;
 pub mod stable;
 pub mod vocabulary;
+pub mod windows;
 
 pub use activation::{Activation, activation};
 pub use adapter::Adapter;
@@ -49,15 +51,16 @@ pub use attention::attention;
 pub use composed::select::{PAD, Selection};
 pub use context::{Context, Dropout};
 pub use device::number;
+pub use disentangled::{Disentangled, disentangled_attention};
 pub use dropout::dropout;
 pub use eigen::symmetric_eigen;
 pub use embedding::{embedding_bag_mean, embedding_sum};
 pub use encoder::{EncoderLayer, encoder};
 pub use feed_forward::{FeedForward, feed_forward};
-pub use gated::gated;
+pub use gated::{gated, gated_last};
 pub(crate) use kernel::simd_fn;
 pub use late_interaction::{LateInteraction, Pairs, late_interaction, late_interaction_scores};
-pub use linear::linear;
+pub use linear::{linear, linears};
 pub use matmul::{Bf16Products, Precision, bf16_products};
 pub use norm::{l2_normalize, l2_normalize_prefix, layer_norm, residual_layer_norm};
 pub use param::{Param, RowGradient, collect};
@@ -75,6 +78,7 @@ pub use sight::Sight;
 pub use splade::{SpladePooling, splade_pool};
 pub use stable::{cross_entropy, logsumexp};
 pub use vocabulary::vocabulary_cross_entropy;
+pub use windows::windows;
 
 /// Which vector instructions the kernels use on this machine: `avx512`, `avx2` or `baseline`.
 #[must_use]

@@ -32,8 +32,15 @@ impl Rotary {
     /// exact ones by more than an embedding's tolerance.
     #[must_use]
     pub fn new(theta: f64, head_dim: usize, places: usize) -> Self {
+        Self::slowed(theta, 1.0, head_dim, places)
+    }
+
+    /// The same with all angles divided by `by`.
+    #[must_use]
+    pub fn slowed(theta: f64, by: f64, head_dim: usize, places: usize) -> Self {
         let half = head_dim / 2;
-        let speeds: Vec<f32> = (0..half).map(|i| theta.powf(-(i as f64) / half as f64) as f32).collect();
+        let speed = |i: usize| theta.powf(-(i as f64) / half as f64) as f32 / by as f32;
+        let speeds: Vec<f32> = (0..half).map(speed).collect();
         let angles = (0..places).flat_map(|place| speeds.iter().map(move |speed| f64::from(place as f32 * speed)));
         let (cos, sin) = angles.map(|angle| (angle.cos(), angle.sin())).unzip();
         Self { cos, sin, half }

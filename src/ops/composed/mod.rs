@@ -7,6 +7,7 @@
 
 mod activation;
 mod attention;
+mod disentangled;
 mod dropout;
 mod embedding;
 mod late_interaction;
@@ -24,6 +25,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 pub(super) use activation::activation;
 pub(super) use attention::attention;
+pub(super) use disentangled::disentangled_attention;
 pub(super) use dropout::dropout;
 pub(super) use embedding::{embedding_bag_mean, embedding_sum};
 pub(super) use late_interaction::late_interaction;
