@@ -280,7 +280,20 @@ fn number(value: f64) -> Value {
 }
 
 /// Layers that get an adapter by default, by ends of their names in the architectures.
-const QUERIES_AND_VALUES: [&str; 7] = ["query", "value", "q_lin", "v_lin", "Wqkv", "attn.q", "attn.v"];
+const QUERIES_AND_VALUES: [&str; 12] = [
+    "query",
+    "value",
+    "query_proj",
+    "value_proj",
+    "q_lin",
+    "v_lin",
+    "q_proj",
+    "v_proj",
+    "qkv_proj",
+    "Wqkv",
+    "attn.q",
+    "attn.v",
+];
 
 fn whole_name(pattern: &str) -> std::result::Result<regex::Regex, regex::Error> {
     regex::Regex::new(&format!("^(?:{pattern})$"))
@@ -319,8 +332,8 @@ impl SentenceTransformer {
         let mut linear: Vec<&str> = Vec::new();
         for (name, param) in &network {
             let Some(layer) = name.strip_suffix(".weight").filter(|_| param.dims().len() == 2) else { continue };
-            let table = layer.split('.').any(|part| part == "embeddings" || part == "relative_attention_bias");
-            if table {
+            // tables are no layers
+            if layer.ends_with("embeddings") || layer.ends_with("relative_attention_bias") {
                 continue;
             }
             linear.push(layer);

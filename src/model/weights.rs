@@ -37,7 +37,8 @@ impl Weights {
         }
         if !file.exists() {
             let error = Error::model(format!("no model.safetensors in `{}`", directory.display()));
-            return Err(if directory.join("pytorch_model.bin").exists() {
+            let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+            return Err(if pickled.iter().any(|name| directory.join(name).exists()) {
                 error.with_hint(
                     "its pytorch_model.bin can run code when loaded; convert it once in Python: \
                      `AutoModel.from_pretrained(DIR).save_pretrained(DIR, safe_serialization=True)`",

@@ -4,12 +4,16 @@
 
 mod bert;
 mod bert_like;
+mod deberta;
 mod distilbert;
 mod electra;
+mod gte;
 mod loader;
 mod modernbert;
 mod mpnet;
+mod nomic;
 mod roberta;
+mod rotary_bert;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -139,7 +143,9 @@ pub struct Architecture {
 
 enum Network {
     BertLike(&'static Family, fn(&Value) -> Result<bert_like::Config>),
+    Deberta,
     ModernBert,
+    RotaryBert(&'static rotary_bert::Family, fn(&Value) -> Result<rotary_bert::Config>),
 }
 
 const ROBERTA: Network = Network::BertLike(&roberta::FAMILY, roberta::config);
@@ -153,6 +159,7 @@ pub const SUPPORTED: &[Architecture] = &[
         network: Network::BertLike(&bert::FAMILY, bert::config),
     },
     Architecture { model_type: "camembert", class: "Camembert", prefix: "roberta.", network: ROBERTA },
+    Architecture { model_type: "deberta-v2", class: "DebertaV2", prefix: "deberta.", network: Network::Deberta },
     Architecture {
         model_type: "distilbert",
         class: "DistilBert",
@@ -165,12 +172,30 @@ pub const SUPPORTED: &[Architecture] = &[
         prefix: "electra.",
         network: Network::BertLike(&electra::FAMILY, electra::config),
     },
+    Architecture {
+        model_type: "gte",
+        class: "Gte",
+        prefix: "gte.",
+        network: Network::RotaryBert(&gte::FAMILY, gte::config),
+    },
     Architecture { model_type: "modernbert", class: "ModernBert", prefix: "model.", network: Network::ModernBert },
     Architecture {
         model_type: "mpnet",
         class: "MPNet",
         prefix: "mpnet.",
         network: Network::BertLike(&mpnet::FAMILY, mpnet::config),
+    },
+    Architecture {
+        model_type: "new",
+        class: "New",
+        prefix: "new.",
+        network: Network::RotaryBert(&gte::FAMILY, gte::new_config),
+    },
+    Architecture {
+        model_type: "nomic_bert",
+        class: "NomicBert",
+        prefix: "nomic_bert.",
+        network: Network::RotaryBert(&nomic::FAMILY, nomic::config),
     },
     Architecture { model_type: "roberta", class: "Roberta", prefix: "roberta.", network: ROBERTA },
     Architecture { model_type: "xlm-roberta", class: "XLMRoberta", prefix: "roberta.", network: ROBERTA },
@@ -190,6 +215,13 @@ pub fn architecture(config: &Value, place: &str) -> Result<&'static Architecture
         let known: Vec<String> = SUPPORTED.iter().map(|a| format!("`{}`", a.model_type)).collect();
         error.with_hint(format!("supported are {}; choose a base model of one of these", known.join(", ")))
     })
+}
+
+/// Says in the keys of transformers what a configuration says in others that an architecture had before.
+pub fn complete(config: &mut Value) {
+    if config.get("model_type").and_then(Value::as_str) == Some("nomic_bert") {
+        nomic::complete(config);
+    }
 }
 
 /// Whether config.json says yes to a key; the second part is what it means without the key.
@@ -222,8 +254,9 @@ pub fn load(directory: &Path, prefix: &str, device: &Device) -> Result<(Box<dyn 
         return Err(Error::model(format!("no config.json in `{}`", directory.display()))
             .with_hint("give a model directory that sentence-transformers or transformers saved"));
     }
-    let config: Value = serde_json::from_str(&files::read_text(&file)?)
+    let mut config: Value = serde_json::from_str(&files::read_text(&file)?)
         .map_err(|e| Error::model(format!("`{}` is not JSON: {e}", file.display())))?;
+    complete(&mut config);
     let shown = file.display().to_string();
     let network = build(&config, &shown, prefix, || Weights::load(directory, device))?;
     Ok((network, config))
@@ -252,9 +285,17 @@ pub fn build(
             let config = read(config).map_err(within)?;
             Box::new(BertLike::load(family, config, open()?, prefix)?)
         }
+        Network::Deberta => {
+            let config = deberta::Config::read(config).map_err(within)?;
+            Box::new(deberta::Deberta::load(config, open()?, prefix)?)
+        }
         Network::ModernBert => {
             let config = modernbert::Config::read(config).map_err(within)?;
             Box::new(modernbert::ModernBert::load(config, open()?, prefix)?)
+        }
+        Network::RotaryBert(family, read) => {
+            let config = read(config).map_err(within)?;
+            Box::new(rotary_bert::RotaryBert::load(family, config, open()?, prefix)?)
         }
     })
 }

@@ -123,7 +123,8 @@ impl Transformer {
             // networks may count positions from it, and each has another default
             config.insert("pad_token_id".to_owned(), padding.into());
         }
-        let config = Value::Object(config);
+        let mut config = Value::Object(config);
+        backbone::complete(&mut config);
         let range = config.get("initializer_range").and_then(Value::as_f64).unwrap_or(0.02);
         let rng = Rng::new(source.options.seed).fork(STREAM);
         let prefix = format!("{}auto_model.", source.prefix);
