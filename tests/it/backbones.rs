@@ -18,8 +18,9 @@ pub fn fixture(name: &str) -> PathBuf {
 }
 
 fn cases() -> Vec<Value> {
-    let cases = golden("backbones")["cases"].as_array().unwrap().clone();
-    assert!(cases.len() >= 5, "only {} cases", cases.len());
+    let of = |file: &str| golden(file)["cases"].as_array().unwrap().clone();
+    let cases: Vec<Value> = ["backbones", "backbones_encoders"].into_iter().flat_map(of).collect();
+    assert!(cases.len() >= 14, "only {} cases", cases.len());
     cases
 }
 
@@ -108,6 +109,9 @@ fn logits(model: &SentenceTransformer, case: &Value) -> Vec<f64> {
     given.data().iter().map(|x| f64::from(*x)).collect()
 }
 
+/// What stands before the names of networks that have a head.
+const PREFIXES: [&str; 6] = ["bert.", "electra.", "mpnet.", "deberta.", "nomic_bert.", "gte."];
+
 #[test]
 pub fn classifiers_are_transformers() {
     for case in cases() {
@@ -131,8 +135,7 @@ pub fn classifiers_are_transformers() {
         differentiate(&out, &params);
         check_gradients(what, &case["head_gradients"], |name| {
             // the optimizer has other names before those of the network
-            let name =
-                ["bert.", "electra.", "mpnet."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+            let name = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
             params.iter().find(|param| param.name().ends_with(&format!(".{name}"))).map(AsRef::as_ref)
         });
 
@@ -245,13 +248,14 @@ fn networks_are_made_from_their_configuration() {
             assert_eq!((first(&again), again.kind()), (first(&make(1)), kind), "{what}");
             let config: Value =
                 serde_json::from_str(&std::fs::read_to_string(saved.join("config.json")).unwrap()).unwrap();
-            let padding = u32::from(what.contains("roberta") || what.starts_with("modernbert") || what == "mpnet");
+            let second = what.contains("roberta") || what.starts_with("modernbert") || ["mpnet", "gte"].contains(&what);
+            let padding = u32::from(second);
             assert_eq!(config["pad_token_id"], padding, "{what}: the tokenizer's");
         }
     }
 }
 
-fn change_config(directory: &Path, change: impl FnOnce(&mut Value)) {
+pub fn change_config(directory: &Path, change: impl FnOnce(&mut Value)) {
     let file = directory.join("config.json");
     let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     change(&mut config);
@@ -315,7 +319,7 @@ fn every_architecture_is_trained() {
         assert!(SentenceTransformer::load(&saved).is_ok());
         (logs.iter().map(|line| line.loss).collect::<Vec<_>>(), config)
     };
-    for name in ["roberta", "distilbert", "electra", "modernbert"] {
+    for name in ["roberta", "distilbert", "electra", "modernbert", "deberta-v3", "deberta-v2", "nomic", "new"] {
         let text = recipe(&format!("[model]\nbase = \"tests/fixtures/backbones/{name}\"\ndropout = 0.0"));
         let (whole, _) = train(&text, &[]);
         assert!(whole.len() == 3 && whole[2] < 0.9 * whole[0], "{name}: {whole:?}");

@@ -102,6 +102,13 @@ fn the_switch_reaches_every_operation() {
                 ops::rotary_attention(x, &offsets, 1, &rotary, Sight::Near(1), context.dropout(0.1))
             }),
             ("gated", ops::gated(x, Activation::Gelu)),
+            ("gated last", ops::gated_last(x, Activation::Gelu)),
+            ("linears", ops::linears(&context, x, &[(&square, None), (&square, Some(&vector))])),
+            ("disentangled attention", {
+                let distances = Arc::new(ops::Disentangled::new(vec![0, 1, 2, 3, 0], true, true).unwrap());
+                let positions = x.narrow(1, 0, 4).unwrap().contiguous().unwrap();
+                ops::disentangled_attention(x, &positions, &offsets, 1, &distances, context.dropout(0.1))
+            }),
             ("self-attention", ops::self_attention(&context, x, &offsets, &layer)),
             ("feed-forward", ops::feed_forward(&context, x, &forward)),
             (
@@ -126,7 +133,7 @@ fn the_switch_reaches_every_operation() {
 // Both paths side by side.
 
 /// Variables and parameters in, a result out.
-type Operation<'a> = &'a dyn Fn(&[Tensor], &[Arc<Param>], &Context) -> Result<Tensor>;
+pub type Operation<'a> = &'a dyn Fn(&[Tensor], &[Arc<Param>], &Context) -> Result<Tensor>;
 
 /// Makes parameters, runs `f` on variables, and returns its value and all gradients.
 fn results(inputs: &[Tensor], params: &dyn Fn() -> Vec<Arc<Param>>, f: Operation<'_>, dtype: DType) -> Vec<Vec<f64>> {
@@ -151,7 +158,7 @@ fn results(inputs: &[Tensor], params: &dyn Fn() -> Vec<Arc<Param>>, f: Operation
 }
 
 /// Compares the kernel with the composed operation in both element types.
-fn compare(what: &str, inputs: &[Tensor], params: &dyn Fn(DType) -> Vec<Arc<Param>>, f: Operation<'_>) {
+pub fn compare(what: &str, inputs: &[Tensor], params: &dyn Fn(DType) -> Vec<Arc<Param>>, f: Operation<'_>) {
     for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 2e-5)] {
         let inputs: Vec<Tensor> = inputs.iter().map(|x| x.to_dtype(dtype).unwrap()).collect();
         let kernel = results(&inputs, &|| params(dtype), f, dtype);
@@ -162,7 +169,7 @@ fn compare(what: &str, inputs: &[Tensor], params: &dyn Fn(DType) -> Vec<Arc<Para
     }
 }
 
-const NO_PARAMS: &dyn Fn(DType) -> Vec<Arc<Param>> = &|_| Vec::new();
+pub const NO_PARAMS: &dyn Fn(DType) -> Vec<Arc<Param>> = &|_| Vec::new();
 
 fn matrix(rows: &[&[f64]]) -> Tensor {
     let width = rows[0].len();

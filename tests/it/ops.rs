@@ -160,7 +160,7 @@ pub fn random(rng: &mut Rng, shape: &[usize]) -> Tensor {
 }
 
 /// Central differences of `Σ f(inputs) * pattern` against what backward gives, for variables and parameters alike.
-fn check_gradients(
+pub fn check_gradients(
     what: &str,
     variables: &[Tensor],
     params: &[Arc<Param>],
