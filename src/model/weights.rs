@@ -124,6 +124,18 @@ impl Weights {
         Tensor::from_vec(values, shape, &Device::Cpu)
     }
 
+    /// Whether they are made and not read.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.fresh.is_some()
+    }
+
+    /// Where parameters go.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Whether there is a tensor of that name.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {

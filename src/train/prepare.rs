@@ -181,7 +181,10 @@ impl Prepared {
         let mut model = load_model(plan, checkpoint, &device)?;
         if !model.params().iter().any(|param| param.trainable()) {
             return Err(Error::usage("the model has nothing to train: none of its modules has trainable parameters")
-                .with_hint("set `update_embeddings` in its wordembedding_config.json to true, or add a Dense module"));
+                .with_hint(
+                    "a JinaBERT network serves as teacher (`tallow teach`) or `guide` only; of word embeddings set \
+                     `update_embeddings` in wordembedding_config.json to true; a Dense module would be trained",
+                ));
         }
         let mut warnings = Vec::new();
         let precision = if plan.args.bf16 && device.is_cpu() { Precision::Bf16 } else { Precision::Full };

@@ -9,6 +9,7 @@
 )]
 
 mod backbones;
+mod borrowed;
 mod catalogue;
 mod classifier;
 mod cli;

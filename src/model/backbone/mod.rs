@@ -4,6 +4,7 @@
 
 mod bert;
 mod bert_like;
+mod borrowed;
 mod distilbert;
 mod electra;
 mod loader;
@@ -140,7 +141,12 @@ pub struct Architecture {
 enum Network {
     BertLike(&'static Family, fn(&Value) -> Result<bert_like::Config>),
     ModernBert,
+    /// Computed by candle-transformers, not trained.
+    JinaBert,
 }
+
+/// Says `bert` in its config.json, and that its positions are `alibi`.
+const JINA_BERT: &str = "jina_bert";
 
 const ROBERTA: Network = Network::BertLike(&roberta::FAMILY, roberta::config);
 
@@ -165,6 +171,7 @@ pub const SUPPORTED: &[Architecture] = &[
         prefix: "electra.",
         network: Network::BertLike(&electra::FAMILY, electra::config),
     },
+    Architecture { model_type: JINA_BERT, class: "JinaBert", prefix: "bert.", network: Network::JinaBert },
     Architecture { model_type: "modernbert", class: "ModernBert", prefix: "model.", network: Network::ModernBert },
     Architecture {
         model_type: "mpnet",
@@ -181,7 +188,11 @@ pub const SUPPORTED: &[Architecture] = &[
 /// # Errors
 /// When it is not supported; the message lists those that are.
 pub fn architecture(config: &Value, place: &str) -> Result<&'static Architecture> {
-    let name = config.get("model_type").and_then(Value::as_str).unwrap_or("");
+    let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or("");
+    let name = match text("model_type") {
+        "bert" if text("position_embedding_type") == "alibi" => JINA_BERT,
+        name => name,
+    };
     SUPPORTED.iter().find(|a| a.model_type == name).ok_or_else(|| {
         let error = Error::model(format!("`{place}`: models of type `{name}` are not supported"));
         if name.is_empty() {
@@ -251,6 +262,11 @@ pub fn build(
         Network::BertLike(family, read) => {
             let config = read(config).map_err(within)?;
             Box::new(BertLike::load(family, config, open()?, prefix)?)
+        }
+        Network::JinaBert => {
+            let weights = open()?;
+            let device = weights.device().clone();
+            Box::new(borrowed::JinaBert::load(config, weights, &device).map_err(within)?)
         }
         Network::ModernBert => {
             let config = modernbert::Config::read(config).map_err(within)?;
