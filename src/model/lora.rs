@@ -280,7 +280,19 @@ fn number(value: f64) -> Value {
 }
 
 /// Layers that get an adapter by default, by ends of their names in the architectures.
-const QUERIES_AND_VALUES: [&str; 7] = ["query", "value", "q_lin", "v_lin", "Wqkv", "attn.q", "attn.v"];
+const QUERIES_AND_VALUES: [&str; 11] = [
+    "query",
+    "value",
+    "q_lin",
+    "v_lin",
+    "Wqkv",
+    "attn.q",
+    "attn.v",
+    "q_proj",
+    "v_proj",
+    "SelfAttention.q",
+    "SelfAttention.v",
+];
 
 fn whole_name(pattern: &str) -> std::result::Result<regex::Regex, regex::Error> {
     regex::Regex::new(&format!("^(?:{pattern})$"))

@@ -206,6 +206,13 @@ impl Weights {
         Self { file: file.display().to_string(), tensors, device: device.clone(), fresh: None }
     }
 
+    /// Gives a tensor another name, if there is one of the old.
+    pub fn rename(&mut self, old: &str, new: &str) {
+        if let Some(tensor) = self.tensors.remove(old) {
+            self.tensors.insert(new.to_owned(), tensor);
+        }
+    }
+
     /// Drops a tensor.
     pub fn remove(&mut self, name: &str) {
         self.tensors.remove(name);

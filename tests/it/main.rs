@@ -17,6 +17,7 @@ mod composed;
 mod cross_encoder;
 mod curves;
 mod data;
+mod decoders;
 mod denoising;
 mod distill;
 mod evaluators;

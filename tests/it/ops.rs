@@ -460,7 +460,23 @@ pub fn gradients_equal_finite_differences() {
             ops::rotary_attention(&x[0], &lengths, 2, &rotary, sight, c.dropout(rate))
         });
     }
-    for kind in [Activation::Gelu, Activation::Silu, Activation::Sigmoid] {
+    for sight in [Sight::Before, Sight::Last(1), Sight::Last(0)] {
+        check_gradients("attention to what was before", &side_by_side, &[], |x, c| {
+            ops::rotary_attention(&x[0], &lengths, 2, &rotary, sight, c.dropout(0.4))
+        });
+    }
+    let (table, rows) = (param(rng, "distances", &[3, 2]), Arc::new(vec![0, 0, 1, 2, 2, 1, 1, 0, 2]));
+    let relative = ops::Relative::new(&table, &rows).unwrap();
+    check_gradients("relative attention", &qkv, std::slice::from_ref(&table), |x, c| {
+        ops::relative_attention(&x[0], &x[1], &x[2], (&lengths, &[]), 2, &relative, c.dropout(0.4))
+    });
+    for (shift, width) in [(0.0, 6), (1.0, 3)] {
+        let weight = param(rng, "w", &[width]);
+        check_gradients("rms norm", &qkv[..1], std::slice::from_ref(&weight), |x, _| {
+            ops::rms_norm(&x[0], &weight, shift, 1e-6)
+        });
+    }
+    for kind in [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Sigmoid] {
         check_gradients("gated", &qkv[..1], &[], |x, _| ops::gated(&x[0], kind));
     }
     for rate in [0.0, 0.4] {

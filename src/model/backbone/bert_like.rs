@@ -10,7 +10,7 @@ use candle_core::Tensor;
 
 pub use self::config::Config;
 use super::loader::{Dense, Loader};
-use super::{Backbone, Decoder, mpnet};
+use super::{Backbone, Decoder, distances, mpnet};
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
 use crate::model::weights::Weights;
@@ -189,8 +189,7 @@ impl BertLike {
     /// What distances add to scores, for the sequences of a batch.
     fn relative(&self, batch: &PackedBatch) -> Result<Option<ops::Relative>> {
         let Some(table) = &self.distances else { return Ok(None) };
-        let reach = batch.longest().saturating_sub(1) as i64;
-        let rows = Arc::new((-reach..=reach).map(mpnet::bucket).collect());
+        let rows = Arc::new(distances::rows(batch.longest(), mpnet::BUCKETS, mpnet::FARTHEST));
         Ok(Some(ops::Relative::new(table, &rows)?))
     }
 

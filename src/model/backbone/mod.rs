@@ -5,12 +5,15 @@
 mod bert;
 mod bert_like;
 mod borrowed;
+mod distances;
 mod distilbert;
 mod electra;
+mod llama_like;
 mod loader;
 mod modernbert;
 mod mpnet;
 mod roberta;
+mod t5;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use candle_core::{Device, Tensor};
 use serde_json::Value;
 
 use self::bert_like::{BertLike, Family};
+use self::llama_like::LlamaLike;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
@@ -140,7 +144,9 @@ pub struct Architecture {
 
 enum Network {
     BertLike(&'static Family, fn(&Value) -> Result<bert_like::Config>),
+    LlamaLike(&'static llama_like::Family),
     ModernBert,
+    T5,
     /// Computed by candle-transformers, not trained.
     JinaBert,
 }
@@ -171,7 +177,25 @@ pub const SUPPORTED: &[Architecture] = &[
         prefix: "electra.",
         network: Network::BertLike(&electra::FAMILY, electra::config),
     },
+    Architecture {
+        model_type: "gemma3_text",
+        class: "Gemma3Text",
+        prefix: "model.",
+        network: Network::LlamaLike(&llama_like::GEMMA3),
+    },
     Architecture { model_type: JINA_BERT, class: "JinaBert", prefix: "bert.", network: Network::JinaBert },
+    Architecture {
+        model_type: "llama",
+        class: "Llama",
+        prefix: "model.",
+        network: Network::LlamaLike(&llama_like::LLAMA),
+    },
+    Architecture {
+        model_type: "mistral",
+        class: "Mistral",
+        prefix: "model.",
+        network: Network::LlamaLike(&llama_like::MISTRAL),
+    },
     Architecture { model_type: "modernbert", class: "ModernBert", prefix: "model.", network: Network::ModernBert },
     Architecture {
         model_type: "mpnet",
@@ -179,7 +203,20 @@ pub const SUPPORTED: &[Architecture] = &[
         prefix: "mpnet.",
         network: Network::BertLike(&mpnet::FAMILY, mpnet::config),
     },
+    Architecture {
+        model_type: "qwen2",
+        class: "Qwen2",
+        prefix: "model.",
+        network: Network::LlamaLike(&llama_like::QWEN2),
+    },
+    Architecture {
+        model_type: "qwen3",
+        class: "Qwen3",
+        prefix: "model.",
+        network: Network::LlamaLike(&llama_like::QWEN3),
+    },
     Architecture { model_type: "roberta", class: "Roberta", prefix: "roberta.", network: ROBERTA },
+    Architecture { model_type: "t5", class: "T5", prefix: "", network: Network::T5 },
     Architecture { model_type: "xlm-roberta", class: "XLMRoberta", prefix: "roberta.", network: ROBERTA },
 ];
 
@@ -267,6 +304,14 @@ pub fn build(
             let weights = open()?;
             let device = weights.device().clone();
             Box::new(borrowed::JinaBert::load(config, weights, &device).map_err(within)?)
+        }
+        Network::LlamaLike(family) => {
+            let config = llama_like::Config::read(config, family).map_err(within)?;
+            Box::new(LlamaLike::load(family, config, open()?, prefix)?)
+        }
+        Network::T5 => {
+            let config = t5::Config::read(config).map_err(within)?;
+            Box::new(t5::T5Encoder::load(config, open()?, prefix)?)
         }
         Network::ModernBert => {
             let config = modernbert::Config::read(config).map_err(within)?;

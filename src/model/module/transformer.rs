@@ -132,6 +132,11 @@ impl Transformer {
         Self::around(backbone, config, tokenizer, source)
     }
 
+    /// The network's config.json, as it was found.
+    pub fn network_config(&self) -> &Value {
+        &self.config
+    }
+
     /// Takes a tensor of the checkpoint that the network does not use.
     pub fn take_unused(&mut self, name: &str) -> Option<Tensor> {
         let at = self.backbone.unused().iter().position(|(known, _)| known == name)?;
