@@ -43,6 +43,7 @@ mod schedule;
 mod sparse_encoder;
 mod sparse_more;
 mod sparse_targets;
+mod stepped;
 mod support;
 mod teach;
 mod train;
