@@ -18,6 +18,7 @@ mod curves;
 mod data;
 mod denoising;
 mod distill;
+mod dora;
 mod evaluators;
 mod hub;
 mod inference;
