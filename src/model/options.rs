@@ -57,6 +57,8 @@ pub struct ModelOptions {
     pub normalize: Option<bool>,
     /// Replaces every dropout probability of the encoder.
     pub dropout: Option<f64>,
+    /// Whether layers keep their inputs alone in training, and are computed again for their gradients.
+    pub gradient_checkpointing: bool,
     /// Prompts by name.
     pub prompts: BTreeMap<String, String>,
     /// The prompt used when none is named.

@@ -310,6 +310,8 @@ pub struct ArgsPlan {
     /// Tokens of a micro-batch; `None` for a batch at once where the memory that is free allows it.
     pub gradient_cache_tokens: Option<usize>,
     #[serde(default)]
+    pub gradient_checkpointing: bool,
+    #[serde(default)]
     pub use_cpu: bool,
     pub full_determinism: bool,
     /// Column to route; may be empty.

@@ -343,7 +343,9 @@ pub struct ArgsConfig {
     /// where that needs more memory than is free, parts that fit, with a warning. Losses named `Cached...` and
     /// MegaBatchMarginLoss ask for parts themselves; of several data sets the least that is asked for holds for all.
     pub gradient_cache_tokens: Option<usize>,
-    /// Not available yet.
+    /// Whether layers keep their inputs alone until the backward pass and are computed again there: less memory for a
+    /// batch, about a third more time, the same bits. Not with losses named `Cached...`, whose parts are computed again
+    /// already. Default: false.
     pub gradient_checkpointing: Option<bool>,
     /// Accepted, and nothing changes: every run has the same bits for the same seed and `num_threads`. When `true` and
     /// `num_threads` is left out, a note says which number the plan fixes. Default: false.

@@ -186,6 +186,9 @@ impl Plan {
         if let Some(tokens) = args.gradient_cache_tokens {
             row("gradient_cache_tokens", tokens.to_string());
         }
+        if args.gradient_checkpointing {
+            row("gradient_checkpointing", "true".to_owned());
+        }
         row("use_cpu", args.use_cpu.to_string());
         row("full_determinism", args.full_determinism.to_string());
         if !args.router_mapping.is_empty() {

@@ -75,6 +75,7 @@ fn options(plan: &Plan, device: &Device) -> ModelOptions {
         seed: plan.seed,
         device: Some(device.clone()),
         name_prefix: String::new(),
+        gradient_checkpointing: plan.args.gradient_checkpointing,
         max_seq_length: plan.model.max_seq_length,
         pooling_mode: plan.model.pooling_mode.clone(),
         normalize: plan.model.normalize,
@@ -182,6 +183,10 @@ impl Prepared {
         if !model.params().iter().any(|param| param.trainable()) {
             return Err(Error::usage("the model has nothing to train: none of its modules has trainable parameters")
                 .with_hint("set `update_embeddings` in its wordembedding_config.json to true, or add a Dense module"));
+        }
+        if plan.args.gradient_checkpointing && model.layers() == 0 {
+            return Err(Error::usage("`args.gradient_checkpointing`: the model has no layers to compute again")
+                .with_hint("leave it out: it is for networks such as BERT"));
         }
         let mut warnings = Vec::new();
         let precision = if plan.args.bf16 && device.is_cpu() { Precision::Bf16 } else { Precision::Full };

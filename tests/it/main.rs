@@ -10,6 +10,7 @@
 
 mod backbones;
 mod catalogue;
+mod checkpointing;
 mod classifier;
 mod cli;
 mod composed;

@@ -93,6 +93,18 @@ pub trait Backbone: Send + Sync {
     /// Replaces every dropout probability.
     fn set_dropout(&mut self, probability: f64);
 
+    /// From now on a layer keeps its input alone in passes that will be differentiated, and is computed again for its
+    /// gradient.
+    ///
+    /// # Errors
+    /// When the architecture's layers cannot.
+    fn set_checkpointing(&mut self) -> Result<()> {
+        Err(Error::usage("`args.gradient_checkpointing`: layers of this architecture are not computed twice").with_hint(
+            "leave it out; batches in parts need less memory, too: `args.gradient_cache_tokens = 8192`, or a loss named \
+             `Cached...` with a small `mini_batch_size`",
+        ))
+    }
+
     /// A decoder with the network's parameters; those that only a decoder has are those of the checkpoint, or new ones
     /// drawn from `rng`, and their names begin with `prefix`.
     ///

@@ -157,6 +157,9 @@ impl Transformer {
         if let Some(dropout) = source.options.dropout {
             backbone.set_dropout(dropout);
         }
+        if source.options.gradient_checkpointing {
+            backbone.set_checkpointing()?;
+        }
         let left = |backbone: &mut Box<dyn Backbone>| {
             Weights::left_over(backbone.take_unused(), &directory.join("model.safetensors"), source.device)
         };

@@ -9,7 +9,7 @@ use crate::model::backbone::bert_like::config::{check_heads, gelu};
 use crate::ops::Activation;
 
 /// What the network is like.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     pub vocab_size: usize,
     pub hidden_size: usize,
