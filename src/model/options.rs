@@ -49,6 +49,8 @@ pub struct ModelOptions {
     pub multi_vector: MultiVectorOptions,
     /// For layers that the checkpoint does not have.
     pub seed: u64,
+    /// The layers that its network keeps, by their numbers from 0 on.
+    pub keep_layers: Option<Vec<usize>>,
     /// Tokens kept of a text.
     pub max_seq_length: Option<usize>,
     /// Replaces the pooling; several modes are concatenated.

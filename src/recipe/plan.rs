@@ -103,6 +103,9 @@ pub struct ModelPlan {
     /// An autoencoder behind the embeddings (SparseEncoder).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sparse_auto_encoder: Option<SparseAutoEncoderPlan>,
+    /// The layers that are kept of a base model's network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_layers: Option<Vec<usize>>,
     /// Adapters on its network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<crate::model::lora::LoraOptions>,

@@ -105,6 +105,9 @@ pub struct ModelConfig {
     pub sparse_static_embedding: Option<SparseStaticEmbeddingConfig>,
     /// Of a SparseEncoder: an autoencoder behind a bi-encoder's embeddings (CSR) in place of weights of words.
     pub sparse_auto_encoder: Option<SparseAutoEncoderConfig>,
+    /// A student: the layers of the base model's network that are kept, by their numbers from 0 on, as `[0, 3, 6, 9]`; the
+    /// others are dropped. Default: all.
+    pub keep_layers: Option<Vec<usize>>,
     /// Low-rank adapters: the network is frozen, thin matrices beside some of its layers are trained. The run saves the
     /// adapter as PEFT does (`adapter`), and the model with it merged in (`model`). Default: the whole model is trained.
     pub lora: Option<LoraOptions>,

@@ -96,6 +96,10 @@ impl Plan {
             }
         };
         table.row("model", "", source);
+        if let Some(keep) = &model.keep_layers {
+            let numbers: Vec<String> = keep.iter().map(usize::to_string).collect();
+            table.row("keep_layers", "", format!("{}; the others are dropped", numbers.join(", ")));
+        }
         if let Some(lora) = &model.lora {
             table.row("adapters", "", format!("{}; the network is frozen", lora.described()));
         }

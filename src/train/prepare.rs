@@ -76,6 +76,7 @@ fn options(plan: &Plan, device: &Device) -> ModelOptions {
         device: Some(device.clone()),
         name_prefix: String::new(),
         gradient_checkpointing: plan.args.gradient_checkpointing,
+        keep_layers: plan.model.keep_layers.clone(),
         max_seq_length: plan.model.max_seq_length,
         pooling_mode: plan.model.pooling_mode.clone(),
         normalize: plan.model.normalize,
@@ -130,7 +131,8 @@ fn load_model_as(
         return Ok(model);
     }
     if let Some(directory) = checkpoint {
-        return SentenceTransformer::load_with(directory, &ModelOptions { autoencoder: None, ..options });
+        let made = ModelOptions { autoencoder: None, keep_layers: None, ..options };
+        return SentenceTransformer::load_with(directory, &made);
     }
     from_source(plan, options)
 }

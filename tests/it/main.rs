@@ -46,6 +46,7 @@ mod sparse_encoder;
 mod sparse_more;
 mod sparse_targets;
 mod stepped;
+mod students;
 mod support;
 mod teach;
 mod train;

@@ -9,6 +9,7 @@ mod electra;
 mod loader;
 mod modernbert;
 mod mpnet;
+pub mod prune;
 mod roberta;
 
 use std::path::Path;
@@ -229,15 +230,37 @@ pub fn activation(key: &str, name: &str) -> Result<Activation> {
 /// # Errors
 /// When the architecture is not supported (the message lists those that are), or files are missing or broken.
 pub fn load(directory: &Path, prefix: &str, device: &Device) -> Result<(Box<dyn Backbone>, Value)> {
+    load_layers(directory, prefix, device, None)
+}
+
+/// As [`load`], with some of the layers only where `keep` names them.
+///
+/// # Errors
+/// As there, and when the network has no such layers or cannot do without the others.
+pub fn load_layers(
+    directory: &Path,
+    prefix: &str,
+    device: &Device,
+    keep: Option<&[usize]>,
+) -> Result<(Box<dyn Backbone>, Value)> {
     let file = directory.join("config.json");
     if !file.exists() {
         return Err(Error::model(format!("no config.json in `{}`", directory.display()))
             .with_hint("give a model directory that sentence-transformers or transformers saved"));
     }
-    let config: Value = serde_json::from_str(&files::read_text(&file)?)
+    let mut config: Value = serde_json::from_str(&files::read_text(&file)?)
         .map_err(|e| Error::model(format!("`{}` is not JSON: {e}", file.display())))?;
     let shown = file.display().to_string();
-    let network = build(&config, &shown, prefix, || Weights::load(directory, device))?;
+    let choice = keep.map(|keep| prune::Choice::new(&config, &shown, keep)).transpose()?;
+    if let Some(choice) = &choice {
+        config = choice.config(&config).map_err(|e| e.within(format!("`{shown}`")))?;
+    }
+    let weights = || {
+        let mut weights = Weights::load(directory, device)?;
+        choice.iter().for_each(|choice| choice.weights(&mut weights));
+        Ok(weights)
+    };
+    let network = build(&config, &shown, prefix, weights)?;
     Ok((network, config))
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-pub use self::config::Config;
+pub use self::config::{Config, keep_layer_types};
 use super::Backbone;
 use super::loader::{Dense, Linear, Loader};
 use crate::error::{Error, Result};

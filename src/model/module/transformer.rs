@@ -97,7 +97,9 @@ impl Transformer {
     /// When the architecture is not supported, or files are missing or broken.
     pub fn load(source: &Source<'_>) -> Result<Self> {
         let directory = source.directory;
-        let (backbone, config) = backbone::load(directory, &format!("{}auto_model.", source.prefix), source.device)?;
+        let keep = source.options.keep_layers.as_deref();
+        let prefix = format!("{}auto_model.", source.prefix);
+        let (backbone, config) = backbone::load_layers(directory, &prefix, source.device, keep)?;
         Self::around(backbone, config, TextTokenizer::load(directory, true)?, source)
     }
 
