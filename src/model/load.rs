@@ -70,6 +70,10 @@ impl SentenceTransformer {
         if options.task == TransformerTask::TokenEmbeddings {
             complete(&mut modules, (found, options), device)?;
         }
+        if options.keep_layers.is_some() && modules.iter().all(|module| module.encoder_shape().is_none()) {
+            return Err(Error::usage(format!("`keep_layers`: `{}` has no layers to choose from", directory.display()))
+                .with_hint("leave it out: it is for networks such as BERT"));
+        }
         change_modules(&mut modules, options, directory)?;
         sparse_modules::add(&mut modules, options, directory)?;
         change_description(&mut description, options)?;

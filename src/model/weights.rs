@@ -144,27 +144,24 @@ impl Weights {
 
     /// Strips `prefix` from every name that has it (`bert.` of a model with a head).
     pub fn strip_prefix(&mut self, prefix: &str) {
+        self.rename(|name| Some(name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name)));
+    }
+
+    /// Gives tensors other names, and drops those that get none.
+    pub fn rename(&mut self, name: impl Fn(String) -> Option<String>) {
         let tensors = std::mem::take(&mut self.tensors);
-        self.tensors = tensors
-            .into_iter()
-            .map(|(name, tensor)| (name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name), tensor))
-            .collect();
+        self.tensors = tensors.into_iter().filter_map(|(old, tensor)| Some((name(old)?, tensor))).collect();
     }
 
     /// Renames the endings that TensorFlow-era checkpoints use: `gamma` and `beta` of layer norms.
     pub fn modernise(&mut self) {
-        let tensors = std::mem::take(&mut self.tensors);
-        self.tensors = tensors
-            .into_iter()
-            .map(|(name, tensor)| {
-                let name = match name.rsplit_once('.') {
-                    Some((stem, "gamma")) => format!("{stem}.weight"),
-                    Some((stem, "beta")) => format!("{stem}.bias"),
-                    _ => name,
-                };
-                (name, tensor)
+        self.rename(|name| {
+            Some(match name.rsplit_once('.') {
+                Some((stem, "gamma")) => format!("{stem}.weight"),
+                Some((stem, "beta")) => format!("{stem}.bias"),
+                _ => name,
             })
-            .collect();
+        });
     }
 
     /// Takes a tensor of the given shape as a parameter called `prefix` + `name`.
@@ -204,13 +201,6 @@ impl Weights {
     pub fn left_over(tensors: Vec<(String, Tensor)>, file: &Path, device: &Device) -> Self {
         let tensors = tensors.into_iter().collect();
         Self { file: file.display().to_string(), tensors, device: device.clone(), fresh: None }
-    }
-
-    /// Gives a tensor another name, if there is one of the old.
-    pub fn rename(&mut self, old: &str, new: &str) {
-        if let Some(tensor) = self.tensors.remove(old) {
-            self.tensors.insert(new.to_owned(), tensor);
-        }
     }
 
     /// Drops a tensor.

@@ -106,7 +106,13 @@ fn the_switch_reaches_every_operation() {
             ("feed-forward", ops::feed_forward(&context, x, &forward)),
             (
                 "encoder",
-                ops::encoder(&context, x, &offsets, &[ops::EncoderLayer { attention: layer, feed_forward: forward }]),
+                ops::encoder(
+                    &context,
+                    x,
+                    &offsets,
+                    &[ops::EncoderLayer { attention: layer, feed_forward: forward }],
+                    ops::Keep::All,
+                ),
             ),
             ("pooling", ops::pool(x, &offsets, &skip, PoolingMode::Mean)),
             ("dot products", ops::dot_products(x, x)),
@@ -399,7 +405,7 @@ fn layers_equal_the_kernels() {
                     attention: layer.attention_layer(c, 4, rate),
                     feed_forward: layer.forward_layer(c, kind, rate),
                 };
-                ops::encoder(c, &x[0], &offsets, &[one(), one()])
+                ops::encoder(c, &x[0], &offsets, &[one(), one()], ops::Keep::All)
             });
         }
     }

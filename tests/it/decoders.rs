@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use candle_core::Device;
+use candle_core::{DType, Device};
 use serde_json::Value;
 use tallow::flow::{Encode, EncodeOptions, ModelType, Preprocess};
 use tallow::model::{ModelOptions, SentenceTransformer, backbone};
-use tallow::ops::PoolingMode;
+use tallow::ops::{Context, PoolingMode};
 use tallow::train::Options;
+use tallow::util::seed::Rng;
 
-use crate::backbones::{check_network, keep, name, texts};
-use crate::support::{assert_close, copy_dir, golden, numbers, project, whole};
+use crate::backbones::{check_network, differentiate, keep, name, pack, texts};
+use crate::support::{assert_close, copy_dir, golden, numbers, project, values, whole};
 use crate::train::{plan, run};
 
 fn fixture(name: &str) -> PathBuf {
@@ -200,4 +201,67 @@ fn a_text_alone_and_among_others_is_the_same() {
             assert_close(name(&case), &alone, &row, 1e-6);
         }
     }
+}
+
+/// The bits of a network's hidden states and gradients.
+fn bits(what: &str, checkpointing: bool) -> Vec<Vec<f64>> {
+    let (mut network, _) = backbone::load(&fixture(what), "", &Device::Cpu).unwrap();
+    network.set_dropout(0.2);
+    if checkpointing {
+        network.set_checkpointing().unwrap();
+    }
+    let case = cases().into_iter().find(|case| name(case) == what).unwrap();
+    let context = Context::training(DType::F32, Rng::new(3)).unwrap();
+    let hidden = network.forward(&pack(&case["token_ids"]), &context).unwrap();
+    let named = network.params();
+    let params: Vec<_> = named.iter().map(|(_, param)| std::sync::Arc::clone(param)).collect();
+    differentiate(&hidden, &params);
+    let gradients = params.iter().map(|param| values(&param.gradient_tensor().unwrap().unwrap()));
+    std::iter::once(values(&hidden)).chain(gradients).collect()
+}
+
+#[test]
+fn layers_that_are_computed_again_have_the_same_gradients() {
+    for what in ["llama", "qwen3", "gemma3", "gemma3-bidirectional", "t5", "t5-gated"] {
+        let (plain, again) = (bits(what, false), bits(what, true));
+        assert_eq!(plain.len(), again.len());
+        for (a, b) in plain.iter().zip(&again) {
+            assert_close(what, a, b, 1e-5);
+        }
+        // the same dropout was drawn
+        assert_eq!(plain[0], again[0], "{what}");
+    }
+}
+
+#[test]
+fn some_of_the_layers_are_a_network() {
+    for (what, keep) in [("llama", vec![1]), ("qwen2", vec![1]), ("gemma3", vec![0, 2]), ("t5", vec![0])] {
+        let options = ModelOptions { keep_layers: Some(keep.clone()), ..ModelOptions::default() };
+        let student = SentenceTransformer::load_with(&fixture(what), &options).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        student.save(dir.path()).unwrap();
+        let again = SentenceTransformer::load(dir.path()).unwrap();
+        let encode = |model: &SentenceTransformer| {
+            model.encode(&["bees carry pollen to the field"], &EncodeOptions::default()).unwrap().data().to_vec()
+        };
+        assert_eq!(encode(&student), encode(&again), "{what}");
+        assert_ne!(encode(&student), encode(&load(what)), "{what}");
+        let config: Value = serde_json::from_slice(&std::fs::read(dir.path().join("config.json")).unwrap()).unwrap();
+        let count = if what == "t5" { "num_layers" } else { "num_hidden_layers" };
+        assert_eq!(config[count], keep.len(), "{what}");
+        match what {
+            "gemma3" => {
+                assert_eq!(config["layer_types"], serde_json::json!(["sliding_attention", "sliding_attention"]))
+            }
+            "qwen2" => assert_eq!(config["layer_types"], serde_json::json!(["sliding_attention"])),
+            _ => assert!(
+                config
+                    .get("layer_types")
+                    .is_none_or(|types| types.as_array().is_some_and(|all| all.len() == keep.len()))
+            ),
+        }
+    }
+    let options = ModelOptions { keep_layers: Some(vec![1]), ..ModelOptions::default() };
+    let Err(error) = SentenceTransformer::load_with(&fixture("t5"), &options) else { panic!("it loaded") };
+    assert!(error.to_string().contains("leaves out layer 0 of a `t5` network"), "{error}");
 }

@@ -352,10 +352,10 @@ fn an_encoder_equals_its_layers_to_the_bit() {
         let offsets = offsets(&[5, 230, 1, 17]);
         let x = random(&mut rng, &[253, 32]).to_dtype(DType::F32).unwrap();
         let weights = random(&mut rng, &[253, 32]).to_dtype(DType::F32).unwrap();
-        let run = |whole: bool| {
+        let run = |whole: Option<ops::Keep>| {
             let context = Context::training(DType::F32, Rng::new(3)).unwrap();
             let x = Var::from_tensor(&x).unwrap();
-            let y = if whole {
+            let y = if let Some(keep) = whole {
                 let layers: Vec<_> = layers
                     .iter()
                     .map(|layer| ops::EncoderLayer {
@@ -363,7 +363,7 @@ fn an_encoder_equals_its_layers_to_the_bit() {
                         feed_forward: layer.forward_layer(&context, Activation::Gelu, rate),
                     })
                     .collect();
-                ops::encoder(&context, &x, &offsets, &layers).unwrap()
+                ops::encoder(&context, &x, &offsets, &layers, keep).unwrap()
             } else {
                 layers.iter().fold(x.as_tensor().clone(), |x, layer| {
                     let attended = layer.attention(&context, &x, &offsets, 4, rate).unwrap();
@@ -378,11 +378,16 @@ fn an_encoder_equals_its_layers_to_the_bit() {
             }
             results
         };
-        assert!(run(true) == run(false), "dropout {rate}");
+        assert!(run(Some(ops::Keep::All)) == run(None), "dropout {rate}");
+        assert!(run(Some(ops::Keep::Input)) == run(None), "computed again, dropout {rate}");
     }
     let context = Context::inference();
     let x = random(&mut Rng::new(1), &[3, 8]);
-    assert_eq!(values(&ops::encoder(&context, &x, &offsets(&[3]), &[]).unwrap()), values(&x), "no layers, no change");
+    assert_eq!(
+        values(&ops::encoder(&context, &x, &offsets(&[3]), &[], ops::Keep::All).unwrap()),
+        values(&x),
+        "no layers, no change"
+    );
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-pub use self::config::Config;
 use self::config::Window;
+pub use self::config::{Config, keep_layer_types};
 use super::Backbone;
 use super::loader::{Linear, Loader};
 use crate::error::{Error, Result};
@@ -66,6 +66,8 @@ pub const GEMMA3: Family = Family {
 };
 
 struct Layer {
+    /// Whether tokens see those near them only.
+    local: bool,
     input_norm: Arc<Param>,
     query: Linear,
     key: Linear,
@@ -86,10 +88,12 @@ struct Layer {
 /// The network.
 pub struct LlamaLike {
     family: &'static Family,
-    config: Config,
+    config: Arc<Config>,
     word: Arc<Param>,
-    layers: Vec<Layer>,
+    layers: Vec<Arc<Layer>>,
     norm: Arc<Param>,
+    /// Whether a layer keeps its input alone, and is computed again for its gradient.
+    checkpointing: bool,
     named: Vec<(String, Arc<Param>)>,
     unused: Vec<(String, Tensor)>,
 }
@@ -106,7 +110,7 @@ impl LlamaLike {
         let pairs = config.num_key_value_heads * head_dim;
         let word = load.param("embed_tokens.weight", &[config.vocab_size, hidden])?;
         let mut layers = Vec::with_capacity(config.local.len());
-        for i in 0..config.local.len() {
+        for (i, local) in config.local.iter().enumerate() {
             let at = |name: &str| format!("layers.{i}.{name}");
             let norm =
                 |load: &mut Loader<'_>, name: &str, width: usize| load.param(&at(&format!("{name}.weight")), &[width]);
@@ -128,7 +132,8 @@ impl LlamaLike {
                 true => (Some("post_attention_layernorm"), "pre_feedforward_layernorm"),
                 false => (None, "post_attention_layernorm"),
             };
-            layers.push(Layer {
+            layers.push(Arc::new(Layer {
+                local: *local,
                 input_norm,
                 query,
                 key,
@@ -144,18 +149,14 @@ impl LlamaLike {
                     true => Some(norm(&mut load, "post_feedforward_layernorm", hidden)?),
                     false => None,
                 },
-            });
+            }));
         }
         let norm = load.param("norm.weight", &[hidden])?;
         let (named, mut unused) = load.finish();
         // what says the next token has nothing to say of a text
         unused.retain(|(name, _)| !name.starts_with("lm_head."));
-        Ok(Self { family, config, word, layers, norm, named, unused })
-    }
-
-    fn normal(&self, x: &Tensor, weight: &Arc<Param>) -> Result<Tensor> {
-        let shift = if self.family.gemma { 1.0 } else { 0.0 };
-        Ok(ops::rms_norm(x, weight, shift, self.config.rms_norm_eps)?)
+        let config = Arc::new(config);
+        Ok(Self { family, config, word, layers, norm, checkpointing: false, named, unused })
     }
 
     fn embed(&self, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
@@ -171,10 +172,55 @@ impl LlamaLike {
         }
     }
 
-    /// The angles of layers that see everything, then of those with a window.
-    fn angles(&self, batch: &PackedBatch) -> [Arc<Rotary>; 2] {
+    /// The states after the embedding layer and after each layer, which `each` is shown; the last of them, normalised.
+    fn run(&self, batch: &PackedBatch, context: &Context, mut each: impl FnMut(&Tensor)) -> Result<Tensor> {
         let places = batch.longest();
-        [0, 1].map(|kind| Arc::new(Rotary::with_speeds(&self.config.speeds[kind], places)))
+        let angles = [0, 1].map(|kind| Arc::new(Rotary::with_speeds(&self.config.speeds[kind], places)));
+        let pass =
+            Arc::new(Pass { family: self.family, config: Arc::clone(&self.config), batch: batch.clone(), angles });
+        let mut x = self.embed(batch, context)?;
+        for layer in &self.layers {
+            each(&x);
+            x = match self.checkpointing {
+                false => pass.layer(layer, &x, context)?,
+                true => {
+                    let (own, pass) = (Arc::clone(layer), Arc::clone(&pass));
+                    ops::checkpoint(context, &x, layer.params(), move |x, context| pass.layer(&own, x, context))?
+                }
+            };
+        }
+        Ok(pass.normal(&x, &self.norm)?)
+    }
+}
+
+impl Layer {
+    fn params(&self) -> Vec<Arc<Param>> {
+        let linear = [&self.query, &self.key, &self.value, &self.output, &self.gate, &self.up, &self.down];
+        let linear = linear.into_iter().flat_map(|layer| layer.bias.iter().chain([&layer.weight]));
+        let norms = self.head_norms.iter().flatten().chain(&self.attention_norm).chain(&self.result_norm);
+        linear.chain(norms).chain([&self.input_norm, &self.forward_norm]).map(Arc::clone).collect()
+    }
+}
+
+/// What all layers have in common in a pass.
+struct Pass {
+    family: &'static Family,
+    config: Arc<Config>,
+    batch: PackedBatch,
+    /// The angles of layers that see everything, then of those with a window.
+    angles: [Arc<Rotary>; 2],
+}
+
+impl Pass {
+    fn normal(&self, x: &Tensor, weight: &Arc<Param>) -> candle_core::Result<Tensor> {
+        let shift = if self.family.gemma { 1.0 } else { 0.0 };
+        ops::rms_norm(x, weight, shift, self.config.rms_norm_eps)
+    }
+
+    /// `[tokens, hidden]` to the same.
+    fn layer(&self, layer: &Layer, x: &Tensor, context: &Context) -> candle_core::Result<Tensor> {
+        let x = (x + self.attend(layer, x, context)?)?;
+        &x + self.feed(layer, &x, context)?
     }
 
     fn sight(&self, local: bool) -> Sight {
@@ -188,7 +234,7 @@ impl LlamaLike {
 
     /// `[tokens, pairs * head_dim]` to `[tokens, heads * head_dim]`: each head of keys or values as often as queries
     /// share it.
-    fn repeat(&self, x: &Tensor) -> Result<Tensor> {
+    fn repeat(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let (heads, pairs, dim) =
             (self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim);
         if heads == pairs {
@@ -196,19 +242,12 @@ impl LlamaLike {
         }
         let tokens = x.dim(0)?;
         let shared = x.reshape((tokens, pairs, 1, dim))?.broadcast_as((tokens, pairs, heads / pairs, dim))?;
-        Ok(shared.reshape((tokens, heads * dim))?)
+        shared.reshape((tokens, heads * dim))
     }
 
     /// What the first half of a layer adds, `[tokens, hidden]`.
-    fn attend(
-        &self,
-        layer: &Layer,
-        x: &Tensor,
-        batch: &PackedBatch,
-        (rotary, sight): (&Arc<Rotary>, Sight),
-        context: &Context,
-    ) -> Result<Tensor> {
-        let config = &self.config;
+    fn attend(&self, layer: &Layer, x: &Tensor, context: &Context) -> candle_core::Result<Tensor> {
+        let (config, batch) = (&self.config, &self.batch);
         let linear = |x: &Tensor, layer: &Linear| ops::linear(context, x, &layer.weight, layer.bias.as_ref());
         let x = self.normal(x, &layer.input_norm)?;
         let (mut q, mut k, v) = (linear(&x, &layer.query)?, linear(&x, &layer.key)?, linear(&x, &layer.value)?);
@@ -221,42 +260,36 @@ impl LlamaLike {
         }
         let qkv = Tensor::cat(&[q, self.repeat(&k)?, self.repeat(&v)?], 1)?; // [tokens, 3 * heads * head_dim]
         let (offsets, dropout) = ((&batch.offsets, &batch.attended[..]), context.dropout(config.attention_dropout));
+        let (rotary, sight) = (&self.angles[usize::from(layer.local)], self.sight(layer.local));
         let seen = ops::rotary_attention_to(&qkv, offsets, config.num_attention_heads, rotary, sight, dropout)?;
         let added = linear(&seen, &layer.output)?;
-        layer.attention_norm.as_ref().map_or(Ok(added.clone()), |norm| self.normal(&added, norm))
+        match &layer.attention_norm {
+            Some(norm) => self.normal(&added, norm),
+            None => Ok(added),
+        }
     }
 
     /// What the second half of a layer adds, `[tokens, hidden]`.
-    fn feed(&self, layer: &Layer, x: &Tensor, context: &Context) -> Result<Tensor> {
+    fn feed(&self, layer: &Layer, x: &Tensor, context: &Context) -> candle_core::Result<Tensor> {
         let linear = |x: &Tensor, layer: &Linear| ops::linear(context, x, &layer.weight, layer.bias.as_ref());
         let x = self.normal(x, &layer.forward_norm)?;
         let gate = ops::activation(&linear(&x, &layer.gate)?, self.config.activation)?;
         let added = linear(&(gate * linear(&x, &layer.up)?)?, &layer.down)?;
-        layer.result_norm.as_ref().map_or(Ok(added.clone()), |norm| self.normal(&added, norm))
-    }
-
-    /// The states after the embedding layer and after each layer, which `each` is shown; the last of them, normalised.
-    fn pass(&self, batch: &PackedBatch, context: &Context, mut each: impl FnMut(&Tensor)) -> Result<Tensor> {
-        let angles = self.angles(batch);
-        let mut x = self.embed(batch, context)?;
-        for (layer, local) in self.layers.iter().zip(&self.config.local) {
-            each(&x);
-            let kind = (&angles[usize::from(*local)], self.sight(*local));
-            x = (&x + self.attend(layer, &x, batch, kind, context)?)?;
-            x = (&x + self.feed(layer, &x, context)?)?;
+        match &layer.result_norm {
+            Some(norm) => self.normal(&added, norm),
+            None => Ok(added),
         }
-        self.normal(&x, &self.norm)
     }
 }
 
 impl Backbone for LlamaLike {
     fn forward(&self, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
-        self.pass(batch, context, |_| {})
+        self.run(batch, context, |_| {})
     }
 
     fn forward_layers(&self, batch: &PackedBatch, context: &Context) -> Result<Vec<Tensor>> {
         let mut all = Vec::new();
-        let last = self.pass(batch, context, |x| all.push(x.clone()))?;
+        let last = self.run(batch, context, |x| all.push(x.clone()))?;
         all.push(last);
         Ok(all)
     }
@@ -305,7 +338,10 @@ impl Backbone for LlamaLike {
         let norms =
             usize::from(self.family.head_norms) * (queries + pairs) + usize::from(self.family.gemma) * 2 * hidden;
         let layer = 6 * hidden + 6 * queries + 4 * pairs + 4 * inner + norms;
-        self.layers.len() * layer + 4 * hidden + 6 * queries + 4 * inner
+        let layers = self.layers.len();
+        // a layer that is computed again has its input twice
+        let kept = if self.checkpointing { layers * hidden + layer + hidden } else { layers * layer };
+        kept + 4 * hidden + 6 * queries + 4 * inner
     }
 
     fn max_positions(&self) -> Option<usize> {
@@ -313,6 +349,11 @@ impl Backbone for LlamaLike {
     }
 
     fn set_dropout(&mut self, probability: f64) {
-        self.config.attention_dropout = probability;
+        Arc::make_mut(&mut self.config).attention_dropout = probability;
+    }
+
+    fn set_checkpointing(&mut self) -> Result<()> {
+        self.checkpointing = true;
+        Ok(())
     }
 }

@@ -12,6 +12,7 @@ mod llama_like;
 mod loader;
 mod modernbert;
 mod mpnet;
+pub mod prune;
 mod roberta;
 mod t5;
 
@@ -97,6 +98,18 @@ pub trait Backbone: Send + Sync {
 
     /// Replaces every dropout probability.
     fn set_dropout(&mut self, probability: f64);
+
+    /// From now on a layer keeps its input alone in passes that will be differentiated, and is computed again for its
+    /// gradient.
+    ///
+    /// # Errors
+    /// When the architecture's layers cannot.
+    fn set_checkpointing(&mut self) -> Result<()> {
+        Err(Error::usage("`args.gradient_checkpointing`: layers of this architecture are not computed twice").with_hint(
+            "leave it out; batches in parts need less memory, too: `args.gradient_cache_tokens = 8192`, or a loss named \
+             `Cached...` with a small `mini_batch_size`",
+        ))
+    }
 
     /// A decoder with the network's parameters; those that only a decoder has are those of the checkpoint, or new ones
     /// drawn from `rng`, and their names begin with `prefix`.
@@ -265,15 +278,37 @@ pub fn activation(key: &str, name: &str) -> Result<Activation> {
 /// # Errors
 /// When the architecture is not supported (the message lists those that are), or files are missing or broken.
 pub fn load(directory: &Path, prefix: &str, device: &Device) -> Result<(Box<dyn Backbone>, Value)> {
+    load_layers(directory, prefix, device, None)
+}
+
+/// As [`load`], with some of the layers only where `keep` names them.
+///
+/// # Errors
+/// As there, and when the network has no such layers or cannot do without the others.
+pub fn load_layers(
+    directory: &Path,
+    prefix: &str,
+    device: &Device,
+    keep: Option<&[usize]>,
+) -> Result<(Box<dyn Backbone>, Value)> {
     let file = directory.join("config.json");
     if !file.exists() {
         return Err(Error::model(format!("no config.json in `{}`", directory.display()))
             .with_hint("give a model directory that sentence-transformers or transformers saved"));
     }
-    let config: Value = serde_json::from_str(&files::read_text(&file)?)
+    let mut config: Value = serde_json::from_str(&files::read_text(&file)?)
         .map_err(|e| Error::model(format!("`{}` is not JSON: {e}", file.display())))?;
     let shown = file.display().to_string();
-    let network = build(&config, &shown, prefix, || Weights::load(directory, device))?;
+    let choice = keep.map(|keep| prune::Choice::new(&config, &shown, keep)).transpose()?;
+    if let Some(choice) = &choice {
+        config = choice.config(&config).map_err(|e| e.within(format!("`{shown}`")))?;
+    }
+    let weights = || {
+        let mut weights = Weights::load(directory, device)?;
+        choice.iter().for_each(|choice| choice.weights(&mut weights));
+        Ok(weights)
+    };
+    let network = build(&config, &shown, prefix, weights)?;
     Ok((network, config))
 }
 

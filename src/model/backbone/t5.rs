@@ -16,7 +16,7 @@ use crate::model::weights::Weights;
 use crate::ops::{self, Activation, Context, Param, Relative};
 
 /// What the network is like.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     vocab_size: usize,
     d_model: usize,
@@ -131,11 +131,13 @@ struct Layer {
 
 /// The network.
 pub struct T5Encoder {
-    config: Config,
+    config: Arc<Config>,
     word: Arc<Param>,
     distances: Arc<Param>,
-    layers: Vec<Layer>,
+    layers: Vec<Arc<Layer>>,
     norm: Arc<Param>,
+    /// Whether a layer keeps its input alone, and is computed again for its gradient.
+    checkpointing: bool,
     named: Vec<(String, Arc<Param>)>,
     unused: Vec<(String, Tensor)>,
 }
@@ -151,7 +153,9 @@ impl T5Encoder {
     pub fn load(config: Config, mut weights: Weights, prefix: &str) -> Result<Self> {
         // an encoder that was saved alone may name its table after itself
         if !weights.contains("shared.weight") {
-            weights.rename("encoder.embed_tokens.weight", "shared.weight");
+            weights.rename(|name| {
+                Some(if name == "encoder.embed_tokens.weight" { "shared.weight".to_owned() } else { name })
+            });
         }
         let mut load = Loader::new(weights, prefix);
         let (width, heads) = (config.d_model, config.num_heads * config.d_kv);
@@ -167,7 +171,7 @@ impl T5Encoder {
             } else {
                 &["1.DenseReluDense.wi"]
             };
-            layers.push(Layer {
+            layers.push(Arc::new(Layer {
                 query: take("0.SelfAttention.q", &[heads, width])?,
                 key: take("0.SelfAttention.k", &[heads, width])?,
                 value: take("0.SelfAttention.v", &[heads, width])?,
@@ -176,79 +180,100 @@ impl T5Encoder {
                 inner: inner.iter().map(|name| take(name, &[config.d_ff, width])).collect::<Result<_>>()?,
                 outer: take("1.DenseReluDense.wo", &[width, config.d_ff])?,
                 forward_norm: take("1.layer_norm", &[width])?,
-            });
+            }));
         }
         let norm = load.param("encoder.final_layer_norm.weight", &[width])?;
         let (named, mut unused) = load.finish();
         unused.retain(|(name, _)| !NOT_OURS.iter().any(|prefix| name.starts_with(prefix)));
-        Ok(Self { config, word, distances, layers, norm, named, unused })
+        let config = Arc::new(config);
+        Ok(Self { config, word, distances, layers, norm, checkpointing: false, named, unused })
     }
 
-    fn normal(&self, x: &Tensor, weight: &Arc<Param>) -> Result<Tensor> {
-        Ok(ops::rms_norm(x, weight, 0.0, self.config.eps)?)
+    /// The states after the embedding layer and after each layer, which `each` is shown; the last of them, normalised.
+    fn run(&self, batch: &PackedBatch, context: &Context, mut each: impl FnMut(&Tensor)) -> Result<Tensor> {
+        let rows = distances::rows(batch.longest(), self.config.buckets, self.config.farthest);
+        let distances = Relative::new(&self.distances, &Arc::new(rows))?;
+        let pass = Arc::new(Pass { config: Arc::clone(&self.config), batch: batch.clone(), distances });
+        let words = ops::embedding_sum(context, &[(&self.word, Arc::clone(&batch.ids))])?; // [tokens, d_model]
+        let mut x = pass.dropped(&words, context)?;
+        for layer in &self.layers {
+            each(&x);
+            x = match self.checkpointing {
+                false => pass.layer(layer, &x, context)?,
+                true => {
+                    let (own, pass) = (Arc::clone(layer), Arc::clone(&pass));
+                    let params = [layer.params(), vec![Arc::clone(&self.distances)]].concat();
+                    ops::checkpoint(context, &x, params, move |x, context| pass.layer(&own, x, context))?
+                }
+            };
+        }
+        Ok(pass.dropped(&pass.normal(&x, &self.norm)?, context)?)
+    }
+}
+
+impl Layer {
+    fn params(&self) -> Vec<Arc<Param>> {
+        let all =
+            [&self.attention_norm, &self.query, &self.key, &self.value, &self.output, &self.forward_norm, &self.outer];
+        all.into_iter().chain(&self.inner).map(Arc::clone).collect()
+    }
+}
+
+/// What all layers have in common in a pass.
+struct Pass {
+    config: Arc<Config>,
+    batch: PackedBatch,
+    distances: Relative,
+}
+
+impl Pass {
+    fn normal(&self, x: &Tensor, weight: &Arc<Param>) -> candle_core::Result<Tensor> {
+        ops::rms_norm(x, weight, 0.0, self.config.eps)
+    }
+
+    fn dropped(&self, x: &Tensor, context: &Context) -> candle_core::Result<Tensor> {
+        ops::dropout(x, context.dropout(self.config.dropout))
+    }
+
+    /// `[tokens, d_model]` to the same.
+    fn layer(&self, layer: &Layer, x: &Tensor, context: &Context) -> candle_core::Result<Tensor> {
+        let x = (x + self.dropped(&self.attend(layer, x, context)?, context)?)?;
+        &x + self.dropped(&self.feed(layer, &x, context)?, context)?
     }
 
     /// What the first half of a layer adds, `[tokens, d_model]`.
-    fn attend(
-        &self,
-        layer: &Layer,
-        x: &Tensor,
-        batch: &PackedBatch,
-        by: &Relative,
-        context: &Context,
-    ) -> Result<Tensor> {
+    fn attend(&self, layer: &Layer, x: &Tensor, context: &Context) -> candle_core::Result<Tensor> {
         let linear = |x: &Tensor, weight: &Arc<Param>| ops::linear(context, x, weight, None);
         let x = self.normal(x, &layer.attention_norm)?;
         // attention divides scores by this root
         let q = (linear(&x, &layer.query)? * (self.config.d_kv as f64).sqrt())?;
         let (k, v) = (linear(&x, &layer.key)?, linear(&x, &layer.value)?);
-        let (offsets, dropout) = ((&batch.offsets, &batch.attended[..]), context.dropout(self.config.dropout));
-        let seen = ops::relative_attention(&q, &k, &v, offsets, self.config.num_heads, by, dropout)?;
-        Ok(linear(&seen, &layer.output)?)
+        let (offsets, dropout) =
+            ((&self.batch.offsets, &self.batch.attended[..]), context.dropout(self.config.dropout));
+        let seen = ops::relative_attention(&q, &k, &v, offsets, self.config.num_heads, &self.distances, dropout)?;
+        linear(&seen, &layer.output)
     }
 
     /// What the second half of a layer adds, `[tokens, d_model]`.
-    fn feed(&self, layer: &Layer, x: &Tensor, context: &Context) -> Result<Tensor> {
+    fn feed(&self, layer: &Layer, x: &Tensor, context: &Context) -> candle_core::Result<Tensor> {
         let linear = |x: &Tensor, weight: &Arc<Param>| ops::linear(context, x, weight, None);
         let x = self.normal(x, &layer.forward_norm)?;
-        let mut inner: Option<Tensor> = None;
-        for weight in &layer.inner {
-            let part = linear(&x, weight)?;
-            inner = Some(match inner {
-                None => ops::activation(&part, self.config.activation)?,
-                Some(gate) => (gate * part)?,
-            });
+        let mut inner = ops::activation(&linear(&x, &layer.inner[0])?, self.config.activation)?;
+        for weight in &layer.inner[1..] {
+            inner = (inner * linear(&x, weight)?)?;
         }
-        let inner = inner.ok_or_else(|| Error::Internal("a layer without a feed-forward half".to_owned()))?;
-        let inner = ops::dropout(&inner, context.dropout(self.config.dropout))?;
-        Ok(linear(&inner, &layer.outer)?)
-    }
-
-    /// The states after the embedding layer and after each layer, which `each` is shown; the last of them, normalised.
-    fn pass(&self, batch: &PackedBatch, context: &Context, mut each: impl FnMut(&Tensor)) -> Result<Tensor> {
-        let config = &self.config;
-        let drop = |x: &Tensor| ops::dropout(x, context.dropout(config.dropout));
-        let words = ops::embedding_sum(context, &[(&self.word, Arc::clone(&batch.ids))])?; // [tokens, d_model]
-        let mut x = drop(&words)?;
-        let rows = distances::rows(batch.longest(), config.buckets, config.farthest);
-        let by = Relative::new(&self.distances, &Arc::new(rows))?;
-        for layer in &self.layers {
-            each(&x);
-            x = (&x + drop(&self.attend(layer, &x, batch, &by, context)?)?)?;
-            x = (&x + drop(&self.feed(layer, &x, context)?)?)?;
-        }
-        Ok(drop(&self.normal(&x, &self.norm)?)?)
+        linear(&self.dropped(&inner, context)?, &layer.outer)
     }
 }
 
 impl Backbone for T5Encoder {
     fn forward(&self, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
-        self.pass(batch, context, |_| {})
+        self.run(batch, context, |_| {})
     }
 
     fn forward_layers(&self, batch: &PackedBatch, context: &Context) -> Result<Vec<Tensor>> {
         let mut all = Vec::new();
-        let last = self.pass(batch, context, |x| all.push(x.clone()))?;
+        let last = self.run(batch, context, |x| all.push(x.clone()))?;
         all.push(last);
         Ok(all)
     }
@@ -292,7 +317,10 @@ impl Backbone for T5Encoder {
         let (width, inner) = (self.config.d_model, self.config.d_ff);
         let heads = self.config.num_heads * self.config.d_kv;
         let parts = if self.config.gated { 5 } else { 3 };
-        self.layers.len() * (8 * width + 5 * heads + parts * inner) + 6 * width + 4 * inner
+        let (layers, layer) = (self.layers.len(), 8 * width + 5 * heads + parts * inner);
+        // a layer that is computed again has its input twice
+        let kept = if self.checkpointing { layers * width + layer + width } else { layers * layer };
+        kept + 6 * width + 4 * inner
     }
 
     fn max_positions(&self) -> Option<usize> {
@@ -300,6 +328,11 @@ impl Backbone for T5Encoder {
     }
 
     fn set_dropout(&mut self, probability: f64) {
-        self.config.dropout = probability;
+        Arc::make_mut(&mut self.config).dropout = probability;
+    }
+
+    fn set_checkpointing(&mut self) -> Result<()> {
+        self.checkpointing = true;
+        Ok(())
     }
 }

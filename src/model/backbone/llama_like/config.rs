@@ -3,13 +3,13 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Family;
+use super::{Family, GEMMA3, QWEN2, QWEN3};
 use crate::error::{Error, Result};
 use crate::model::backbone::bert_like::config::check_heads;
 use crate::ops::{Activation, Rotary};
 
 /// What the network is like.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     pub vocab_size: usize,
     pub hidden_size: usize,
@@ -237,6 +237,24 @@ impl Config {
             window,
         })
     }
+}
+
+/// Names the attention of each layer where only a rule did, before some of them are dropped.
+///
+/// # Errors
+/// When a key is missing or of another type.
+pub fn keep_layer_types(config: &mut Value, _: &[usize]) -> Result<()> {
+    let family = match config.get("model_type").and_then(Value::as_str) {
+        Some("qwen2") => &QWEN2,
+        Some("qwen3") => &QWEN3,
+        Some("gemma3_text") => &GEMMA3,
+        // all their layers are alike
+        _ => return Ok(()),
+    };
+    let keys: Keys = serde_json::from_value(config.clone()).map_err(|e| Error::model(e.to_string()))?;
+    let name = |local: &bool| if *local { SLIDING } else { FULL };
+    config["layer_types"] = keys.local(family)?.iter().map(name).collect();
+    Ok(())
 }
 
 fn activation(name: &str) -> Result<Activation> {
