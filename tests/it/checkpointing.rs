@@ -139,12 +139,12 @@ fn what_computes_again_already_is_refused() {
 
 /// A process of its own for each, since the peak is that of a process.
 #[test]
-#[ignore = "four steps of a real network on long texts"]
+#[ignore = "two steps of a real network on long texts"]
 fn measured_memory_of_long_texts() {
     let Some(model) = shared("models/all-MiniLM-L6-v2") else { return };
     let dir = tempfile::tempdir().unwrap();
     let words = "the sailor sells the old chair by the sea and a doctor buys a small red boat for the long winter ";
-    let rows: Vec<String> = (0..16)
+    let rows: Vec<String> = (0..4)
         .map(|i| {
             serde_json::json!({"anchor": format!("{i} {}", words.repeat(40)), "positive": words.repeat(40)}).to_string()
         })
@@ -152,7 +152,7 @@ fn measured_memory_of_long_texts() {
     std::fs::write(dir.path().join("long.jsonl"), rows.join("\n")).unwrap();
     let recipe = format!(
         "[model]\nbase = \"{}\"\nmax_seq_length = 512\n[train_dataset]\npath = \"long.jsonl\"\n[loss]\nname = \
-         \"MultipleNegativesRankingLoss\"\n[args]\nmax_steps = 2\nper_device_train_batch_size = 16\nsave_strategy = \"no\"\n",
+         \"MultipleNegativesRankingLoss\"\n[args]\nmax_steps = 1\nper_device_train_batch_size = 4\nsave_strategy = \"no\"\n",
         model.canonicalize().unwrap().display()
     );
     std::fs::write(dir.path().join("r.toml"), recipe).unwrap();
@@ -171,5 +171,6 @@ fn measured_memory_of_long_texts() {
     };
     let (with, without) = (peak(true), peak(false));
     println!("with {with:?}\nwithout {without:?}");
-    assert!(with.0 < without.0 / 2, "{with:?} {without:?}");
+    // 4096 tokens, and 16896 values a token that are not kept: 277 MB
+    assert!(with.0 + 200_000_000 < without.0, "{with:?} {without:?}");
 }

@@ -72,6 +72,11 @@ fn table(kind: ModelType, card: &'static Card) -> (String, &'static Card) {
         "Matryoshka2dLoss" => around("dims = [32, 8]\nn_dims_per_step = -1\nn_layers_per_step = -1"),
         "SpladeLoss" | "CachedSpladeLoss" => around(regularizer),
         "CSRLoss" => around(""),
+        "SparseMSELoss" => {
+            // a single column, which is taken for documents
+            let regularizer = "use_document_regularizer_only = true\ndocument_regularizer_weight = 1e-9";
+            (format!("name = \"SparseMSELoss\"\n[loss.splade]\n{regularizer}"), card)
+        }
         name if kind == ModelType::SparseEncoder => (format!("name = \"{name}\"\n[loss.splade]\n{regularizer}"), card),
         "SoftmaxLoss" => ("name = \"SoftmaxLoss\"\nnum_labels = 2".to_owned(), card),
         name if name.contains("GISTEmbed") => {
