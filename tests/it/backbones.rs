@@ -390,10 +390,10 @@ fn configurations_that_cannot_be_computed_are_refused() {
     let (roberta, _) = backbone::load(&fixture("roberta"), "", &Device::Cpu).unwrap();
     let error = roberta.decoder("", Rng::new(0)).err().unwrap();
     assert!(error.to_string().contains("a RoBERTa network cannot be a decoder"), "{error}");
-    assert!(told("electra", "hidden_act", "silu".into()).contains("`hidden_act` is `silu`"));
-    assert!(told("distilbert", "activation", "silu".into()).contains("`activation` is `silu`"));
+    assert!(told("electra", "hidden_act", "mish".into()).contains("`hidden_act` is `mish`"));
+    assert!(told("distilbert", "activation", "mish".into()).contains("`activation` is `mish`"));
     assert!(told("distilbert", "n_heads", 3.into()).contains("`n_heads` 3 does not divide `dim` 16"));
-    assert!(told("modernbert", "hidden_activation", "silu".into()).contains("`hidden_activation` is `silu`"));
+    assert!(told("modernbert", "hidden_activation", "mish".into()).contains("`hidden_activation` is `mish`"));
     assert!(told("modernbert", "num_attention_heads", 16.into()).contains("an odd number"));
     assert!(told("modernbert", "layer_types", json!(["full_attention"])).contains("1 entries"));
     assert!(told("modernbert", "layer_types", json!(["a", "b", "c", "d"])).contains("`layer_types` has `a`"));

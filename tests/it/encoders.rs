@@ -75,7 +75,11 @@ fn names_are_those_that_were_found() {
         let saved = dir.path().join("saved");
         let options = ModelOptions { model_type: Some(ModelType::CrossEncoder), ..ModelOptions::default() };
         SentenceTransformer::load_with(&fixture(name), &options).unwrap().save(&saved).unwrap();
+        // a classifier does not keep the head that fills masks
+        let own =
+            |(key, _): &(String, _)| !["cls.", "lm_head.", "lm_predictions."].iter().any(|head| key.starts_with(head));
         let (before, after) = (tensors_of(&fixture(name)), tensors_of(&saved));
+        let before: BTreeMap<_, _> = before.into_iter().filter(own).collect();
         for (key, tensor) in &before {
             let kept = after.get(key).unwrap_or_else(|| panic!("{name}: {key} is not saved"));
             assert!(heads && values(kept) == values(tensor) && kept.dims() == tensor.dims(), "{name}: {key}");

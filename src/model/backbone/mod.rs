@@ -298,10 +298,11 @@ pub fn flag(config: &Value, (key, default): (&str, bool)) -> bool {
 pub fn activation(key: &str, name: &str) -> Result<Activation> {
     match name {
         "gelu" => Ok(Activation::Gelu),
+        "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
         "relu" => Ok(Activation::Relu),
-        other => {
-            Err(Error::model(format!("`{key}` is `{other}`")).with_hint("supported activations are `gelu` and `relu`"))
-        }
+        "silu" | "swish" => Ok(Activation::Silu),
+        other => Err(Error::model(format!("`{key}` is `{other}`"))
+            .with_hint("supported activations are `gelu`, `gelu_new`, `gelu_pytorch_tanh`, `relu` and `silu`")),
     }
 }
 
