@@ -13,6 +13,7 @@ use super::kernel::{self, by_dtype, simd_fn};
 use super::matmul::{self, Finish, Matrix, Precision, Target};
 use super::param::Param;
 use super::real::Real;
+use super::scratch::Buffer;
 
 /// A fully connected layer: `y = x Wᵀ + b`, as `torch.nn.functional.linear`.
 ///
@@ -73,6 +74,9 @@ fn column_sums<T: Real>(data: &[T], width: usize) -> Vec<T> {
     }
     sum
 }
+
+/// Of each low-rank update of a stack, `scale * dy B`.
+pub(super) type Narrow<T> = Vec<Buffer<T>>;
 
 /// Layers of one shape that share their input, seen as one layer with their outputs side by side.
 pub(super) struct Stack {
@@ -151,10 +155,11 @@ impl Stack {
         Ok(())
     }
 
-    /// `dx = dy W` or `dx += dy W`.
+    /// `dx = dy W` or `dx += dy W`; `narrow` is what [`weight_gradient`](Self::weight_gradient) gave.
     pub(super) fn input_gradient<T: Real>(
         &self,
         dy: &[T],
+        narrow: Narrow<T>,
         dx: &mut [T],
         add: bool,
         finish: Option<Finish<'_, T>>,
@@ -162,9 +167,8 @@ impl Stack {
     ) -> Result<()> {
         // first the low-rank updates, since what finishes the product wants the whole
         let mut add = add;
-        for (i, way) in &self.ways {
-            let place = (i * self.out, self.width(), self.out);
-            way.input_gradient(dy, place, (dx, self.input, add), precision)?;
+        for ((_, way), narrow) in self.ways.iter().zip(narrow) {
+            way.input_gradient(&narrow, (dx, self.input, add), precision)?;
             add = true;
         }
         let dy = [dy];
@@ -182,17 +186,19 @@ impl Stack {
         })
     }
 
-    /// `dW += dyᵀ map(x)` and `db += Σ dy`.
+    /// `dW += dyᵀ map(x)` and `db += Σ dy`. Returns what low-rank updates made of `dy`, for
+    /// [`input_gradient`](Self::input_gradient).
     pub(super) fn weight_gradient<T: Real>(
         &self,
         x: &[T],
         map: Activation,
         dy: &[T],
         precision: Precision,
-    ) -> Result<()> {
-        for (i, way) in &self.ways {
-            way.weight_gradient((x, self.input, map), dy, (i * self.out, self.width(), self.out), precision)?;
-        }
+    ) -> Result<Narrow<T>> {
+        let ways = self.ways.iter().map(|(i, way)| {
+            way.weight_gradient((x, self.input, map), dy, (i * self.out, self.width(), self.out), precision)
+        });
+        let narrow = ways.collect::<Result<Narrow<T>>>()?;
         let biases = self.layers.iter().any(|(_, b)| b.as_ref().is_some_and(|b| b.trainable()));
         let sums = if biases { column_sums(dy, self.width()) } else { Vec::new() };
         let (x, dy) = ([x], [dy]);
@@ -212,7 +218,7 @@ impl Stack {
                 })?;
             }
         }
-        Ok(())
+        Ok(narrow)
     }
 }
 
@@ -221,9 +227,9 @@ impl Linear {
         let dy = dy.contiguous()?;
         let (x_host, dy) = (kernel::host(x)?, kernel::host(&dy)?);
         let (values, dy) = (x_host.values::<T>()?, dy.values::<T>()?);
-        self.stack.weight_gradient(values, Activation::Identity, dy, self.precision)?;
+        let narrow = self.stack.weight_gradient(values, Activation::Identity, dy, self.precision)?;
         let mut dx = kernel::zeros::<T>(values.len());
-        self.stack.input_gradient(dy, &mut dx, false, None, self.precision)?;
+        self.stack.input_gradient(dy, narrow, &mut dx, false, None, self.precision)?;
         kernel::tensor(dx, x.dims().to_vec())
     }
 }
