@@ -156,14 +156,14 @@ impl Way {
         Ok(narrow)
     }
 
-    /// The gradients of A and B; returns `scale * dy B`, which [`input_gradient`](Self::input_gradient) wants, too.
+    /// The gradients of A and B.
     pub(super) fn weight_gradient<T: Real>(
         &self,
         (x, input, map): (&[T], usize, Activation),
         dy: &[T],
         place: (usize, usize, usize),
         precision: Precision,
-    ) -> Result<Buffer<T>> {
+    ) -> Result<()> {
         let (narrow, dropped) = self.narrow(x, input, map, precision)?;
         let d_narrow = self.narrow_gradient(dy, place, precision)?;
         let (first, width, out) = place;
@@ -179,28 +179,28 @@ impl Way {
         })?;
         let seen: [&[T]; 1] = [dropped.as_ref().map_or(x, |dropped| dropped)];
         let map = if dropped.is_some() { Activation::Identity } else { map };
-        let down: [&[T]; 1] = [&d_narrow];
+        let d_narrow: [&[T]; 1] = [&d_narrow];
         self.adapter.a.accumulate::<T>(|add, da| {
             matmul::multiply(
-                Matrix::stacked(&down, rank).depth_across_rows(),
+                Matrix::stacked(&d_narrow, rank).depth_across_rows(),
                 Matrix::stacked(&seen, input).depth_across_rows().mapped(map),
                 Target::new(da, input).adding(add),
                 precision,
             );
-        })?;
-        Ok(d_narrow)
+        })
     }
 
-    /// This way's part of the gradient of `map(x)`, written to `dx` or added to it; `d_narrow` is what
-    /// [`weight_gradient`](Self::weight_gradient) gave.
+    /// This way's part of the gradient of `map(x)`, written to `dx` or added to it.
     pub(super) fn input_gradient<T: Real>(
         &self,
-        d_narrow: &[T],
+        dy: &[T],
+        place: (usize, usize, usize),
         (dx, input, add): (&mut [T], usize, bool),
         precision: Precision,
     ) -> Result<()> {
+        let d_narrow = self.narrow_gradient(dy, place, precision)?;
         let a = self.adapter.a.host()?;
-        let (d_narrow, a): ([&[T]; 1], [&[T]; 1]) = ([d_narrow], [a.values::<T>()?]);
+        let (d_narrow, a): ([&[T]; 1], [&[T]; 1]) = ([&d_narrow], [a.values::<T>()?]);
         let product = |target: Target<'_, T>| {
             matmul::multiply(
                 Matrix::stacked(&d_narrow, self.rank()).depth_in_rows(),

@@ -112,15 +112,15 @@ impl<T: Real> Block<T> for Forward {
         self.norm.backward(&standard, &scales, dy, dx)?;
         let mut space = standard;
         let d_outer = self.norm.before_dropout(dx, &mut space);
-        let narrow = self.outer.weight_gradient(&inner, self.activation, d_outer, self.precision)?;
+        self.outer.weight_gradient(&inner, self.activation, d_outer, self.precision)?;
         let mut d_inner = Buffer::take(inner.len());
         let width = self.inner.width();
         let through_activation = |row: usize, column: usize, values: &mut [T]| {
             let start = row * width + column;
             activation::backward_in_place(self.activation, &inner[start..start + values.len()], values);
         };
-        self.outer.input_gradient(d_outer, narrow, &mut d_inner, false, Some(&through_activation), self.precision)?;
-        let narrow = self.inner.weight_gradient(x, Activation::Identity, &d_inner, self.precision)?;
-        self.inner.input_gradient(&d_inner, narrow, dx, true, None, self.precision)
+        self.outer.input_gradient(d_outer, &mut d_inner, false, Some(&through_activation), self.precision)?;
+        self.inner.weight_gradient(x, Activation::Identity, &d_inner, self.precision)?;
+        self.inner.input_gradient(&d_inner, dx, true, None, self.precision)
     }
 }

@@ -13,7 +13,6 @@ use super::kernel::{self, by_dtype, simd_fn};
 use super::matmul::{self, Finish, Matrix, Precision, Target};
 use super::param::Param;
 use super::real::Real;
-use super::scratch::Buffer;
 
 /// A fully connected layer: `y = x Wᵀ + b`, as `torch.nn.functional.linear`.
 ///
@@ -74,9 +73,6 @@ fn column_sums<T: Real>(data: &[T], width: usize) -> Vec<T> {
     }
     sum
 }
-
-/// Of each low-rank update of a stack, `scale * dy B`.
-pub(super) type Narrow<T> = Vec<Buffer<T>>;
 
 /// Layers of one shape that share their input, seen as one layer with their outputs side by side.
 pub(super) struct Stack {
@@ -155,11 +151,10 @@ impl Stack {
         Ok(())
     }
 
-    /// `dx = dy W` or `dx += dy W`; `narrow` is what [`weight_gradient`](Self::weight_gradient) gave.
+    /// `dx = dy W` or `dx += dy W`.
     pub(super) fn input_gradient<T: Real>(
         &self,
         dy: &[T],
-        narrow: Narrow<T>,
         dx: &mut [T],
         add: bool,
         finish: Option<Finish<'_, T>>,
@@ -167,8 +162,9 @@ impl Stack {
     ) -> Result<()> {
         // first the low-rank updates, since what finishes the product wants the whole
         let mut add = add;
-        for ((_, way), narrow) in self.ways.iter().zip(narrow) {
-            way.input_gradient(&narrow, (dx, self.input, add), precision)?;
+        for (i, way) in &self.ways {
+            let place = (i * self.out, self.width(), self.out);
+            way.input_gradient(dy, place, (dx, self.input, add), precision)?;
             add = true;
         }
         let dy = [dy];
@@ -186,19 +182,17 @@ impl Stack {
         })
     }
 
-    /// `dW += dyᵀ map(x)` and `db += Σ dy`. Returns what low-rank updates made of `dy`, for
-    /// [`input_gradient`](Self::input_gradient).
+    /// `dW += dyᵀ map(x)` and `db += Σ dy`.
     pub(super) fn weight_gradient<T: Real>(
         &self,
         x: &[T],
         map: Activation,
         dy: &[T],
         precision: Precision,
-    ) -> Result<Narrow<T>> {
-        let ways = self.ways.iter().map(|(i, way)| {
-            way.weight_gradient((x, self.input, map), dy, (i * self.out, self.width(), self.out), precision)
-        });
-        let narrow = ways.collect::<Result<Narrow<T>>>()?;
+    ) -> Result<()> {
+        for (i, way) in &self.ways {
+            way.weight_gradient((x, self.input, map), dy, (i * self.out, self.width(), self.out), precision)?;
+        }
         let biases = self.layers.iter().any(|(_, b)| b.as_ref().is_some_and(|b| b.trainable()));
         let sums = if biases { column_sums(dy, self.width()) } else { Vec::new() };
         let (x, dy) = ([x], [dy]);
@@ -218,7 +212,7 @@ impl Stack {
                 })?;
             }
         }
-        Ok(narrow)
+        Ok(())
     }
 }
 
@@ -227,9 +221,9 @@ impl Linear {
         let dy = dy.contiguous()?;
         let (x_host, dy) = (kernel::host(x)?, kernel::host(&dy)?);
         let (values, dy) = (x_host.values::<T>()?, dy.values::<T>()?);
-        let narrow = self.stack.weight_gradient(values, Activation::Identity, dy, self.precision)?;
+        self.stack.weight_gradient(values, Activation::Identity, dy, self.precision)?;
         let mut dx = kernel::zeros::<T>(values.len());
-        self.stack.input_gradient(dy, narrow, &mut dx, false, None, self.precision)?;
+        self.stack.input_gradient(dy, &mut dx, false, None, self.precision)?;
         kernel::tensor(dx, x.dims().to_vec())
     }
 }

@@ -174,9 +174,9 @@ impl<T: Real> Block<T> for Attend {
         self.norm.backward(&standard, &scales, dy, dx)?;
         let mut space = standard;
         let d_output = self.norm.before_dropout(dx, &mut space);
-        let narrow = self.output.weight_gradient(&seen, Activation::Identity, d_output, self.precision)?;
+        self.output.weight_gradient(&seen, Activation::Identity, d_output, self.precision)?;
         let mut d_seen = seen;
-        self.output.input_gradient(d_output, narrow, &mut d_seen, false, None, self.precision)?;
+        self.output.input_gradient(d_output, &mut d_seen, false, None, self.precision)?;
         let mut d_qkv = Buffer::<T>::take(qkv.len());
         let start = Shared::new(&mut d_qkv);
         // SAFETY: queries, keys and values have a third of the columns each.
@@ -185,7 +185,7 @@ impl<T: Real> Block<T> for Attend {
             self.attention.backward(thirds(&[&qkv], width), Matrix::stacked(&[&d_seen], width), places, 3 * width)?;
         }
         drop(qkv);
-        let narrow = self.input.weight_gradient(x, Activation::Identity, &d_qkv, self.precision)?;
-        self.input.input_gradient(&d_qkv, narrow, dx, true, None, self.precision)
+        self.input.weight_gradient(x, Activation::Identity, &d_qkv, self.precision)?;
+        self.input.input_gradient(&d_qkv, dx, true, None, self.precision)
     }
 }

@@ -302,8 +302,8 @@ impl Splade {
                     }
                 });
             });
-            let narrow = self.stack.weight_gradient(&x[part.clone()], Activation::Identity, &scores, self.precision)?;
-            self.stack.input_gradient(&scores, narrow, &mut dx[part], false, None, self.precision)?;
+            self.stack.weight_gradient(&x[part.clone()], Activation::Identity, &scores, self.precision)?;
+            self.stack.input_gradient(&scores, &mut dx[part], false, None, self.precision)?;
         }
         Ok(dx)
     }

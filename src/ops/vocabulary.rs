@@ -128,9 +128,9 @@ impl Vocabulary {
             }
         });
         drop(space);
-        let narrow = self.stack.weight_gradient(x, Activation::Identity, &scores, self.precision)?;
+        self.stack.weight_gradient(x, Activation::Identity, &scores, self.precision)?;
         let mut dx = kernel::zeros::<T>(x.len());
-        self.stack.input_gradient(&scores, narrow, &mut dx, false, None, self.precision)?;
+        self.stack.input_gradient(&scores, &mut dx, false, None, self.precision)?;
         Ok(dx)
     }
 }
