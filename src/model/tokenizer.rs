@@ -237,6 +237,16 @@ impl TextTokenizer {
             == (other.content_hash, other.lower_case, other.special_tokens)
     }
 
+    /// Whether another one has the same tokens under the same numbers.
+    #[must_use]
+    pub fn same_vocabulary(&self, other: &Self) -> bool {
+        match (&self.inner, &other.inner) {
+            _ if self.content_hash == other.content_hash => true,
+            (Kind::Fast(own), Kind::Fast(other)) => own.get_vocab(true) == other.get_vocab(true),
+            _ => false,
+        }
+    }
+
     /// The file it came from.
     #[must_use]
     pub fn source(&self) -> &Path {

@@ -124,6 +124,18 @@ impl Weights {
         Tensor::from_vec(values, shape, &Device::Cpu)
     }
 
+    /// Whether they are made and not read.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.fresh.is_some()
+    }
+
+    /// Where parameters go.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Whether there is a tensor of that name.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
@@ -132,27 +144,24 @@ impl Weights {
 
     /// Strips `prefix` from every name that has it (`bert.` of a model with a head).
     pub fn strip_prefix(&mut self, prefix: &str) {
+        self.rename(|name| Some(name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name)));
+    }
+
+    /// Gives tensors other names, and drops those that get none.
+    pub fn rename(&mut self, name: impl Fn(String) -> Option<String>) {
         let tensors = std::mem::take(&mut self.tensors);
-        self.tensors = tensors
-            .into_iter()
-            .map(|(name, tensor)| (name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name), tensor))
-            .collect();
+        self.tensors = tensors.into_iter().filter_map(|(old, tensor)| Some((name(old)?, tensor))).collect();
     }
 
     /// Renames the endings that TensorFlow-era checkpoints use: `gamma` and `beta` of layer norms.
     pub fn modernise(&mut self) {
-        let tensors = std::mem::take(&mut self.tensors);
-        self.tensors = tensors
-            .into_iter()
-            .map(|(name, tensor)| {
-                let name = match name.rsplit_once('.') {
-                    Some((stem, "gamma")) => format!("{stem}.weight"),
-                    Some((stem, "beta")) => format!("{stem}.bias"),
-                    _ => name,
-                };
-                (name, tensor)
+        self.rename(|name| {
+            Some(match name.rsplit_once('.') {
+                Some((stem, "gamma")) => format!("{stem}.weight"),
+                Some((stem, "beta")) => format!("{stem}.bias"),
+                _ => name,
             })
-            .collect();
+        });
     }
 
     /// Takes a tensor of the given shape as a parameter called `prefix` + `name`.

@@ -48,6 +48,41 @@ pub fn attention(
     q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, attention)
 }
 
+/// [`attention`] with something added to each score by how far the key stands from its query, after scores are scaled.
+///
+/// # Shapes
+/// As there.
+///
+/// # Errors
+/// As there, and when the distances do not reach over the longest sequence.
+pub fn relative_attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    (offsets, attended): (&Arc<Vec<u32>>, &[u32]),
+    heads: usize,
+    relative: &Relative,
+    dropout: Dropout,
+) -> Result<Tensor> {
+    let &[tokens, width] = q.dims() else {
+        bail!("attention: expected [tokens, width], got {:?}", q.dims());
+    };
+    if k.dims() != q.dims() || v.dims() != q.dims() || heads == 0 || !width.is_multiple_of(heads) {
+        bail!("attention: q, k, v are {:?}, {:?}, {:?} of {heads} heads", q.dims(), k.dims(), v.dims());
+    }
+    kernel::check_offsets("attention", offsets, tokens)?;
+    if !attended.is_empty() && attended.len() + 1 != offsets.len() {
+        bail!("attention: {} sequences, and {} of their lengths", offsets.len() - 1, attended.len());
+    }
+    let longest = offsets.windows(2).map(|w| (w[1] - w[0]) as usize).max().unwrap_or(0);
+    relative.check(heads, longest, q.dtype())?;
+    if composed::wanted(q) {
+        return composed::attention(q, k, v, (offsets, attended), heads, dropout, (Sight::All, Some(relative)));
+    }
+    let attention = Attention::new((offsets, attended), heads, width, dropout, Sight::All, Some(relative.clone()));
+    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, attention)
+}
+
 /// Offsets `[sequences + 1]`, and how many leading tokens of each sequence are looked at: `[sequences]`, or empty for all.
 pub(super) type Attended<'a> = (&'a [u32], &'a [u32]);
 
@@ -375,7 +410,7 @@ impl Attention {
                 small.pack(k.rows(start, count), keys);
                 for Queries { first, rows } in span.blocks() {
                     // spans share keys: none of them is the first to write a gradient
-                    let add = first > 0 || matches!(self.sight, Sight::Near(_));
+                    let add = first > 0 || self.sight.is_window();
                     let (q, d_out) = (q.rows(first, rows), d_out.rows(first, rows));
                     let first_score = task.first_score.wrapping_add((first * length + start) as u32);
                     self.probabilities(small, (first, q), (&span, keys_down), (task, distances), p);

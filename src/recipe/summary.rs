@@ -96,6 +96,10 @@ impl Plan {
             }
         };
         table.row("model", "", source);
+        if let Some(keep) = &model.keep_layers {
+            let numbers: Vec<String> = keep.iter().map(usize::to_string).collect();
+            table.row("keep_layers", "", format!("{}; the others are dropped", numbers.join(", ")));
+        }
         if let Some(lora) = &model.lora {
             table.row("adapters", "", format!("{}; the network is frozen", lora.described()));
         }
@@ -185,6 +189,9 @@ impl Plan {
         row("bf16", args.bf16.to_string());
         if let Some(tokens) = args.gradient_cache_tokens {
             row("gradient_cache_tokens", tokens.to_string());
+        }
+        if args.gradient_checkpointing {
+            row("gradient_checkpointing", "true".to_owned());
         }
         row("use_cpu", args.use_cpu.to_string());
         row("full_determinism", args.full_determinism.to_string());

@@ -171,6 +171,14 @@ pub(super) fn distill(
     Ok((model.tokenizer().vocabulary(), model.dimension()))
 }
 
+/// The model in `path` with these layers of its network only, saved in `output`: its tokens, dimensions and layers.
+pub(super) fn prune(path: &Path, keep: &[usize], output: &Path) -> Result<(usize, usize, usize)> {
+    let options = ModelOptions { keep_layers: Some(keep.to_vec()), ..ModelOptions::default() };
+    let model = SentenceTransformer::load_with(&found(path)?, &options)?;
+    model.save(output)?;
+    Ok((model.tokenizer().vocabulary(), model.dimension(), model.layers()))
+}
+
 fn load(path: &Path, device: Option<Device>) -> Result<SentenceTransformer> {
     SentenceTransformer::load_with(&found(path)?, &ModelOptions { device, ..ModelOptions::default() })
 }

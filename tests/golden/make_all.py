@@ -12,7 +12,8 @@ from common import HERE
 SCRIPTS = [
     "fixtures", "modules", "bert", "ops", "losses", "losses_labels", "losses_own", "losses_pairs", "evaluators",
     "evaluators_pairs", "inference", "optim", "schedules", "curves", "curves_more", "denoising", "cross_encoder",
-    "samplers", "negatives", "tokenizers", "backbones", "sparse_encoder", "sparse_more", "multi_vector", "lora",
+    "samplers", "negatives", "tokenizers", "backbones", "backbones_decoders", "borrowed", "sparse_encoder", "sparse_more",
+    "multi_vector", "lora", "dora", "students",
 ]
 
 

@@ -23,11 +23,11 @@ fn cases() -> Vec<Value> {
     cases
 }
 
-fn name(case: &Value) -> &str {
+pub fn name(case: &Value) -> &str {
     case["model"].as_str().unwrap()
 }
 
-fn texts(case: &Value) -> Vec<&str> {
+pub fn texts(case: &Value) -> Vec<&str> {
     case["texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
 }
 
@@ -65,31 +65,36 @@ fn check_gradients<'a>(what: &str, wanted: &Value, params: impl Fn(&str) -> Opti
 #[test]
 pub fn hidden_states_and_gradients_are_transformers() {
     for case in cases() {
-        let what = name(&case);
-        let (mut network, _) = backbone::load(&fixture(what), "", &Device::Cpu).unwrap();
-        network.set_dropout(0.0);
-        let batch = pack(&case["token_ids"]);
-        let context = Context::training(DType::F32, Rng::new(0)).unwrap();
-        let hidden = network.forward(&batch, &context).unwrap();
-        assert_close(what, &values(&hidden), &numbers(&case["hidden"]), 1e-5);
-        let named = network.params();
-        let params: Vec<_> = named.iter().map(|(_, param)| std::sync::Arc::clone(param)).collect();
-        differentiate(&hidden, &params);
-        check_gradients(what, &case["gradients"], |name| {
-            named.iter().find(|(other, _)| other == name).map(|(_, param)| param.as_ref())
-        });
-        for (name, param) in &named {
-            assert!(param.gradient_tensor().unwrap().is_some(), "{what}: {name} has no gradient");
-        }
-        // every way through the layers ends in the same states
-        let layers = network.forward_layers(&batch, &Context::inference()).unwrap();
-        assert_eq!(layers.len(), network.layers() + 1);
-        assert_close(what, &values(layers.last().unwrap()), &numbers(&case["hidden"]), 1e-5);
-        let some = network.forward_some(&batch, &[1, 0], &Context::inference()).unwrap();
-        assert_eq!(some.len(), 3);
-        for (got, want) in some.iter().zip([1, 0, network.layers()]) {
-            assert_close(what, &values(got), &values(&layers[want]), 1e-6);
-        }
+        check_network(&fixture(name(&case)), &case);
+    }
+}
+
+/// The network in a folder against a golden case: hidden states, gradients (every parameter has one), all layers.
+pub fn check_network(folder: &Path, case: &Value) {
+    let what = name(case);
+    let (mut network, _) = backbone::load(folder, "", &Device::Cpu).unwrap();
+    network.set_dropout(0.0);
+    let batch = pack(&case["token_ids"]);
+    let context = Context::training(DType::F32, Rng::new(0)).unwrap();
+    let hidden = network.forward(&batch, &context).unwrap();
+    assert_close(what, &values(&hidden), &numbers(&case["hidden"]), 1e-5);
+    let named = network.params();
+    let params: Vec<_> = named.iter().map(|(_, param)| std::sync::Arc::clone(param)).collect();
+    differentiate(&hidden, &params);
+    check_gradients(what, &case["gradients"], |name| {
+        named.iter().find(|(other, _)| other == name).map(|(_, param)| param.as_ref())
+    });
+    for (name, param) in &named {
+        assert!(param.gradient_tensor().unwrap().is_some(), "{what}: {name} has no gradient");
+    }
+    // every way through the layers ends in the same states
+    let layers = network.forward_layers(&batch, &Context::inference()).unwrap();
+    assert_eq!(layers.len(), network.layers() + 1);
+    assert_close(what, &values(layers.last().unwrap()), &numbers(&case["hidden"]), 1e-5);
+    let some = network.forward_some(&batch, &[1, 0], &Context::inference()).unwrap();
+    assert_eq!(some.len(), 3);
+    for (got, want) in some.iter().zip([1, 0, network.layers()]) {
+        assert_close(what, &values(got), &values(&layers[want]), 1e-6);
     }
 }
 
@@ -193,7 +198,7 @@ fn a_saved_network_is_the_same_network() {
 }
 
 /// Where `TALLOW_SAVED` is set, what was saved stays there, for the reference to load.
-fn keep(saved: &Path, name: &str) {
+pub fn keep(saved: &Path, name: &str) {
     if let Some(folder) = std::env::var_os("TALLOW_SAVED") {
         let target = Path::new(&folder).join(name);
         let _ = std::fs::remove_dir_all(&target);

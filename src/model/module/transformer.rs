@@ -97,7 +97,9 @@ impl Transformer {
     /// When the architecture is not supported, or files are missing or broken.
     pub fn load(source: &Source<'_>) -> Result<Self> {
         let directory = source.directory;
-        let (backbone, config) = backbone::load(directory, &format!("{}auto_model.", source.prefix), source.device)?;
+        let keep = source.options.keep_layers.as_deref();
+        let prefix = format!("{}auto_model.", source.prefix);
+        let (backbone, config) = backbone::load_layers(directory, &prefix, source.device, keep)?;
         Self::around(backbone, config, TextTokenizer::load(directory, true)?, source)
     }
 
@@ -132,6 +134,11 @@ impl Transformer {
         Self::around(backbone, config, tokenizer, source)
     }
 
+    /// The network's config.json, as it was found.
+    pub fn network_config(&self) -> &Value {
+        &self.config
+    }
+
     /// Takes a tensor of the checkpoint that the network does not use.
     pub fn take_unused(&mut self, name: &str) -> Option<Tensor> {
         let at = self.backbone.unused().iter().position(|(known, _)| known == name)?;
@@ -156,6 +163,9 @@ impl Transformer {
         };
         if let Some(dropout) = source.options.dropout {
             backbone.set_dropout(dropout);
+        }
+        if source.options.gradient_checkpointing {
+            backbone.set_checkpointing()?;
         }
         let left = |backbone: &mut Box<dyn Backbone>| {
             Weights::left_over(backbone.take_unused(), &directory.join("model.safetensors"), source.device)

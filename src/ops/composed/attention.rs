@@ -87,7 +87,7 @@ pub fn attention(
         scores = scores.broadcast_add(&unseen(sight, longest, dtype, device)?)?;
     }
     let mut probabilities = softmax(&scores)?;
-    if let (Sight::Near(_), false) = (sight, offsets.1.is_empty()) {
+    if sight.is_window() && !offsets.1.is_empty() {
         // who is near to nothing that is attended sees nothing
         probabilities = probabilities.broadcast_mul(&padding.reach(sight, dtype, device)?)?;
     }

@@ -28,7 +28,7 @@ pub(super) use dropout::dropout;
 pub(super) use embedding::{embedding_bag_mean, embedding_sum};
 pub(super) use late_interaction::late_interaction;
 pub(super) use layers::{encoder, feed_forward, linear, self_attention};
-pub(super) use norm::{l2_normalize, layer_norm, residual_layer_norm};
+pub(super) use norm::{l2_normalize, layer_norm, residual_layer_norm, rms_norm};
 pub(super) use pool::pool;
 pub(super) use rotary::rotary_attention;
 pub(super) use splade::splade_pool;
