@@ -457,6 +457,8 @@ fn what_cannot_be_meant_is_told_before_the_work() {
     std::fs::write(at("same.jsonl"), "{\"a\": \"x\", \"b\": \"y\"}\n").unwrap();
     let model = project("tests/fixtures/tiny-bert");
     let model = model.to_str().unwrap();
+    let classifier = project("tests/fixtures/tiny-classifier");
+    let classifier = classifier.to_str().unwrap();
     std::fs::write(at("wide.csv"), "text,more\nx,y\n").unwrap();
     let cases: [(&[&str], &str, &str); 23] = [
         (&["pairs.jsonl", "--output", "o.jsonl"], "nothing says where candidates come from", "bm25"),
@@ -488,7 +490,7 @@ fn what_cannot_be_meant_is_told_before_the_work() {
             "`max_score` (higher)",
         ),
         (
-            &["pairs.jsonl", "--bm25", "--output", "o.jsonl", "--output-format", "n-tuple"],
+            &["pairs.jsonl", "--model", model, "--output", "o.jsonl", "--output-format", "n-tuple", "--range-min", "1"],
             "`pairs.jsonl`: no anchor has the 3 negatives",
             "`num_negatives` (lower)",
         ),
