@@ -244,7 +244,7 @@ fn describe(dataset: &DatasetPlan) -> String {
     }
     if let Some(mining) = &dataset.hard_negatives {
         let from = mining.model.as_deref().unwrap_or("words in common (BM25)");
-        let limits = mining.limits().into_iter().filter_map(|(name, value)| Some(format!("{name} {}, ", value?)));
+        let limits = mining.limits().map(|(limit, value)| format!("{} {value}, ", limit.name()));
         let _ = write!(
             text,
             "; {} hard negatives of each anchor by {from}, {}rows as {}",

@@ -358,8 +358,8 @@ fn labels_within(store: &Store, (least, most, hint): (f64, f64, &str), loss: &st
     Ok(())
 }
 
-/// The directory of a model that a loss names: a plan has whole paths, everything else is an id.
-fn locate(name: &str) -> Result<PathBuf> {
+/// The directory of a model that a loss or a data set names: a plan has whole paths, everything else is an id.
+pub(super) fn locate(name: &str) -> Result<PathBuf> {
     let path = Path::new(name);
     if path.is_absolute() { Ok(PathBuf::from(path)) } else { crate::hub::fetch(name) }
 }

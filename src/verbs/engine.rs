@@ -131,7 +131,7 @@ pub(super) fn encode_filled(
     let model = load_encoder(path, reporter)?;
     let filled = || texts.iter().enumerate().filter(|(_, text)| !text.trim().is_empty());
     let all: Vec<&str> = filled().map(|(_, text)| text.as_str()).collect();
-    let embeddings = model.encode(&all, &named_options(&model, None, prompt_name, "encoding")?)?;
+    let embeddings = model.encode(&all, &named_options(&model, None, prompt_name, ("--prompt", "encoding"))?)?;
     if embeddings.data().iter().any(|value| !value.is_finite()) {
         return Err(Error::model(format!("`{}` gives embeddings with values that are not finite", path.display()))
             .with_hint("the weights are damaged, or training has diverged"));
@@ -223,7 +223,8 @@ pub(super) enum Role {
     Document,
 }
 
-/// Options for encoding with a given prompt, with the model's prompt or route of a name, or with its default prompt.
+/// Options for encoding with a given prompt, with the model's prompt or route of a name, or with its default prompt; the
+/// prompt is given with `option`, its name with that and `-name`.
 ///
 /// # Errors
 /// When there is nothing of that name, or the model's Router has no way for texts of no name.
@@ -231,13 +232,13 @@ pub(super) fn named_options(
     model: &SentenceTransformer,
     prompt: Option<String>,
     name: Option<&str>,
-    what: &'static str,
+    (option, what): (&str, &'static str),
 ) -> Result<EncodeOptions> {
     let tasks = model.tasks();
     let task = name.filter(|name| tasks.iter().any(|task| task == name));
     if task.is_none() && model.tokenizer_for(None).is_err() {
         return Err(Error::usage("the model's Router has no default route").with_hint(format!(
-            "say which one these texts take with `--prompt-name`: {}",
+            "say which one these texts take with `{option}-name`: {}",
             tasks.iter().map(|task| format!("`{task}`")).collect::<Vec<_>>().join(", ")
         )));
     }
@@ -245,10 +246,18 @@ pub(super) fn named_options(
         (Some(text), _) => Some(text),
         // a route needs no prompt
         (None, Some(name)) if task.is_some() => model.prompts().get(name).cloned(),
-        (None, Some(name)) => Some(model.prompt(name)?.to_owned()),
+        (None, Some(name)) => Some(model.prompt(name).map_err(|e| given_itself(e, option))?.to_owned()),
         (None, None) => model.default_prompt().map(str::to_owned),
     };
     Ok(EncodeOptions { prompt, task: task.map(str::to_owned), ..encode_options(model, Role::Any, what) })
+}
+
+/// The hint of an error with the option by which a prompt is given here.
+fn given_itself(error: Error, option: &str) -> Error {
+    match error.hint().map(|hint| hint.replace("`--prompt`", &format!("`{option}`"))) {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
 }
 
 /// Options for encoding texts of a role, with the model's prompt of the role's name. A model without one puts nothing
