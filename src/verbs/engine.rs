@@ -44,15 +44,15 @@ pub(super) fn evaluator_settings(kind: &str, set: &[String]) -> Result<Map<Strin
     recipe::settings(&(entry.schema)().to_value(), set)
 }
 
-/// Where an evaluator's data are: the path that was given, or for NanoBEIR the Hugging Face cache.
+/// Where an evaluator's data are: the path that was given, or for NanoBEIR the Hub and its cache.
 pub(super) fn evaluation_path(kind: &str, path: Option<&Path>, settings: &Map<String, Value>) -> Result<PathBuf> {
     match path {
         Some(path) if path.exists() => Ok(path.to_path_buf()),
         Some(path) => Err(Error::usage(format!("there is nothing at `{}`", path.display()))
             .with_hint("`--path` names the evaluator's data, read relative to the current directory")),
-        None if nano_beir::from_the_cache(kind) => {
+        None if nano_beir::from_the_hub(kind) => {
             let id = settings.get("dataset_id").and_then(Value::as_str);
-            hub::cached_dataset(id.unwrap_or(nano_beir::DATASET_ID))
+            hub::fetch_dataset(id.unwrap_or(nano_beir::DATASET_ID))
         }
         None => Err(Error::usage(format!("`{kind}` reads its data from `--path`, which is missing"))
             .with_hint("give the folder or file; `tallow evaluate --help` says what is in it")),

@@ -9,6 +9,9 @@ use super::{llama_like, modernbert};
 use crate::error::{Error, Result};
 use crate::model::weights::Weights;
 
+/// Changes config.json before all layers but those named are dropped.
+type Rule = fn(&mut Value, &[usize]) -> Result<()>;
+
 /// Where an architecture keeps its layers.
 struct Layers {
     /// `model_type`s of config.json.
@@ -21,7 +24,7 @@ struct Layers {
     /// Why the first one has to stay, where it is not like the others.
     first: Option<&'static str>,
     /// Changes what config.json says of layers by a rule, before any are dropped.
-    rule: Option<fn(&mut Value, &[usize]) -> Result<()>>,
+    rule: Option<Rule>,
 }
 
 const LAYERS: &[Layers] = &[

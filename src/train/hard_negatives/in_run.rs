@@ -1,6 +1,6 @@
 //! The step of a run that makes rows with hard negatives of its data sets before the first step.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::Device;
 use xxhash_rust::xxh3::xxh3_128;
@@ -134,7 +134,7 @@ fn with_prompts(plan: &Plan, set: &DatasetPlan, names: (&str, &str), mut setting
 
 fn is_base(plan: &Plan, model: &str) -> bool {
     match &plan.model.source {
-        ModelSource::Base(Location::Path(base)) => files::absolute(base) == PathBuf::from(model),
+        ModelSource::Base(Location::Path(base)) => files::absolute(base) == *model,
         ModelSource::Base(Location::Hub(id)) => id == model,
         _ => false,
     }

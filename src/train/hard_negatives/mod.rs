@@ -118,6 +118,8 @@ fn documents(settings: &Settings, notes: &mut Vec<String>) -> Result<Option<Vec<
 }
 
 /// Where candidates come from.
+// there is one of them
+#[allow(clippy::large_enum_variant)]
 enum Finder {
     Words,
     Model { model: Box<SentenceTransformer>, prompts: Prompts, cache: Option<Cache> },

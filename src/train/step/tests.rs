@@ -225,6 +225,9 @@ fn in_one_graph(setting: Setting<'_>, batch: &Batch, tokens: usize, rng: Rng) ->
     (f64::from(value.to_scalar::<f32>().unwrap()), gradients(&setting.model.params()))
 }
 
+/// A name, columns, and a loss with its cached twin.
+type Cached = (&'static str, usize, Box<dyn Loss>, Box<dyn Loss>);
+
 #[test]
 fn with_dropout_cached_losses_have_the_plain_ones_gradients() {
     let guide = Guide::alike(model("tiny-bert", 0.0));
@@ -239,7 +242,7 @@ fn with_dropout_cached_losses_have_the_plain_ones_gradients() {
         let settings = json!({ "scale": 2.0 });
         loss::build_for(ModelType::MultiVectorEncoder, name, settings.as_object().unwrap()).unwrap()
     };
-    let cases: Vec<(&str, usize, Box<dyn Loss>, Box<dyn Loss>)> = vec![
+    let cases: Vec<Cached> = vec![
         (
             "tiny-bert",
             3,
