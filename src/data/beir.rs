@@ -211,7 +211,7 @@ mod tests {
         };
         assert_eq!(samples, [expected]);
         write("bm25.jsonl", "{\"query-id\":\"1\",\"corpus-ids\":[\"c\"]}\n");
-        assert!(told().contains("line 1") && told().contains("the id `c` is not in `corpus.jsonl`"), "{}", told());
+        assert!(told().contains("line 1") && told().contains("the id `c` is not in the corpus"), "{}", told());
         write("bm25.jsonl", "{\"query-id\":\"2\",\"corpus-ids\":[\"a\"]}\n");
         assert!(told().contains("no row for the query `1`"));
     }
