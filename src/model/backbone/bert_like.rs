@@ -9,7 +9,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 pub use self::config::Config;
-use super::loader::{Dense, Loader};
+use super::loader::{Dense, Loader, Tensors};
 use super::{Backbone, Decoder, distances, mpnet};
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
@@ -88,8 +88,7 @@ pub struct BertLike {
     projection: Option<Dense>,
     layers: Vec<Layer>,
     keep: Keep,
-    named: Vec<(String, Arc<Param>)>,
-    unused: Vec<(String, Tensor)>,
+    tensors: Tensors,
 }
 
 impl BertLike {
@@ -130,22 +129,9 @@ impl BertLike {
                 output_norm: load.norm(&at(names.output_norm), hidden)?,
             });
         }
-        let (named, unused) = load.finish();
+        let tensors = load.finish();
         let keep = Keep::All;
-        Ok(Self {
-            family,
-            config,
-            word,
-            position,
-            token_type,
-            distances,
-            norm,
-            projection,
-            layers,
-            keep,
-            named,
-            unused,
-        })
+        Ok(Self { family, config, word, position, token_type, distances, norm, projection, layers, keep, tensors })
     }
 
     /// The token whose number positions begin behind.
@@ -325,8 +311,12 @@ impl Backbone for BertLike {
             .ok_or_else(|| Error::Internal(format!("layers {layers:?} of {}", self.layers.len())))
     }
 
-    fn params(&self) -> Vec<(String, Arc<Param>)> {
-        self.named.clone()
+    fn tensors(&self) -> &Tensors {
+        &self.tensors
+    }
+
+    fn tensors_mut(&mut self) -> &mut Tensors {
+        &mut self.tensors
     }
 
     fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
@@ -345,18 +335,6 @@ impl Backbone for BertLike {
             rows.push((Arc::clone(table), if both { vec![0, 1] } else { vec![0] }));
         }
         rows
-    }
-
-    fn unused(&self) -> &[(String, Tensor)] {
-        &self.unused
-    }
-
-    fn put_unused(&mut self, unused: Vec<(String, Tensor)>) {
-        self.unused = unused;
-    }
-
-    fn take_unused(&mut self) -> Vec<(String, Tensor)> {
-        std::mem::take(&mut self.unused)
     }
 
     fn word_embeddings(&self) -> Option<&Arc<Param>> {

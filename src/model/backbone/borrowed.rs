@@ -9,8 +9,8 @@ use candle_nn::VarBuilder;
 use candle_transformers::models::jina_bert;
 use serde_json::Value;
 
-use super::Backbone;
 use super::bert_like::config::check_heads;
+use super::{Backbone, Tensors};
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
 use crate::model::weights::Weights;
@@ -23,7 +23,7 @@ const SCORES: usize = 1 << 24;
 /// in place of positions, and with gated feed-forward halves, as the remote code of `jinaai/jina-bert-implementation`.
 pub struct JinaBert {
     config: jina_bert::Config,
-    tensors: Vec<(String, Tensor)>,
+    tensors: Tensors,
     device: Device,
     /// The network for texts of up to so many tokens: its table of distances is the square of that.
     network: Mutex<(usize, Arc<jina_bert::BertModel>)>,
@@ -61,6 +61,7 @@ impl JinaBert {
         let tensors = on_device?;
         let length = config.max_position_embeddings.clamp(1, 128);
         let network = Mutex::new((length, Arc::new(build(&config, &tensors, device, length)?)));
+        let tensors = Tensors { named: Vec::new(), unused: tensors };
         Ok(Self { config, tensors, device: device.clone(), network })
     }
 
@@ -69,7 +70,7 @@ impl JinaBert {
         let mut network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
         if longest > network.0 {
             let length = longest.next_power_of_two();
-            *network = (length, Arc::new(build(&self.config, &self.tensors, &self.device, length)?));
+            *network = (length, Arc::new(build(&self.config, &self.tensors.unused, &self.device, length)?));
         }
         Ok(Arc::clone(&network.1))
     }
@@ -114,24 +115,16 @@ impl Backbone for JinaBert {
         Ok(Tensor::cat(&hidden, 0)?.index_select(&order, 0)?.detach())
     }
 
-    fn params(&self) -> Vec<(String, Arc<Param>)> {
-        Vec::new()
+    fn tensors(&self) -> &Tensors {
+        &self.tensors
+    }
+
+    fn tensors_mut(&mut self) -> &mut Tensors {
+        &mut self.tensors
     }
 
     fn rows(&self, _: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
         Vec::new()
-    }
-
-    fn unused(&self) -> &[(String, Tensor)] {
-        &self.tensors
-    }
-
-    fn take_unused(&mut self) -> Vec<(String, Tensor)> {
-        std::mem::take(&mut self.tensors)
-    }
-
-    fn put_unused(&mut self, unused: Vec<(String, Tensor)>) {
-        self.tensors = unused;
     }
 
     fn hidden_size(&self) -> usize {

@@ -10,7 +10,7 @@ use candle_core::Tensor;
 
 pub use self::config::Config;
 use super::Backbone;
-use super::loader::{Dense, Loader};
+use super::loader::{Dense, Loader, Tensors};
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
 use crate::model::weights::Weights;
@@ -50,8 +50,7 @@ pub struct Deberta {
     distances_norm: Option<Dense>,
     conv: Option<Conv>,
     layers: Vec<Layer>,
-    named: Vec<(String, Arc<Param>)>,
-    unused: Vec<(String, Tensor)>,
+    tensors: Tensors,
 }
 
 /// What all layers know of a batch's distances.
@@ -113,7 +112,7 @@ impl Deberta {
                 output_norm: load.norm(&at("output.LayerNorm"), hidden)?,
             });
         }
-        let (named, unused) = load.finish();
+        let tensors = load.finish();
         Ok(Self {
             config,
             word,
@@ -125,8 +124,7 @@ impl Deberta {
             distances_norm,
             conv,
             layers,
-            named,
-            unused,
+            tensors,
         })
     }
 
@@ -270,8 +268,12 @@ impl Backbone for Deberta {
         Ok(all)
     }
 
-    fn params(&self) -> Vec<(String, Arc<Param>)> {
-        self.named.clone()
+    fn tensors(&self) -> &Tensors {
+        &self.tensors
+    }
+
+    fn tensors_mut(&mut self) -> &mut Tensors {
+        &mut self.tensors
     }
 
     fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
@@ -287,18 +289,6 @@ impl Backbone for Deberta {
             rows.push((Arc::clone(table), if both { vec![0, 1] } else { vec![0] }));
         }
         rows
-    }
-
-    fn unused(&self) -> &[(String, Tensor)] {
-        &self.unused
-    }
-
-    fn put_unused(&mut self, unused: Vec<(String, Tensor)>) {
-        self.unused = unused;
-    }
-
-    fn take_unused(&mut self) -> Vec<(String, Tensor)> {
-        std::mem::take(&mut self.unused)
     }
 
     fn word_embeddings(&self) -> Option<&Arc<Param>> {

@@ -11,7 +11,7 @@ use candle_core::Tensor;
 use self::config::Window;
 pub use self::config::{Config, keep_layer_types};
 use super::Backbone;
-use super::loader::{Linear, Loader};
+use super::loader::{Linear, Loader, Tensors};
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
 use crate::model::weights::Weights;
@@ -94,8 +94,7 @@ pub struct LlamaLike {
     norm: Arc<Param>,
     /// Whether a layer keeps its input alone, and is computed again for its gradient.
     checkpointing: bool,
-    named: Vec<(String, Arc<Param>)>,
-    unused: Vec<(String, Tensor)>,
+    tensors: Tensors,
 }
 
 impl LlamaLike {
@@ -152,11 +151,11 @@ impl LlamaLike {
             }));
         }
         let norm = load.param("norm.weight", &[hidden])?;
-        let (named, mut unused) = load.finish();
+        let mut tensors = load.finish();
         // what says the next token has nothing to say of a text
-        unused.retain(|(name, _)| !name.starts_with("lm_head."));
+        tensors.unused.retain(|(name, _)| !name.starts_with("lm_head."));
         let config = Arc::new(config);
-        Ok(Self { family, config, word, layers, norm, checkpointing: false, named, unused })
+        Ok(Self { family, config, word, layers, norm, checkpointing: false, tensors })
     }
 
     fn embed(&self, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
@@ -294,24 +293,16 @@ impl Backbone for LlamaLike {
         Ok(all)
     }
 
-    fn params(&self) -> Vec<(String, Arc<Param>)> {
-        self.named.clone()
+    fn tensors(&self) -> &Tensors {
+        &self.tensors
+    }
+
+    fn tensors_mut(&mut self) -> &mut Tensors {
+        &mut self.tensors
     }
 
     fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
         vec![(Arc::clone(&self.word), batch.ids.to_vec())]
-    }
-
-    fn unused(&self) -> &[(String, Tensor)] {
-        &self.unused
-    }
-
-    fn put_unused(&mut self, unused: Vec<(String, Tensor)>) {
-        self.unused = unused;
-    }
-
-    fn take_unused(&mut self) -> Vec<(String, Tensor)> {
-        std::mem::take(&mut self.unused)
     }
 
     fn word_embeddings(&self) -> Option<&Arc<Param>> {

@@ -28,6 +28,7 @@ use serde_json::Value;
 
 use self::bert_like::{BertLike, Family};
 use self::llama_like::LlamaLike;
+pub use self::loader::Tensors;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
@@ -68,20 +69,34 @@ pub trait Backbone: Send + Sync {
             .ok_or_else(|| Error::Internal(format!("layers {layers:?} of {}", self.layers())))
     }
 
+    /// What became of the checkpoint's tensors.
+    fn tensors(&self) -> &Tensors;
+
+    /// The same, to change.
+    fn tensors_mut(&mut self) -> &mut Tensors;
+
     /// Every parameter with its name in the checkpoint.
-    fn params(&self) -> Vec<(String, Arc<Param>)>;
+    fn params(&self) -> Vec<(String, Arc<Param>)> {
+        self.tensors().named.clone()
+    }
 
     /// The rows of its tables that a pass over `batch` reads.
     fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)>;
 
     /// Tensors of the checkpoint that the network does not use (a pooler, a classifier), in f32; saved again.
-    fn unused(&self) -> &[(String, Tensor)];
+    fn unused(&self) -> &[(String, Tensor)] {
+        &self.tensors().unused
+    }
 
     /// The same for a head, which saves those that it uses.
-    fn take_unused(&mut self) -> Vec<(String, Tensor)>;
+    fn take_unused(&mut self) -> Vec<(String, Tensor)> {
+        std::mem::take(&mut self.tensors_mut().unused)
+    }
 
     /// Puts back what was not taken out of them.
-    fn put_unused(&mut self, unused: Vec<(String, Tensor)>);
+    fn put_unused(&mut self, unused: Vec<(String, Tensor)>) {
+        self.tensors_mut().unused = unused;
+    }
 
     /// The table of the words' embeddings, `[words, width]`, which a head may share; `None` where it is not such.
     fn word_embeddings(&self) -> Option<&Arc<Param>> {

@@ -10,7 +10,7 @@ use candle_core::Tensor;
 
 pub use self::config::{Config, keep_layer_types};
 use super::Backbone;
-use super::loader::{Dense, Linear, Loader};
+use super::loader::{Dense, Linear, Loader, Tensors};
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
 use crate::model::weights::Weights;
@@ -37,8 +37,7 @@ pub struct ModernBert {
     final_norm: Dense,
     /// Whether a layer keeps its input alone, and is computed again for its gradient.
     checkpointing: bool,
-    named: Vec<(String, Arc<Param>)>,
-    unused: Vec<(String, Tensor)>,
+    tensors: Tensors,
 }
 
 /// What layers of one kind have in common in a pass.
@@ -74,9 +73,9 @@ impl ModernBert {
             }));
         }
         let final_norm = load.norm_with("final_norm", hidden, config.norm_bias)?;
-        let (named, unused) = load.finish();
+        let tensors = load.finish();
         let config = Arc::new(config);
-        Ok(Self { config, word, norm, layers, final_norm, checkpointing: false, named, unused })
+        Ok(Self { config, word, norm, layers, final_norm, checkpointing: false, tensors })
     }
 
     fn normal(&self, x: &Tensor, norm: &Dense) -> Result<Tensor> {
@@ -183,24 +182,16 @@ impl Backbone for ModernBert {
         Ok(all)
     }
 
-    fn params(&self) -> Vec<(String, Arc<Param>)> {
-        self.named.clone()
+    fn tensors(&self) -> &Tensors {
+        &self.tensors
+    }
+
+    fn tensors_mut(&mut self) -> &mut Tensors {
+        &mut self.tensors
     }
 
     fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
         vec![(Arc::clone(&self.word), batch.ids.to_vec())]
-    }
-
-    fn unused(&self) -> &[(String, Tensor)] {
-        &self.unused
-    }
-
-    fn put_unused(&mut self, unused: Vec<(String, Tensor)>) {
-        self.unused = unused;
-    }
-
-    fn take_unused(&mut self) -> Vec<(String, Tensor)> {
-        std::mem::take(&mut self.unused)
     }
 
     fn word_embeddings(&self) -> Option<&Arc<Param>> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::Backbone;
-use super::loader::{Dense, Linear, Loader};
+use super::loader::{Dense, Linear, Loader, Tensors};
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
 use crate::model::weights::Weights;
@@ -95,8 +95,7 @@ pub struct RotaryBert {
     token_type: Option<Arc<Param>>,
     norm: Dense,
     layers: Vec<Layer>,
-    named: Vec<(String, Arc<Param>)>,
-    unused: Vec<(String, Tensor)>,
+    tensors: Tensors,
 }
 
 /// Refuses heads of which no pairs of values can be turned, or that do not share the width.
@@ -148,8 +147,8 @@ impl RotaryBert {
                 output_norm: load.norm(&at(names.output_norm), hidden)?,
             });
         }
-        let (named, unused) = load.finish();
-        Ok(Self { config, word, token_type, norm, layers, named, unused })
+        let tensors = load.finish();
+        Ok(Self { config, word, token_type, norm, layers, tensors })
     }
 
     /// Whether the tokenizer's types of tokens count.
@@ -232,8 +231,12 @@ impl Backbone for RotaryBert {
         Ok(all)
     }
 
-    fn params(&self) -> Vec<(String, Arc<Param>)> {
-        self.named.clone()
+    fn tensors(&self) -> &Tensors {
+        &self.tensors
+    }
+
+    fn tensors_mut(&mut self) -> &mut Tensors {
+        &mut self.tensors
     }
 
     fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
@@ -243,18 +246,6 @@ impl Backbone for RotaryBert {
             rows.push((Arc::clone(table), if both { vec![0, 1] } else { vec![0] }));
         }
         rows
-    }
-
-    fn unused(&self) -> &[(String, Tensor)] {
-        &self.unused
-    }
-
-    fn put_unused(&mut self, unused: Vec<(String, Tensor)>) {
-        self.unused = unused;
-    }
-
-    fn take_unused(&mut self) -> Vec<(String, Tensor)> {
-        std::mem::take(&mut self.unused)
     }
 
     fn word_embeddings(&self) -> Option<&Arc<Param>> {

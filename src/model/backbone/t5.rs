@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::loader::Loader;
+use super::loader::{Loader, Tensors};
 use super::{Backbone, distances};
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
@@ -138,8 +138,7 @@ pub struct T5Encoder {
     norm: Arc<Param>,
     /// Whether a layer keeps its input alone, and is computed again for its gradient.
     checkpointing: bool,
-    named: Vec<(String, Arc<Param>)>,
-    unused: Vec<(String, Tensor)>,
+    tensors: Tensors,
 }
 
 /// What whole models have beside their encoder: it is not saved, as transformers does not save it.
@@ -183,10 +182,10 @@ impl T5Encoder {
             }));
         }
         let norm = load.param("encoder.final_layer_norm.weight", &[width])?;
-        let (named, mut unused) = load.finish();
-        unused.retain(|(name, _)| !NOT_OURS.iter().any(|prefix| name.starts_with(prefix)));
+        let mut tensors = load.finish();
+        tensors.unused.retain(|(name, _)| !NOT_OURS.iter().any(|prefix| name.starts_with(prefix)));
         let config = Arc::new(config);
-        Ok(Self { config, word, distances, layers, norm, checkpointing: false, named, unused })
+        Ok(Self { config, word, distances, layers, norm, checkpointing: false, tensors })
     }
 
     /// The states after the embedding layer and after each layer, which `each` is shown; the last of them, normalised.
@@ -278,24 +277,16 @@ impl Backbone for T5Encoder {
         Ok(all)
     }
 
-    fn params(&self) -> Vec<(String, Arc<Param>)> {
-        self.named.clone()
+    fn tensors(&self) -> &Tensors {
+        &self.tensors
+    }
+
+    fn tensors_mut(&mut self) -> &mut Tensors {
+        &mut self.tensors
     }
 
     fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
         vec![(Arc::clone(&self.word), batch.ids.to_vec())]
-    }
-
-    fn unused(&self) -> &[(String, Tensor)] {
-        &self.unused
-    }
-
-    fn put_unused(&mut self, unused: Vec<(String, Tensor)>) {
-        self.unused = unused;
-    }
-
-    fn take_unused(&mut self) -> Vec<(String, Tensor)> {
-        std::mem::take(&mut self.unused)
     }
 
     fn word_embeddings(&self) -> Option<&Arc<Param>> {

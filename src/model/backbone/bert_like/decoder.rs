@@ -45,7 +45,7 @@ struct Maker<'a> {
 
 impl Maker<'_> {
     fn param(&mut self, name: &str, shape: &[usize], new: impl FnOnce(&mut Rng) -> Vec<f64>) -> Result<Arc<Param>> {
-        let found = self.bert.unused.iter().find(|(other, tensor)| other == name && tensor.dims() == shape);
+        let found = self.bert.tensors.unused.iter().find(|(other, tensor)| other == name && tensor.dims() == shape);
         let value = match found {
             Some((_, tensor)) => tensor.clone(),
             // not from an f64, which not every device knows
