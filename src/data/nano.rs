@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::beir;
 use super::reranking::Ranked;
 use super::rows::{each_row, get, id_of};
 use super::source::{DataFile, Files, Format, Problem, Reason, Value};
@@ -12,9 +13,6 @@ use crate::util::files;
 
 /// The folders.
 const PARTS: [&str; 3] = ["corpus", "queries", "qrels"];
-
-/// The folder of what BM25 found.
-const FOUND: &str = "bm25";
 
 /// Ids with texts of the corpus and of the queries, and the ids of the relevant documents by query id.
 pub type Retrieval = (Vec<(String, String)>, Vec<(String, String)>, HashMap<String, HashSet<String>>);
@@ -88,50 +86,26 @@ fn read_all(dir: &Path, name: &str) -> Result<Retrieval> {
     Ok((corpus, queries, relevant))
 }
 
-/// The data sets of a folder in this layout for which it is told what BM25 found.
+/// Of each query of the data set `name` that has relevant documents those that BM25 found, best first, from the folder
+/// `bm25` beside the others.
 ///
 /// # Errors
-/// When a folder cannot be read.
-pub fn names_with_found(dir: &Path) -> Result<Vec<String>> {
-    let found = |name: &String| files_of(&dir.join(FOUND), name).is_ok();
-    Ok(names(dir)?.into_iter().filter(found).collect())
-}
-
-/// The data set `name` as queries with what BM25 found for each, best first, in the order of the rows that tell it.
-///
-/// # Errors
-/// When a file is missing, a row cannot be used, or an id stands nowhere else.
+/// As [`read`]; when a document is not in the corpus, or nothing was found for a query.
 pub fn read_found(dir: &Path, name: &str) -> Result<Vec<Ranked>> {
-    let (corpus, queries, relevant) = read_all(dir, name)?;
-    let corpus: HashMap<String, String> = corpus.into_iter().collect();
-    let queries: HashMap<String, String> = queries.into_iter().collect();
-    let unknown = |column: &str, id: &str, where_: &str| {
-        Problem::cell(Reason::WrongType, column, format!("the id `{id}` is not in `{where_}`"))
-    };
-    let rows = each_row(&files_of(&dir.join(FOUND), name)?, |cells| {
-        let column = "corpus-ids";
-        let found = match get(cells, &[column, "corpus_ids"]) {
-            Some(Value::Texts(ids)) => ids,
-            Some(other) => {
-                let text = format!("{} instead of a list of ids", other.kind());
-                return Err(Problem::cell(Reason::WrongType, column, text));
-            }
-            None => return Err(Problem::cell(Reason::MissingColumn, column, "missing")),
-        };
-        let id = id_of(cells, &["query-id", "query_id"])?;
-        let query = queries.get(&id).ok_or_else(|| unknown("query-id", &id, "queries"))?;
-        let judged = relevant.get(&id).ok_or_else(|| unknown("query-id", &id, "qrels"))?;
-        let text = |id: &String| corpus.get(id).cloned().ok_or_else(|| unknown(column, id, "corpus"));
-        let mut positive: Vec<&String> = judged.iter().collect();
-        positive.sort();
-        Ok(Ranked {
-            query: query.clone(),
-            positive: positive.into_iter().map(text).collect::<Result<_, _>>()?,
-            documents: Some(found.iter().map(text).collect::<Result<_, _>>()?),
-            ..Ranked::default()
-        })
-    })?;
-    Ok(rows.into_iter().map(|(_, row)| row).collect())
+    let (corpus, queries, relevant) = read(dir, name)?;
+    let corpus: HashMap<&str, &str> = corpus.iter().map(|(id, text)| (id.as_str(), text.as_str())).collect();
+    let folder = dir.join("bm25");
+    let mut found = beir::found(&files_of(&folder, name)?, &corpus)?;
+    let mut samples = Vec::with_capacity(queries.len());
+    for (id, query) in &queries {
+        let Some(relevant) = relevant.get(id) else { continue };
+        let documents = found.remove(id).ok_or_else(|| beir::not_found(&folder, id))?;
+        // sets have no order: the corpus has one
+        let mut relevant: Vec<&String> = relevant.iter().collect();
+        relevant.sort();
+        samples.push(beir::ranked(query, relevant, documents, &corpus));
+    }
+    Ok(samples)
 }
 
 /// The Parquet files of a data set in a folder, in order.

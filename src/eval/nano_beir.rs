@@ -22,7 +22,7 @@ pub const CARD: Card = Card {
     columns: (2, 2),
     labels: LabelKind::None,
     gotchas: &[
-        "Without a path the data sets come from the Hub once, into the Hugging Face cache.",
+        "The data sets are read from a folder, or where there is no path from the Hub: thirteen small ones, once.",
         "The small corpora make values higher than those of the whole BEIR: compare like with like.",
     ],
     paper: "https://arxiv.org/abs/2104.08663",
@@ -109,7 +109,7 @@ pub enum Prompts {
 pub struct NanoBEIRSettings {
     /// In front of every key; the reference has no such setting, and without it the keys are the reference's.
     pub name: String,
-    /// The id on the Hub of a data set with the subsets `corpus`, `queries` and `qrels`, which is read when there is no
+    /// The id on the Hub of a data set with the folders `corpus`, `queries` and `qrels`, which is fetched when there is no
     /// path; `sentence-transformers/NanoBEIR-en` when left out.
     pub dataset_id: Option<String>,
     /// The data sets, by short name (`msmarco`) or by their folder's name; all that are in the folder when left out.
@@ -250,7 +250,7 @@ impl EvaluatorSettings for NanoBEIRSettings {
 /// type = "NanoBEIREvaluator"
 /// path = "nano-beir"
 /// ```
-/// Without `path`, `sentence-transformers/NanoBEIR-en` or another `dataset_id` comes from the Hub.
+/// Without `path`, `sentence-transformers/NanoBEIR-en` or another `dataset_id` is read, from the Hugging Face cache or downloaded into it.
 #[derive(Debug)]
 pub struct NanoBEIREvaluator {
     settings: NanoBEIRSettings,

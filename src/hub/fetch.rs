@@ -22,17 +22,18 @@ const UNWANTED: [&str; 2] = ["onnx/", "openvino/"];
 ///
 /// # Errors
 /// As there.
-pub fn fetch(id: &str) -> Result<PathBuf> {
-    model(id, &mut |_| {})
+pub fn fetch(id: &str, revision: Option<&str>) -> Result<PathBuf> {
+    model(id, revision, &mut |_| {})
 }
 
-/// The directory of the model `id` (`owner/name`, or a name alone), from the cache or downloaded now.
+/// The directory of the model `id` (`owner/name`, or a name alone) at a revision, the main branch without one, from the
+/// cache or downloaded now.
 ///
 /// # Errors
 /// When the id is no id, or the model is neither in the cache nor to be had.
-pub fn model(id: &str, tell: Tell<'_>) -> Result<PathBuf> {
+pub fn model(id: &str, revision: Option<&str>, tell: Tell<'_>) -> Result<PathBuf> {
     let what = shown(id, "a directory nor the id of a model", "ids look like `owner/name`; a directory must exist")?;
-    let repository = Repository { kind: Kind::Model, id, revision: "main" };
+    let repository = Repository { kind: Kind::Model, id, revision: revision.unwrap_or("main") };
     if let Some(folder) = repository.cached().filter(|folder| is_whole(folder)) {
         return Ok(folder);
     }
@@ -175,7 +176,7 @@ mod tests {
     #[test]
     fn what_is_no_id_is_refused_without_asking() {
         for id in ["a/b/c", "/x", "x/", "", ".x", "a b"] {
-            let error = fetch(id).unwrap_err();
+            let error = fetch(id, None).unwrap_err();
             assert!(error.to_string().contains("neither a directory nor"), "{error}");
             assert!(pull(id, None, None, &mut |_| {}).unwrap_err().to_string().contains("neither the id"));
         }

@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::events::{Event, Listener};
 use crate::data::slices;
 use crate::data::source::Files;
-use crate::data::store::cache;
+use crate::data::store::MadeRows;
 use crate::error::Result;
 use crate::eval::nano_beir;
 use crate::hub::{self, HubDataset};
@@ -24,8 +24,11 @@ pub fn fetch(plan: &Plan, resumes: bool, listener: &mut dyn Listener) -> Result<
     let tell = &mut |line: &str| listener.event(&Event::Message(line));
     // a checkpoint has the model; of one with adapters the base is read again
     let model = Some(&plan.model.source).filter(|_| !resumes || plan.model.lora.is_some());
-    for (key, id) in model.and_then(of_source).into_iter().chain(of_data(&plan)) {
-        hub::model(&id, tell).map_err(|e| e.within(format!("`{key}`")))?;
+    let revision = plan.model.revision.as_deref().filter(|_| matches!(plan.model.source, ModelSource::Base(_)));
+    let base = model.and_then(of_source).map(|(key, id)| (key, id, revision));
+    let others = of_data(&plan).into_iter().map(|(key, id)| (key, id, None));
+    for (key, id, revision) in base.into_iter().chain(others) {
+        hub::model(&id, revision, tell).map_err(|e| e.within(format!("`{key}`")))?;
     }
     for set in plan.train_dataset.iter_mut().chain(&mut plan.eval_dataset) {
         if let Some(hub) = set.hub.take() {
@@ -113,10 +116,9 @@ fn data(set: &mut DatasetPlan, hub: &HubDataset, tell: hub::Tell<'_>) -> Result<
 fn sliced(hub: &HubDataset, parts: &[hub::Rows]) -> Result<PathBuf> {
     // the folders are called after commits, so paths stand for contents
     let key = format!("{}\n{:?}", hub.split, parts.iter().map(|part| &part.files).collect::<Vec<_>>());
-    let name = format!("{}-{:016x}.jsonl", hub.id.replace('/', "--"), xxh3_128(key.as_bytes()) >> 64);
-    let path = cache::sliced_folder()?.join(name);
-    if path.exists() {
-        return Ok(path);
+    let entry = MadeRows::of(xxh3_128(key.as_bytes()))?;
+    if entry.notes()?.is_some() {
+        return Ok(entry.rows);
     }
     let mut rows = Vec::new();
     for part in parts {
@@ -125,6 +127,7 @@ fn sliced(hub: &HubDataset, parts: &[hub::Rows]) -> Result<PathBuf> {
         let range = part.slice.rows(slices::count(&files)?).map_err(|e| e.within("`split`"))?;
         rows.push((files, range));
     }
-    slices::write(&rows, &path)?;
-    Ok(path)
+    slices::write(&rows, &entry.rows)?;
+    entry.keep(&format!("{} of {}", hub.split, hub.id))?;
+    Ok(entry.rows)
 }

@@ -60,9 +60,14 @@ pub struct Prepared {
 
 /// The directory of a model that is local, or a clear refusal.
 fn locate(location: &Location, key: &str) -> Result<PathBuf> {
+    locate_at(location, None, key)
+}
+
+/// As [`locate`], at a revision of what is on the Hub.
+fn locate_at(location: &Location, revision: Option<&str>, key: &str) -> Result<PathBuf> {
     match location {
         Location::Path(path) => Ok(path.clone()),
-        Location::Hub(id) => crate::hub::fetch(id).map_err(|e| e.within(format!("`{key}`"))),
+        Location::Hub(id) => crate::hub::fetch(id, revision).map_err(|e| e.within(format!("`{key}`"))),
     }
 }
 
@@ -75,6 +80,8 @@ fn options(plan: &Plan, device: &Device) -> ModelOptions {
         seed: plan.seed,
         device: Some(device.clone()),
         name_prefix: String::new(),
+        gradient_checkpointing: plan.args.gradient_checkpointing,
+        keep_layers: plan.model.keep_layers.clone(),
         max_seq_length: plan.model.max_seq_length,
         pooling_mode: plan.model.pooling_mode.clone(),
         normalize: plan.model.normalize,
@@ -129,7 +136,8 @@ fn load_model_as(
         return Ok(model);
     }
     if let Some(directory) = checkpoint {
-        return SentenceTransformer::load_with(directory, &ModelOptions { autoencoder: None, ..options });
+        let made = ModelOptions { autoencoder: None, keep_layers: None, ..options };
+        return SentenceTransformer::load_with(directory, &made);
     }
     from_source(plan, options)
 }
@@ -138,7 +146,10 @@ fn load_model_as(
 fn from_source(plan: &Plan, options: ModelOptions) -> Result<SentenceTransformer> {
     let options = ModelOptions { static_queries: static_queries::options(plan), ..options };
     match &plan.model.source {
-        ModelSource::Base(location) => SentenceTransformer::load_with(&locate(location, "model.base")?, &options),
+        ModelSource::Base(location) => {
+            let revision = plan.model.revision.as_deref();
+            SentenceTransformer::load_with(&locate_at(location, revision, "model.base")?, &options)
+        }
         ModelSource::StaticEmbedding { embedding_dim, tokenizer } => {
             let from = StaticOptions {
                 tokenizer: locate(tokenizer, "model.static_embedding.tokenizer")?,
@@ -182,7 +193,14 @@ impl Prepared {
         let mut model = load_model(plan, checkpoint, &device)?;
         if !model.params().iter().any(|param| param.trainable()) {
             return Err(Error::usage("the model has nothing to train: none of its modules has trainable parameters")
-                .with_hint("set `update_embeddings` in its wordembedding_config.json to true, or add a Dense module"));
+                .with_hint(
+                    "a JinaBERT network serves as teacher (`tallow teach`) or `guide` only; of word embeddings set \
+                     `update_embeddings` in wordembedding_config.json to true; a Dense module would be trained",
+                ));
+        }
+        if plan.args.gradient_checkpointing && model.layers() == 0 {
+            return Err(Error::usage("`args.gradient_checkpointing`: the model has no layers to compute again")
+                .with_hint("leave it out: it is for networks such as BERT"));
         }
         let mut warnings = Vec::new();
         let precision = if plan.args.bf16 && device.is_cpu() { Precision::Bf16 } else { Precision::Full };

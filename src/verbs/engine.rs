@@ -134,7 +134,7 @@ pub(super) fn encode_filled(
     let model = load_encoder(path, reporter)?;
     let filled = || texts.iter().enumerate().filter(|(_, text)| !text.trim().is_empty());
     let all: Vec<&str> = filled().map(|(_, text)| text.as_str()).collect();
-    let embeddings = model.encode(&all, &named_options(&model, None, prompt_name, "encoding")?)?;
+    let embeddings = model.encode(&all, &named_options(&model, None, prompt_name, ("--prompt", "encoding"))?)?;
     if embeddings.data().iter().any(|value| !value.is_finite()) {
         return Err(Error::model(format!("`{}` gives embeddings with values that are not finite", path.display()))
             .with_hint("the weights are damaged, or training has diverged"));
@@ -168,14 +168,22 @@ pub(super) fn distill(
     reporter: &mut dyn Reporter,
 ) -> Result<(usize, usize)> {
     let options = ModelOptions { device: Some(device_for_work(reporter)), ..ModelOptions::default() };
-    let source = StaticSource::Teacher(found(path)?, how);
+    let source = StaticSource::Teacher(found_or_fetched(path)?, how);
     let model = SentenceTransformer::new_static_from(&source, &options, Rng::new(0))?;
     model.save(output)?;
     Ok((model.tokenizer().vocabulary(), model.dimension()))
 }
 
+/// The model in `path` with these layers of its network only, saved in `output`: its tokens, dimensions and layers.
+pub(super) fn prune(path: &Path, keep: &[usize], output: &Path) -> Result<(usize, usize, usize)> {
+    let options = ModelOptions { keep_layers: Some(keep.to_vec()), ..ModelOptions::default() };
+    let model = SentenceTransformer::load_with(&found_or_fetched(path)?, &options)?;
+    model.save(output)?;
+    Ok((model.tokenizer().vocabulary(), model.dimension(), model.layers()))
+}
+
 fn load(path: &Path, device: Option<Device>) -> Result<SentenceTransformer> {
-    SentenceTransformer::load_with(&found(path)?, &ModelOptions { device, ..ModelOptions::default() })
+    SentenceTransformer::load_with(&found_or_fetched(path)?, &ModelOptions { device, ..ModelOptions::default() })
 }
 
 /// Publishes a model's folder; a run's is taken for the model in it.
@@ -208,14 +216,21 @@ pub(super) fn check_push(plan: &Plan) -> Result<()> {
 
 /// What stands for a model in a cache: it changes with any of its files.
 pub(super) fn model_key(path: &Path) -> Result<String> {
-    files::fingerprint(&found(path)?)
+    files::fingerprint(&found_or_fetched(path)?)
+}
+
+/// As [`found`]; an id that is no path here is fetched from the Hub, or from its cache.
+fn found_or_fetched(path: &Path) -> Result<PathBuf> {
+    let id = path.to_str().filter(|text| !path.exists() && text.contains('/') && hub::is_id(text));
+    id.map_or_else(|| found(path), |id| hub::fetch(id, None))
 }
 
 /// The folder of a model: a run's is taken for the model in it.
 fn found(path: &Path) -> Result<PathBuf> {
     if !path.exists() {
-        return Err(Error::usage(format!("there is no model at `{}`", path.display()))
-            .with_hint("name the folder of a saved model, such as `runs/<run_id>/model`"));
+        return Err(Error::usage(format!("there is no model at `{}`", path.display())).with_hint(
+            "name the folder of a saved model, such as `runs/<run_id>/model`, or an id on the Hub (`owner/name`)",
+        ));
     }
     Ok(model_inside(path).unwrap_or_else(|| path.to_path_buf()))
 }
@@ -233,7 +248,8 @@ pub(super) enum Role {
     Document,
 }
 
-/// Options for encoding with a given prompt, with the model's prompt or route of a name, or with its default prompt.
+/// Options for encoding with a given prompt, with the model's prompt or route of a name, or with its default prompt; the
+/// prompt is given with `option`, its name with that and `-name`.
 ///
 /// # Errors
 /// When there is nothing of that name, or the model's Router has no way for texts of no name.
@@ -241,13 +257,13 @@ pub(super) fn named_options(
     model: &SentenceTransformer,
     prompt: Option<String>,
     name: Option<&str>,
-    what: &'static str,
+    (option, what): (&str, &'static str),
 ) -> Result<EncodeOptions> {
     let tasks = model.tasks();
     let task = name.filter(|name| tasks.iter().any(|task| task == name));
     if task.is_none() && model.tokenizer_for(None).is_err() {
         return Err(Error::usage("the model's Router has no default route").with_hint(format!(
-            "say which one these texts take with `--prompt-name`: {}",
+            "say which one these texts take with `{option}-name`: {}",
             tasks.iter().map(|task| format!("`{task}`")).collect::<Vec<_>>().join(", ")
         )));
     }
@@ -255,10 +271,18 @@ pub(super) fn named_options(
         (Some(text), _) => Some(text),
         // a route needs no prompt
         (None, Some(name)) if task.is_some() => model.prompts().get(name).cloned(),
-        (None, Some(name)) => Some(model.prompt(name)?.to_owned()),
+        (None, Some(name)) => Some(model.prompt(name).map_err(|e| given_itself(e, option))?.to_owned()),
         (None, None) => model.default_prompt().map(str::to_owned),
     };
     Ok(EncodeOptions { prompt, task: task.map(str::to_owned), ..encode_options(model, Role::Any, what) })
+}
+
+/// The hint of an error with the option by which a prompt is given here.
+fn given_itself(error: Error, option: &str) -> Error {
+    match error.hint().map(|hint| hint.replace("`--prompt`", &format!("`{option}`"))) {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
 }
 
 /// Options for encoding texts of a role, with the model's prompt of the role's name. A model without one puts nothing

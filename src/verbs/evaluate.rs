@@ -36,7 +36,7 @@ Data of the other evaluators:
   NanoBEIREvaluator
       a folder of folders in the BEIR layout, such as `NanoMSMARCO`;
       without `--path`, `sentence-transformers/NanoBEIR-en` (or
-      `--set dataset_id=ID`) from the Hub, fetched once
+      `--set dataset_id=ID`) from the Hub or its cache
   LabelAccuracyEvaluator
       only in a run: its classifier is thrown away with it
   CrossEncoderRerankingEvaluator
@@ -71,13 +71,13 @@ Data of the other evaluators:
 #[command(after_long_help = DATA)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// The model's folder.
+    /// The model's folder, or its id on the Hub.
     pub model: PathBuf,
     /// The evaluator, by sentence-transformers' class name.
     #[arg(long, value_name = "CLASS")]
     pub evaluator: String,
-    /// The data: a folder or a file, as the evaluator needs it; the NanoBEIR evaluators without it read the Hub's, which
-    /// are fetched once into the Hugging Face cache.
+    /// The data: a folder or a file, as the evaluator needs it; those of NanoBEIR without it fetch
+    /// theirs from the Hub.
     #[arg(long)]
     #[serde(default)]
     pub path: Option<PathBuf>,

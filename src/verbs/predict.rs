@@ -17,7 +17,7 @@ use crate::util::memory;
 #[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// The model's folder.
+    /// The model's folder, or its id on the Hub.
     pub model: PathBuf,
     /// The pairs, one a row (`.jsonl`, `.csv`, `.tsv`, `.parquet`, `.arrow`).
     #[arg(long, value_name = "FILE")]

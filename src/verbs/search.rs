@@ -10,18 +10,17 @@ use super::engine::{self, Role};
 use super::{Answer, Reporter, Verb};
 use crate::data::corpus;
 use crate::error::{Error, Result};
-use crate::eval::shared;
 use crate::flow::{Embeddings, Encode, EncodeOptions, EncodeSparse, embedding_not_finite};
 use crate::scoring::Similarity;
 use crate::scoring::blocks::{self, Search};
 use crate::scoring::inverted::InvertedIndex;
-use crate::scoring::rows::Finder;
+use crate::scoring::rows::{Finder, Rows};
 
 /// Search a small corpus with a saved model: it is encoded anew each time.
 #[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// The model's folder.
+    /// The model's folder, or its id on the Hub.
     pub model: PathBuf,
     /// The texts to search: `.txt` with one a line, or rows (`.jsonl`, `.csv`, `.tsv`, `.parquet`, `.arrow`).
     #[arg(long, value_name = "FILE")]
@@ -193,9 +192,9 @@ fn late_hits(
     (documents, numbers, corpus_options): (&[&str], &[u32], &EncodeOptions),
     top_k: usize,
 ) -> Result<Vec<Vec<blocks::Hit>>> {
-    let mut search = Finder::new(similarity, shared::encode_rows(model, queries, query_options)?, top_k);
+    let mut search = Finder::new(similarity, Rows::encode(model, queries, query_options)?, top_k);
     for (documents, numbers) in documents.chunks(LATE_CHUNK).zip(numbers.chunks(LATE_CHUNK)) {
-        search.add(shared::encode_rows(model, documents, corpus_options)?, numbers);
+        search.add(Rows::encode(model, documents, corpus_options)?, numbers);
     }
     Ok(search.finish())
 }

@@ -9,15 +9,21 @@
 )]
 
 mod backbones;
+mod borrowed;
 mod catalogue;
+mod checkpointing;
 mod classifier;
 mod cli;
 mod composed;
 mod cross_encoder;
 mod curves;
 mod data;
+mod decoders;
 mod denoising;
+mod disentangled;
 mod distill;
+mod dora;
+mod encoders;
 mod evaluators;
 mod hub;
 mod inference;
@@ -43,6 +49,8 @@ mod schedule;
 mod sparse_encoder;
 mod sparse_more;
 mod sparse_targets;
+mod stepped;
+mod students;
 mod support;
 mod teach;
 mod train;

@@ -19,8 +19,9 @@ const BATCH: usize = 1024;
 /// When it cannot be opened or is not Parquet.
 pub fn count(file: &DataFile) -> Result<u64> {
     let opened = files::open(&file.path)?;
-    let rows =
-        guard(file, || Ok(ParquetRecordBatchReaderBuilder::try_new(opened)?.metadata().file_metadata().num_rows()))?;
+    let rows = guard(file, || {
+        ParquetRecordBatchReaderBuilder::try_new(opened).map(|b| b.metadata().file_metadata().num_rows())
+    })?;
     Ok(u64::try_from(rows).unwrap_or_default())
 }
 
