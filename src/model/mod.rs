@@ -12,6 +12,7 @@ pub mod module;
 mod multi_vector;
 mod options;
 mod pairs;
+pub mod roles;
 mod sentence_transformer;
 mod sparse_encoder;
 mod sparse_modules;

@@ -15,6 +15,7 @@ mod resolve;
 pub mod schema;
 mod shape;
 mod summary;
+pub mod teacher;
 mod validate;
 
 use std::path::{Path, PathBuf};

@@ -184,6 +184,9 @@ pub struct DatasetPlan {
     /// How rows with hard negatives are made of its pairs; `None` where rows are trained on as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hard_negatives: Option<crate::negatives::Settings>,
+    /// The teacher that is asked for the labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<crate::recipe::teacher::Teacher>,
     /// The loss for it.
     pub loss: LossPlan,
 }

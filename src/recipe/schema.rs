@@ -17,6 +17,7 @@ use crate::model::QueryExpansion;
 pub use crate::model::TokenizerAlgorithm;
 pub use crate::model::distill::TeacherPooling;
 use crate::model::lora::LoraOptions;
+use super::teacher::Teacher;
 use crate::negatives::Settings;
 pub use crate::ops::PoolingMode;
 use crate::optim::schedule::SchedulerType;
@@ -250,6 +251,10 @@ pub struct DatasetConfig {
     /// Looks for hard negatives before the first step, and trains on rows with them in place of the pairs. What was found
     /// once for the same data and model is kept. Default: none.
     pub hard_negatives: Option<Settings>,
+    /// Asks a teacher about the rows before the first step (those with hard negatives, where both are given), and trains on
+    /// its answers as labels: `{ model = "FOLDER", labels = "margin" }`. What it said once of the same rows is kept.
+    /// Default: none.
+    pub teacher: Option<Teacher>,
 }
 
 /// Trains prefixes of the embedding as well, so that it can be cut short afterwards (MatryoshkaLoss).

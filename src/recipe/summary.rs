@@ -257,6 +257,10 @@ fn describe(dataset: &DatasetPlan) -> String {
             mining.output_format.name()
         );
     }
+    if let Some(teacher) = &dataset.teacher {
+        let what = teacher.labels.map_or("what fits the columns", |lesson| lesson.name());
+        let _ = write!(text, "; labels ({what}) of the teacher {}", teacher.model);
+    }
     text
 }
 

@@ -72,6 +72,8 @@ fn of_data(plan: &Plan) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for set in plan.train_dataset.iter().chain(&plan.eval_dataset) {
         of_loss(&set.loss.settings, &mut found);
+        let teacher = set.teacher.as_ref().filter(|teacher| !Path::new(&teacher.model).is_absolute());
+        found.extend(teacher.map(|teacher| ("teacher.model".to_owned(), teacher.model.clone())));
         if let Some(settings) = &set.hard_negatives {
             let named = [("model", &settings.model), ("cross_encoder", &settings.cross_encoder)];
             for (key, model) in named {

@@ -11,7 +11,7 @@ use super::events::{Event, Listener};
 use super::memory::{Estimate, Largest};
 use super::sets::{DataSet, Opener, classifier, own_params};
 use super::step::Setting;
-use super::{from_hub, hard_negatives, own_tokenizer, prompts, routes, static_queries};
+use super::{from_hub, hard_negatives, own_tokenizer, prompts, routes, static_queries, teaching};
 use crate::data::sampler::{BatchSampler, Mixed, MultiDatasetBatchSampler, Sampler, SamplerSettings};
 use crate::data::{EpochPlan, Store};
 use crate::error::{Error, Result};
@@ -190,6 +190,8 @@ impl Prepared {
         let plan = &from_hub::fetch(plan, checkpoint.is_some(), listener)?;
         let mined = hard_negatives::local_plan(plan, &device, listener)?;
         let plan = mined.as_ref().unwrap_or(plan);
+        let taught = teaching::local_plan(plan, &device, listener)?;
+        let plan = taught.as_ref().unwrap_or(plan);
         let mut model = load_model(plan, checkpoint, &device)?;
         if !model.params().iter().any(|param| param.trainable()) {
             return Err(Error::usage("the model has nothing to train: none of its modules has trainable parameters")

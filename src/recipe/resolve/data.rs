@@ -9,6 +9,7 @@ use crate::eval::nano_beir;
 use crate::flow::ModelType;
 use crate::hub::{self, HubDataset};
 use crate::negatives::Settings;
+use crate::recipe::teacher::Teacher;
 use crate::recipe::plan::{DatasetPlan, EvaluatorPlan, Location, LossPlan, MatryoshkaPlan};
 use crate::recipe::schema::{DatasetConfig, LossConfig, MatryoshkaConfig, Recipe};
 use crate::util::files;
@@ -115,6 +116,7 @@ impl Resolver<'_> {
             on_bad_row: self.or(&at("on_bad_row"), config.on_bad_row, Default::default()),
             prompts: config.prompts.clone().unwrap_or_default(),
             hard_negatives: config.hard_negatives.as_ref().map(|settings| self.hard_negatives(key, config, settings)),
+            teacher: config.teacher.as_ref().map(|teacher| self.teacher(key, teacher)),
             loss: loss.unwrap_or_else(|| LossPlan {
                 name: String::new(),
                 settings: Default::default(),
@@ -170,6 +172,16 @@ impl Resolver<'_> {
             settings.cache_folder = Some(self.bases.here(&folder).display().to_string());
         }
         settings
+    }
+
+    /// A teacher, with the model it names.
+    fn teacher(&mut self, key: &str, teacher: &Teacher) -> Teacher {
+        let key = format!("{key}.teacher");
+        if let Err(error) = teacher.check() {
+            self.problem(&key, error.to_string(), error.hint().unwrap_or_default());
+            return teacher.clone();
+        }
+        Teacher { model: self.model_text(&format!("{key}.model"), &teacher.model), ..teacher.clone() }
     }
 
     /// A model's absolute path, or its id on the Hub.
