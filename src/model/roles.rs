@@ -2,7 +2,7 @@
 
 use super::SentenceTransformer;
 use crate::error::{Error, Result};
-use crate::flow::{Encode, EncodeOptions};
+use crate::flow::EncodeOptions;
 
 /// What a text is for; sentence-transformers' `encode`, `encode_query` and `encode_document` differ in this alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,13 +11,13 @@ use serde_json::{Map, Value};
 
 use super::prompts::Prompts;
 pub use super::shape::{EvaluatorConfig, LossConfig, OneOrMany, PcaDims};
+use super::teacher::Teacher;
 pub use crate::data::OnBadRow;
 use crate::flow::{ActivationFn, ModelType};
 use crate::model::QueryExpansion;
 pub use crate::model::TokenizerAlgorithm;
 pub use crate::model::distill::TeacherPooling;
 use crate::model::lora::LoraOptions;
-use super::teacher::Teacher;
 use crate::negatives::Settings;
 pub use crate::ops::PoolingMode;
 use crate::optim::schedule::SchedulerType;

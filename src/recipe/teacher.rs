@@ -118,7 +118,9 @@ impl Teacher {
     /// Then.
     pub fn check(&self) -> Result<()> {
         if self.model.is_empty() {
-            return Err(Error::usage("there is no teacher").with_hint("name its folder, or its id on the Hub, with `model`"));
+            return Err(
+                Error::usage("there is no teacher").with_hint("name its folder, or its id on the Hub, with `model`")
+            );
         }
         if self.truncate_dim == Some(0) {
             return Err(Error::usage("`truncate_dim` is 0").with_hint("give the number of dimensions to keep"));

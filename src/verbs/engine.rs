@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::Reporter;
 use crate::error::{Error, Result};
 use crate::eval::{self, Evaluator, nano_beir};
-use crate::flow::{Embeddings, EncodeOptions};
+use crate::flow::{Embeddings, Encode};
 use crate::hub;
 use crate::model::distill::Distillation;
 pub(super) use crate::model::distill::TeacherPooling;

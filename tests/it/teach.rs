@@ -288,12 +288,7 @@ fn what_cannot_be_taught_is_told() {
         ("rows.jsonl", &bert, &["--columns", "q,p", "--normalize"], "are for embeddings"),
         ("rows.jsonl", &bert, &["--columns", "q,x"], "no column `x` in `rows.jsonl`"),
         ("rows.jsonl", &bert, &["--columns", "q,p,p"], "the column `p` is named twice"),
-        (
-            "rows.jsonl",
-            &bert,
-            &["--columns", "q,p", "--activation-fn", "Sigmoid"],
-            "`activation_fn` is for rerankers",
-        ),
+        ("rows.jsonl", &bert, &["--columns", "q,p", "--activation-fn", "Sigmoid"], "`activation_fn` is for rerankers"),
         ("rows.jsonl", &bert, &["--columns", "q", "--corpus-prompt", "d: "], "are for documents that are scored"),
         ("rows.jsonl", &reranker, &["--columns", "q,p", "--corpus-prompt", "d: "], "has one prompt, before the pair"),
         ("rows.jsonl", &bert, &["--columns", "q", "--query-prompt-name", "nobody"], "with `query_prompt`"),
@@ -382,9 +377,25 @@ fn a_run_asks_its_teacher_once() {
     std::fs::write(dir.path().join("rows.jsonl"), ROWS).unwrap();
     let (bert, reranker) = (fixture("tiny-bert"), fixture("tiny-cross-encoder"));
     let cases = [
-        ("SentenceTransformer", &bert, &bert, "MSELoss", &["q"][..], "labels = \"embedding\"", &["--labels", "embedding"][..]),
+        (
+            "SentenceTransformer",
+            &bert,
+            &bert,
+            "MSELoss",
+            &["q"][..],
+            "labels = \"embedding\"",
+            &["--labels", "embedding"][..],
+        ),
         ("SentenceTransformer", &bert, &reranker, "MarginMSELoss", &["q", "p", "n"], "", &[]),
-        ("SparseEncoder", &bert, &bert, "SparseMarginMSELoss", &["q", "p", "n"], "query_prompt = \"q: \"", &["--query-prompt", "q: "]),
+        (
+            "SparseEncoder",
+            &bert,
+            &bert,
+            "SparseMarginMSELoss",
+            &["q", "p", "n"],
+            "query_prompt = \"q: \"",
+            &["--query-prompt", "q: "],
+        ),
         ("CrossEncoder", &reranker, &reranker, "MSELoss", &["q", "p"], "", &[]),
     ];
     for (i, (model_type, base, teacher, loss, columns, settings, more)) in cases.into_iter().enumerate() {
@@ -423,7 +434,11 @@ fn a_run_asks_its_teacher_once() {
         ("model = ", "normalize = true\nmodel = ", "are for embeddings"),
         ("model = ", "query_prompt = \"\"\nquery_prompt_name = \"q\"\nmodel = ", "say the same in two ways"),
         ("model = ", "modell = ", "modell"),
-        ("[train_dataset.teacher]\nmodel = ", "[train_dataset.teacher]\nmodel = \"no/where/at/all\" # ", "train_dataset.teacher.model"),
+        (
+            "[train_dataset.teacher]\nmodel = ",
+            "[train_dataset.teacher]\nmodel = \"no/where/at/all\" # ",
+            "train_dataset.teacher.model",
+        ),
     ] {
         let at = recipe.find("[train_dataset.teacher]").unwrap();
         let (head, tail) = recipe.split_at(at);

@@ -9,9 +9,9 @@ use crate::eval::nano_beir;
 use crate::flow::ModelType;
 use crate::hub::{self, HubDataset};
 use crate::negatives::Settings;
-use crate::recipe::teacher::Teacher;
 use crate::recipe::plan::{DatasetPlan, EvaluatorPlan, Location, LossPlan, MatryoshkaPlan};
 use crate::recipe::schema::{DatasetConfig, LossConfig, MatryoshkaConfig, Recipe};
+use crate::recipe::teacher::Teacher;
 use crate::util::files;
 
 impl Resolver<'_> {

@@ -6,8 +6,8 @@ use super::Teaching;
 use super::subject::Subject;
 use crate::error::{Error, Result};
 use crate::flow::{Encode, embedding_not_finite, score_not_finite};
-use crate::recipe::teacher::Lesson;
 use crate::model::SentenceTransformer;
+use crate::recipe::teacher::Lesson;
 use crate::scoring::Similarity;
 use crate::scoring::rows::Rows;
 

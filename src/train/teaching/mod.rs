@@ -18,7 +18,7 @@ pub use self::subject::{Subject, Wanted};
 use crate::data::OnBadRow;
 use crate::error::{Error, Result};
 use crate::eval::shared::{self, DOCUMENT, QUERY};
-use crate::flow::{ActivationFn, EncodeOptions};
+use crate::flow::{ActivationFn, Encode, EncodeOptions};
 use crate::model::{SentenceTransformer, roles};
 use crate::recipe::teacher::Teacher;
 use crate::util::progress::Progress;
@@ -43,7 +43,12 @@ impl Teaching {
     ///
     /// # Errors
     /// When it cannot be asked so.
-    pub fn new(subject: &Subject, asked: &Teacher, teacher: &SentenceTransformer, on_bad_row: OnBadRow) -> Result<Self> {
+    pub fn new(
+        subject: &Subject,
+        asked: &Teacher,
+        teacher: &SentenceTransformer,
+        on_bad_row: OnBadRow,
+    ) -> Result<Self> {
         let embeds = subject.lesson().embeds();
         asked.check_lesson(subject.lesson())?;
         subject.check_teacher(teacher)?;
@@ -56,8 +61,11 @@ impl Teaching {
             .with_hint("give it with `query_prompt` or `query_prompt_name`"));
         }
         if !scores_pairs && asked.activation_fn != ActivationFn::Identity {
-            return Err(Error::usage(format!("`activation_fn` is for rerankers, and the teacher is a {}", teacher.kind()))
-                .with_hint("leave it out"));
+            return Err(Error::usage(format!(
+                "`activation_fn` is for rerankers, and the teacher is a {}",
+                teacher.kind()
+            ))
+            .with_hint("leave it out"));
         }
         let own = EncodeOptions {
             bf16: asked.bf16,
@@ -153,12 +161,7 @@ fn origin(subject: &Subject, teaching: &Teaching, key: &str) -> Result<Origin> {
     for path in subject.paths() {
         data += &files::fingerprint(path)?;
     }
-    let settings = format!(
-        "{teaching:?} {:?} {:?} {} {}",
-        subject.columns(),
-        subject.lesson(),
-        subject.label(),
-        subject.limit()
-    );
+    let settings =
+        format!("{teaching:?} {:?} {:?} {} {}", subject.columns(), subject.lesson(), subject.label(), subject.limit());
     Ok(Origin { teacher: hash(key), data: hash(&data), settings: hash(&settings) })
 }
