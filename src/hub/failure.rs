@@ -59,7 +59,7 @@ impl Failure {
             Self::TooLong => "it took too long".to_owned(),
             Self::Cut => "the connection was cut".to_owned(),
             Self::Unexpected(text) => text.clone(),
-            Self::Absent => "it is not in the cache".to_owned(),
+            Self::Absent => "it is not in the Hugging Face cache".to_owned(),
             Self::Stopped => "stopped".to_owned(),
             Self::Own(error) => error.to_string(),
         }
@@ -78,11 +78,13 @@ impl Failure {
                 return Error::model(format!("{what}: {error}")).with_hint(hint);
             }
             Self::Absent => {
-                return Error::model(format!("{what} is not in the cache, and `HF_HUB_OFFLINE` forbids a download"))
-                    .with_hint(
-                        "fetch it once with the network (`tallow pull`), or give a directory; `HF_HOME` says where the \
+                return Error::model(format!(
+                    "{what} is not in the Hugging Face cache, and `HF_HUB_OFFLINE` forbids a download"
+                ))
+                .with_hint(
+                    "fetch it once with the network (`tallow pull`), or give a directory; `HF_HOME` says where the \
                          cache is",
-                    );
+                );
             }
             Self::Stopped => {
                 return Error::cancelled(format!("{what}: stopped while it came from the Hub"))

@@ -85,7 +85,11 @@ pub fn pull(id: &str, kind: Option<Kind>, revision: Option<&str>, tell: Tell<'_>
     };
     if offline() {
         let all = kinds.iter().flat_map(|kind| revisions(*kind).into_iter().map(|revision| (*kind, revision)));
-        let mut here = all.filter_map(|(kind, revision)| Some((kind, repository(kind, revision).cached()?)));
+        // a model that came in part is none
+        let whole = |kind, folder: &PathBuf| kind == Kind::Dataset || is_whole(folder);
+        let mut here = all.filter_map(|(kind, revision)| {
+            Some((kind, repository(kind, revision).cached().filter(|folder| whole(kind, folder))?))
+        });
         let Some((kind, folder)) = here.next() else { return Err(Failure::Absent.explain(&what)) };
         return pulled(kind, folder, 0);
     }
