@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Error;
 use crate::verbs::{
-    cancel, cluster, demo, distill, encode, evaluate, mine, paraphrase_mining, predict, push, rank, run, search,
-    smoke_test, status, teach,
+    cancel, choose, cluster, demo, distill, encode, evaluate, inspect, mine, paraphrase_mining, predict, push, rank,
+    run, search, smoke_test, status, teach,
 };
 
 const AFTER_HELP: &str = "\
@@ -38,6 +38,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Demo(demo::Request),
+    Choose(choose::Request),
+    Inspect(inspect::Request),
     SmokeTest(smoke_test::Request),
     Run(Box<run::Request>),
     Status(status::Request),

@@ -49,6 +49,16 @@ pub fn fetch(id: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The directory of the model `id` in the cache, with its small files at least; nothing is downloaded.
+#[must_use]
+pub fn cached(id: &str) -> Option<PathBuf> {
+    let (owner, name) = split(id)?;
+    let repository = HFClientSync::new().ok()?.model(owner, name);
+    let patterns = vec!["*.json".to_owned()];
+    let found = repository.snapshot_download().allow_patterns(patterns).local_files_only(true).send();
+    found.ok().filter(|path| path.join("config.json").is_file() || path.join("modules.json").is_file())
+}
+
 /// Verifies all files of a snapshot.
 fn check(what: &str, folder: &Path) -> Result<()> {
     for entry in files::list(folder)? {

@@ -5,11 +5,13 @@
 //! know nothing else.
 
 pub mod cancel;
+pub mod choose;
 pub mod cluster;
 pub mod demo;
 pub mod distill;
 pub mod encode;
 pub mod evaluate;
+pub mod inspect;
 pub mod mine;
 pub mod paraphrase_mining;
 pub mod predict;
