@@ -38,6 +38,7 @@ pub fn findings(data: &Inspection) -> Vec<Finding> {
     for column in &data.columns {
         found.column(column, data.rows);
     }
+    found.class_names(data);
     found.order(data);
     if let Some(wrong) = &data.false_negatives {
         found.false_negatives(data, wrong);
@@ -98,7 +99,7 @@ impl Findings {
             self.add(
                 severity,
                 format!(
-                    "{} repeat an earlier one exactly, {} but for case, spaces and punctuation",
+                    "{} have the texts of an earlier one exactly, {} but for case, spaces and punctuation",
                     of(again.exact, data.rows),
                     thousands(again.normalised)
                 ),
@@ -139,6 +140,28 @@ impl Findings {
                 "set `model.max_seq_length = 512`, or they are cut where the base model keeps fewer",
             );
         }
+    }
+
+    /// Few different texts beside a class are the class's name.
+    fn class_names(&mut self, data: &Inspection) {
+        let classes = data.label.as_ref().filter(|l| matches!(l.kind, LabelFacts::Classes | LabelFacts::Names));
+        let Some(label) = classes.filter(|_| data.columns.len() > 1) else { return };
+        let different = |column: &ColumnReport| data.rows.saturating_sub(column.repeated + column.empty);
+        let is_name = |column: &&ColumnReport| different(column) <= label.different as u64;
+        let Some(named) = data.columns.iter().find(is_name) else { return };
+        let others = data.columns.iter().filter(|column| column.name != named.name);
+        let others: Vec<&str> = others.map(|column| column.name.as_str()).collect();
+        self.add(
+            Severity::Warning,
+            format!(
+                "`{}` has {} different texts for {} classes in `{}`: it names the class rather than being an input",
+                named.name,
+                different(named),
+                label.different,
+                label.column
+            ),
+            format!("set `columns = {others:?}` (`--columns {}`)", others.join(",")),
+        );
     }
 
     fn order(&mut self, data: &Inspection) {

@@ -38,6 +38,7 @@ fn dispatch(command: Command, printer: &mut Printer) -> Next {
         Command::Demo(request) => answer(request, printer),
         Command::Choose(request) => answer(request, printer),
         Command::Inspect(request) => answer(request, printer),
+        Command::Recommend(request) => answer(request, printer),
         Command::SmokeTest(request) => answer(request, printer),
         Command::Run(request) => answer(*request, printer),
         Command::Status(request) => answer(request, printer),

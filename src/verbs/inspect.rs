@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Answer, Reporter, Verb, engine};
 use crate::catalog::choose::TYPES;
 use crate::catalog::findings::{Finding, Severity, findings};
-use crate::catalog::fit;
+use crate::catalog::recommend::fitting;
 use crate::catalog::reshape::{Reshape, ways};
 use crate::data::inspect::{self, Inspection};
 use crate::error::Result;
@@ -97,7 +97,7 @@ impl Verb for Request {
         let most = if self.model_type.is_some() { usize::MAX } else { SHOWN };
         let losses = types.iter().map(|model_type| Fitting {
             model_type: *model_type,
-            losses: fit::fitting(*model_type, &data).map(|card| card.name).take(most).collect(),
+            losses: fitting(*model_type, &data).into_iter().take(most).collect(),
         });
         let losses = losses.filter(|of| !of.losses.is_empty() || self.model_type.is_some()).collect();
         let model_type = self.model_type.map_or_else(|| "TYPE".to_owned(), |t| t.to_string());

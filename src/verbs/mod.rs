@@ -17,6 +17,7 @@ pub mod paraphrase_mining;
 pub mod predict;
 pub mod push;
 pub mod rank;
+pub mod recommend;
 pub mod run;
 pub mod search;
 pub mod smoke_test;

@@ -8,8 +8,10 @@
     clippy::print_stderr
 )]
 
+mod advice;
 mod backbones;
 mod catalogue;
+mod choose;
 mod classifier;
 mod cli;
 mod composed;

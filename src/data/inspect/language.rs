@@ -10,7 +10,7 @@ use super::text::is_cjk;
 /// Small words that a language has and its neighbours mostly have not.
 #[rustfmt::skip]
 const SMALL_WORDS: &[(&str, &[&str])] = &[
-    ("en", &["the", "of", "and", "to", "is", "that", "for", "with", "are", "was", "this", "what", "how", "from", "by", "an", "be", "it", "or", "which", "not", "you"]),
+    ("en", &["the", "of", "and", "to", "is", "that", "for", "with", "are", "was", "this", "what", "how", "from", "by", "an", "be", "it", "or", "which", "not", "you", "i", "do", "my", "on", "we"]),
     ("de", &["der", "die", "das", "und", "ist", "nicht", "ein", "eine", "mit", "für", "auf", "den", "dem", "von", "zu", "im", "sich", "wie", "wird", "sind", "auch", "des"]),
     ("fr", &["le", "les", "des", "est", "et", "une", "dans", "pour", "que", "qui", "sur", "pas", "avec", "du", "au", "ce", "il", "sont", "aux", "plus"]),
     ("es", &["el", "los", "las", "es", "y", "una", "en", "para", "que", "por", "con", "del", "como", "su", "al", "son", "más", "qué", "cómo", "un"]),
@@ -18,7 +18,7 @@ const SMALL_WORDS: &[(&str, &[&str])] = &[
     ("it", &["il", "gli", "è", "e", "una", "di", "per", "che", "non", "con", "del", "della", "un", "sono", "come", "nel", "alla", "dei", "da", "più"]),
     ("nl", &["de", "het", "een", "en", "van", "is", "niet", "met", "voor", "op", "zijn", "dat", "aan", "te", "wordt", "naar", "ook", "er", "hoe", "wat"]),
     ("sv", &["och", "att", "det", "som", "är", "en", "för", "på", "av", "inte", "med", "den", "till", "har", "ett"]),
-    ("pl", &["i", "w", "nie", "się", "na", "jest", "z", "do", "to", "że", "jak", "o", "co", "dla", "są"]),
+    ("pl", &["i", "w", "nie", "się", "na", "jest", "z", "że", "jak", "przez", "czy", "dla", "są"]),
     ("ru", &["и", "в", "не", "на", "что", "с", "по", "как", "это", "для", "из", "к", "от", "или"]),
     ("uk", &["і", "та", "не", "на", "що", "з", "до", "як", "це", "для", "є", "від"]),
 ];
