@@ -1,7 +1,8 @@
 //! What is a good model to start from? Published ones whose networks can be trained here, and what is known of them.
 //!
-//! Facts are those of the models' cards and configuration files. The list is short on purpose: one or two of a size,
-//! language and use, the first being the one to take.
+//! Facts are those of the models' cards and configuration files on the Hub, and all have their weights as safetensors
+//! there without a form to sign, so that a run can fetch and load them. The list is short on purpose: one or two of a
+//! size, language and use, the first being the one to take.
 
 use crate::flow::ModelType;
 use crate::model::facts::Facts;
@@ -20,7 +21,7 @@ pub struct Published {
     pub hidden: usize,
     pub inner: usize,
     pub vocabulary: usize,
-    /// Tokens it keeps of a text.
+    /// Tokens it reads of a text.
     pub max_seq_length: usize,
     pub licence: &'static str,
     /// In front of queries and of documents; empty for none.
@@ -91,7 +92,7 @@ pub const PUBLISHED: &[Published] = &[
     model("intfloat/multilingual-e5-small", DENSE, Many, 118, MINI_12_MANY, 512, (MIT, E5)),
     model("sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2", DENSE, Many, 118, MINI_12_MANY, 128, (APACHE, NONE)),
     model("intfloat/multilingual-e5-base", DENSE, Many, 278, BASE_MANY, 512, (MIT, E5)),
-    model("BAAI/bge-m3", DENSE, Many, 568, LARGE_MANY, 8192, (MIT, NONE)),
+    model("Alibaba-NLP/gte-multilingual-base", DENSE, Many, 305, (12, 768, 3072, 250_048), 8192, (APACHE, NONE)),
 
     model("cross-encoder/ms-marco-MiniLM-L6-v2", PAIRS, English, 23, MINI_6, 512, (APACHE, NONE)),
     model("cross-encoder/ms-marco-MiniLM-L12-v2", PAIRS, English, 33, MINI_12, 512, (APACHE, NONE)),
@@ -100,13 +101,11 @@ pub const PUBLISHED: &[Published] = &[
     model("BAAI/bge-reranker-v2-m3", PAIRS, Many, 568, LARGE_MANY, 8192, (APACHE, NONE)),
 
     model("opensearch-project/opensearch-neural-sparse-encoding-v2-distill", SPARSE, English, 67, (6, 768, 3072, 30_522), 512, (APACHE, NONE)),
-    model("naver/splade-v3", SPARSE, English, 110, BASE, 512, ("cc-by-nc-sa-4.0", NONE)),
 
     model("answerdotai/answerai-colbert-small-v1", LATE, English, 33, MINI_12, 512, (APACHE, NONE)),
     model("lightonai/GTE-ModernColBERT-v1", LATE, English, 149, MODERN, 8192, (APACHE, NONE)),
     model("colbert-ir/colbertv2.0", LATE, English, 110, BASE, 512, (MIT, NONE)),
 
-    model("microsoft/MiniLM-L12-H384-uncased", None, English, 33, MINI_12, 512, (MIT, NONE)),
     model("distilbert/distilbert-base-uncased", None, English, 66, (6, 768, 3072, 30_522), 512, (APACHE, NONE)),
     model("google-bert/bert-base-uncased", None, English, 110, BASE, 512, (APACHE, NONE)),
     model("answerdotai/ModernBERT-base", None, English, 149, MODERN, 8192, (APACHE, NONE)),

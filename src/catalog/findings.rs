@@ -39,6 +39,7 @@ pub fn findings(data: &Inspection) -> Vec<Finding> {
         found.column(column, data.rows);
     }
     found.class_names(data);
+    found.second_names(data);
     found.order(data);
     if let Some(wrong) = &data.false_negatives {
         found.false_negatives(data, wrong);
@@ -142,6 +143,21 @@ impl Findings {
         }
     }
 
+    /// A recipe without `columns` takes every column with texts.
+    fn second_names(&mut self, data: &Inspection) {
+        let Some(label) = data.label.as_ref().filter(|_| !data.second_names.is_empty()) else { return };
+        let columns: Vec<&str> = data.columns.iter().map(|column| column.name.as_str()).collect();
+        self.add(
+            Severity::Note,
+            format!(
+                "`{}` says the label in `{}` in other words and is no input",
+                data.second_names.join("`, `"),
+                label.column
+            ),
+            format!("set `columns = {columns:?}`, or a recipe takes it for one"),
+        );
+    }
+
     /// Few different texts beside a class are the class's name.
     fn class_names(&mut self, data: &Inspection) {
         let classes = data.label.as_ref().filter(|l| matches!(l.kind, LabelFacts::Classes | LabelFacts::Names));
@@ -171,6 +187,14 @@ impl Findings {
             let names: Vec<String> = columns.iter().map(|c| format!("\"{}\"", c.name)).collect();
             format!("columns = [{}]", names.join(", "))
         };
+        if data.translated() {
+            self.add(
+                Severity::Note,
+                format!("`{}` and `{}` are in different languages", first.name, second.name),
+                "translations: `tallow teach --labels embedding` and MSELoss bring a good model to a new language; ranking \
+                 losses train one for both",
+            );
+        }
         let asks = signs.asks[1] > 0.5 && signs.asks[0] < 0.2;
         let long = first.tokens[0] > 40 && first.tokens[0] > 3 * second.tokens[0];
         let alike = matches!(data.shape, Shape::ScoredPairs | Shape::ClassifiedPairs);
@@ -286,15 +310,21 @@ impl Findings {
     fn eval(&mut self, eval: &EvalReport) {
         let what = if eval.beir { "queries" } else { "rows" };
         let (rows, first) = (eval.rows_in_train, eval.first_texts_in_train);
-        let most = rows.max(first);
-        if most > 0 {
-            let severity = if most * 100 > eval.rows { Severity::Error } else { Severity::Warning };
+        let many = |count: u64| count * 100 > eval.rows;
+        // a shared query leaks its answer, a shared sentence of a compared pair hardly anything
+        let queries = !matches!(eval.shape, Shape::ScoredPairs | Shape::ClassifiedPairs);
+        let severity = match (many(rows) || (many(first) && eval.beir), rows > 0 || (first > 0 && queries)) {
+            (true, _) => Severity::Error,
+            (_, true) => Severity::Warning,
+            _ => Severity::Note,
+        };
+        if rows.max(first) > 0 {
             self.add(
                 severity,
                 format!(
-                    "of {} {what} to measure on, {} are training rows and {} have a first text that the training data have",
-                    thousands(eval.rows),
+                    "{} of {} {what} to measure on are in the training data, and the first text of {} is",
                     thousands(rows),
+                    thousands(eval.rows),
                     thousands(first)
                 ),
                 "take them out of the training data, or the score says little about new texts",

@@ -9,9 +9,19 @@ pub fn fitting(model_type: ModelType, data: &Inspection) -> impl Iterator<Item =
     plain(model_type).filter(move |card| refusal(card, data).is_none())
 }
 
-/// The losses of models of a type, without those that wrap others.
+/// The losses of models of a type, without those that wrap others and without the forms with cached gradients.
 pub fn plain(model_type: ModelType) -> impl Iterator<Item = &'static Card> {
-    loss::entries(model_type).iter().map(|entry| entry.card)
+    loss::entries(model_type).iter().map(|entry| entry.card).filter(|card| !card.name.starts_with(CACHED))
+}
+
+/// What names of losses that cache gradients begin with.
+const CACHED: &str = "Cached";
+
+/// The form of a loss with cached gradients, which takes large batches in small parts; `None` where there is none.
+#[must_use]
+pub fn cached(model_type: ModelType, name: &str) -> Option<&'static str> {
+    let names = loss::entries(model_type).iter().map(|entry| entry.card.name);
+    names.into_iter().find(|known| known.strip_prefix(CACHED) == Some(name))
 }
 
 /// Why a loss does not take the data as they are; `None` where it does.
@@ -27,7 +37,8 @@ pub fn refusal(card: &Card, data: &Inspection) -> Option<String> {
     }
     if texts < least || texts > most {
         let wanted = if least == most { least.to_string() } else { format!("{least} or more") };
-        return Some(format!("it takes {wanted} columns of texts, the data have {texts}"));
+        let columns = if (least, most) == (1, 1) { "column" } else { "columns" };
+        return Some(format!("it takes {wanted} {columns} of texts, the data have {texts}"));
     }
     let Some(label) = &data.label else {
         let needs = card.labels != LabelKind::None && texts < card.unlabelled_from;
@@ -63,8 +74,10 @@ fn classifies(card: &Card) -> bool {
 fn range(card: &Card, label: &LabelReport) -> Option<String> {
     let (low, high) = match card.name.trim_start_matches("Sparse") {
         "CosineSimilarityLoss" => (-1.0, 1.0),
-        "BinaryCrossEntropyLoss" | "ContrastiveLoss" | "ContrastiveTensionLoss" => (0.0, 1.0),
-        "OnlineContrastiveLoss" if label.kind != LabelFacts::Binary => return Some("it needs 0 and 1".to_owned()),
+        "BinaryCrossEntropyLoss" | "ContrastiveTensionLoss" => (0.0, 1.0),
+        "ContrastiveLoss" | "OnlineContrastiveLoss" if label.kind != LabelFacts::Binary => {
+            return Some("it needs 0 and 1".to_owned());
+        }
         _ => return None,
     };
     let fits = label.min >= low && label.max <= high;

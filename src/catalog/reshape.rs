@@ -105,7 +105,12 @@ pub fn ways(model_type: ModelType, data: &Inspection) -> Vec<Reshape> {
         )],
         (_, Shape::Lists) => vec![way(
             &[ranking],
-            "write a row for each relevant text: (query, positive), or with some of the others behind it".to_owned(),
+            format!(
+                "a row for each relevant text: `jq -c '. as $r | range(.{0} | length) | select($r.{label}[.] > 0) | \
+                 {{{1}: $r.{1}, {0}: $r.{0}[.]}}' rows.jsonl > pairs.jsonl`",
+                name(1),
+                name(0)
+            ),
         )],
         _ => Vec::new(),
     }

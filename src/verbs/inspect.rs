@@ -100,14 +100,20 @@ impl Verb for Request {
             losses: fitting(*model_type, &data).into_iter().take(most).collect(),
         });
         let losses = losses.filter(|of| !of.losses.is_empty() || self.model_type.is_some()).collect();
-        let model_type = self.model_type.map_or_else(|| "TYPE".to_owned(), |t| t.to_string());
+        let path = Path::new(&self.data).display();
+        let next = match self.model_type {
+            Some(model_type) => format!("`tallow recommend --model-type {model_type} --data {path}`"),
+            None => {
+                format!("`tallow choose` names a type for a task; `tallow recommend --model-type TYPE --data {path}`")
+            }
+        };
         Ok(Response {
             findings: findings(&data),
             losses,
             reshape: self.model_type.map(|model_type| ways(model_type, &data)).unwrap_or_default(),
             notes,
             seconds: (begun.elapsed().as_secs_f64() * 100.0).round() / 100.0,
-            next: format!("`tallow recommend --model-type {model_type} --data {}`", Path::new(&self.data).display()),
+            next,
             data,
         })
     }

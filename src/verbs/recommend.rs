@@ -114,23 +114,26 @@ fn base(name: &str) -> Result<Base> {
 impl Answer for Response {
     fn human(&self) -> String {
         let advice = &self.advice;
-        let mut lines: Vec<String> = self.data_errors.iter().map(|error| format!("error: {error}")).collect();
+        let mut lines: Vec<String> = self.data_errors.iter().map(|error| format!("error     {error}")).collect();
         for (i, loss) in advice.losses.iter().enumerate() {
             let arguments: Vec<String> = loss.arguments.iter().map(|(key, value)| format!("{key} = {value}")).collect();
             let arguments = if arguments.is_empty() { String::new() } else { format!(" ({})", arguments.join(", ")) };
-            lines.push(format!("{}. {}{arguments}: {}", i + 1, loss.name, loss.why));
+            let place = if i == 0 { "loss" } else { "or" };
+            lines.push(format!("{place:<9} {}{arguments}: {}", loss.name, loss.why));
         }
-        lines.extend(advice.rejected.iter().map(|no| format!("not {}: {}", no.name, no.why)));
-        lines.extend(advice.bases.iter().map(|base| format!("base {base}")));
+        lines.extend(advice.rejected.iter().map(|no| format!("not       {}: {}", no.name, no.why)));
+        for (i, base) in advice.bases.iter().enumerate() {
+            lines.push(format!("{:<9} {base}", if i == 0 { "base" } else { "or" }));
+        }
         if let Some(evaluator) = &advice.evaluator {
-            let needs = evaluator.needs.as_ref().map(|needs| format!(" (needs {needs})")).unwrap_or_default();
-            lines.push(format!("measure {}, {}{needs}", evaluator.kind, evaluator.metric));
+            lines.push(format!("measure   {}, metric `{}`", evaluator.kind, evaluator.metric));
+            lines.extend(evaluator.needs.as_ref().map(|needs| format!("needs     {needs}")));
         }
-        lines.extend(advice.mine_first.iter().map(|mine| format!("negatives {}: {}", mine.how, mine.why)));
-        lines.extend(advice.why.iter().cloned());
+        lines.extend(advice.mine_first.iter().map(|mine| format!("mine      {}: {}", mine.how, mine.why)));
+        lines.extend(advice.why.iter().map(|why| format!("because   {why}")));
         lines.push("settings".to_owned());
         lines.extend(advice.settings.iter().map(|(key, value)| format!("  {key} = {value}")));
-        lines.push(format!("next: {}", self.next));
+        lines.push(format!("next      {}", self.next));
         lines.join("\n")
     }
 }

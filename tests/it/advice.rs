@@ -95,7 +95,7 @@ fn what_is_recommended_resolves_and_passes_a_smoke_test() {
         ),
         ("SentenceTransformer", "tiny-bert", "margins", "MarginMSELoss", Some("eval_dev_cosine_accuracy")),
         ("SentenceTransformer", "tiny-bert", "listed", "DistillKLDivLoss", Some("eval_dev_cosine_accuracy")),
-        ("SentenceTransformer", "tiny-bert", "labelled", "BatchAllTripletLoss", None),
+        ("SentenceTransformer", "tiny-bert", "labelled", "BatchAllTripletLoss", Some("eval_loss")),
         (
             "SentenceTransformer",
             "tiny-static",
@@ -192,7 +192,7 @@ fn answers_keep_their_shape() {
     write(dir.path(), "pairs");
     let mut rows = std::fs::read_to_string(dir.path().join("train.jsonl")).unwrap();
     rows += "{\"question\": \"\", \"passage\": \"no question\"}\n";
-    rows += &std::fs::read_to_string(dir.path().join("dev.jsonl")).unwrap().lines().next().unwrap().to_owned();
+    rows += &std::fs::read_to_string(dir.path().join("dev.jsonl")).unwrap().lines().next().unwrap();
     std::fs::write(dir.path().join("train.jsonl"), rows).unwrap();
     insta::assert_json_snapshot!("choose", tallow(dir.path(), &["choose", "A reranker, not an embedding model."]));
     insta::assert_json_snapshot!("choose_asks", tallow(dir.path(), &["choose", "Make our search better."]));
@@ -226,7 +226,8 @@ fn answers_are_short() {
                 .output()
                 .unwrap();
             // what no loss takes is refused with a way out
-            assert!(output.stdout.len() < 4000, "{shape} {model_type}: {} characters", output.stdout.len());
+            // 3.2 characters a token, as a vocabulary of 131,000 for many languages has it: under 1,000 tokens
+            assert!(output.stdout.len() < 3200, "{shape} {model_type}: {} characters", output.stdout.len());
             let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
             assert!(answer.get("settings").is_some() || answer["error"]["hint"].is_string(), "{answer}");
         }

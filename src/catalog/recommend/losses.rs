@@ -50,6 +50,18 @@ impl Candidate {
     }
 }
 
+/// Keys of `[loss]`: where a batch is taken in parts of so many sequences, the form of the loss that does so.
+pub fn keys(model_type: ModelType, first: &Candidate, mini_batch: Option<usize>) -> Map<String, Value> {
+    let cached = mini_batch.and_then(|sequences| Some((fit::cached(model_type, &first.name)?, sequences)));
+    let mut keys = Map::new();
+    keys.insert("name".to_owned(), cached.map_or(first.name.as_str(), |(name, _)| name).into());
+    keys.extend(first.arguments.clone());
+    if let Some((_, sequences)) = cached {
+        keys.insert("mini_batch_size".to_owned(), sequences.into());
+    }
+    keys
+}
+
 fn map(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
@@ -90,13 +102,6 @@ pub fn ranked(s: &Situation<'_>) -> Vec<Candidate> {
 
 type Make<'a> = &'a dyn Fn(&str, Value, &str) -> Candidate;
 
-/// Two columns in different languages are translations.
-fn translations(data: &Inspection) -> bool {
-    let [first, second, ..] = data.columns.as_slice() else { return false };
-    let told = !first.languages.is_empty() && !second.languages.is_empty();
-    told && first.languages.iter().all(|language| !second.languages.contains(language))
-}
-
 /// Whole numbers that are grades rather than names of classes: more than the three of inference, or no class 0.
 fn graded(label: &LabelReport) -> bool {
     label.kind == LabelFacts::Classes && label.different > 3 && label.max <= 10.0
@@ -115,20 +120,24 @@ fn dense(s: &Situation<'_>, columns: &[String], of: Make<'_>) -> Vec<Candidate> 
     let cosine = json!({"scale": 20.0});
     match s.data.shape {
         Shape::Pairs => {
-            let alike = matches!(s.goal, Some(Goal::Similarity | Goal::Clustering));
+            let alike = s.data.translated() || matches!(s.goal, Some(Goal::Similarity | Goal::Clustering));
+            let guide = match super::english(s.data) {
+                true => "sentence-transformers/all-MiniLM-L6-v2",
+                false => "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
+            };
             let mut found = vec![
                 of(RANKING, cosine.clone(), "pairs without labels: every other positive of the batch is a negative"),
                 of("MultipleNegativesSymmetricRankingLoss", cosine, "both ways: where the two sides are alike"),
                 of(
                     "GISTEmbedLoss",
-                    json!({"guide": "sentence-transformers/all-MiniLM-L6-v2"}),
+                    json!({"guide": guide}),
                     "a guide hides in-batch negatives that are none; costs its forward pass",
                 ),
             ];
             if alike {
                 found.swap(0, 1);
             }
-            if translations(s.data) {
+            if s.data.translated() {
                 found[0].minds.push(
                     "the columns are translations: to move a good model to a new language, `tallow teach --labels \
                      embedding` and MSELoss"
@@ -212,11 +221,11 @@ fn pairs(s: &Situation<'_>, columns: &[String], of: Make<'_>) -> Vec<Candidate> 
     let ranking = |why: &str| of("MultipleNegativesRankingLoss", json!({"num_negatives": 4}), why);
     match (s.data.shape, &s.data.label) {
         (Shape::BinaryPairs, _) => vec![
-            of(
-                "BinaryCrossEntropyLoss",
-                json!({"pos_weight": "auto"}),
-                "pairs with 0 and 1: the usual choice, positives weighed up",
-            ),
+            of("BinaryCrossEntropyLoss", json!({"pos_weight": "auto"}), "pairs with 0 and 1: the usual choice")
+                .minding(format!(
+                    "pos_weight \"auto\" comes to {}: so many negatives for each positive",
+                    weight(s.data)
+                )),
             of("MSELoss", json!({}), "regresses the label; weaker for 0 and 1"),
         ],
         (Shape::ScoredPairs, Some(label)) => {
@@ -242,7 +251,8 @@ fn pairs(s: &Situation<'_>, columns: &[String], of: Make<'_>) -> Vec<Candidate> 
                 "on hard negatives that are looked for first: the usual choice",
             )
             .mined(json!({"bm25": true, "num_negatives": MINED_PAIRS, "output_format": "labeled-pair"}))
-            .on(&columns[..2]),
+            .on(&columns[..2])
+            .minding(format!("pos_weight \"auto\" comes to about {MINED_PAIRS}, the negatives for each positive")),
             of("LambdaLoss", json!({}), "on lists of them: trains NDCG itself")
                 .mined(json!({"bm25": true, "num_negatives": 7, "output_format": "labeled-list"}))
                 .on(&columns[..2]),
@@ -260,6 +270,12 @@ fn pairs(s: &Situation<'_>, columns: &[String], of: Make<'_>) -> Vec<Candidate> 
         ],
         _ => Vec::new(),
     }
+}
+
+/// Negatives for each positive, of labels 0 and 1.
+fn weight(data: &Inspection) -> f64 {
+    let positives = data.label.as_ref().map_or(0.5, LabelReport::positives).clamp(1e-6, 1.0);
+    (10.0 * (1.0 - positives) / positives).round() / 10.0
 }
 
 /// SPLADE and ColBERT.
@@ -318,7 +334,8 @@ pub fn rejected(model_type: ModelType, ranked: &[Candidate], data: &Inspection) 
 
 /// What to look for before training.
 pub fn mining(s: &Situation<'_>, base: &Base) -> Option<Mining> {
-    let asks = s.data.shape == Shape::Pairs && !matches!(s.goal, Some(Goal::Similarity | Goal::Clustering));
+    let alike = s.data.translated() || matches!(s.goal, Some(Goal::Similarity | Goal::Clustering));
+    let asks = s.data.shape == Shape::Pairs && !alike;
     if !asks {
         return None;
     }

@@ -123,7 +123,10 @@ pub fn recommend(situation: &Situation<'_>) -> Result<Advice> {
             .with_hint(hint));
     };
     let english = english(data);
-    let offered = bases::suggest(model_type, english);
+    let mut offered = bases::suggest(model_type, english);
+    if long(data, first) {
+        offered.sort_by_key(|known| known.max_seq_length <= 512);
+    }
     let base = situation.base.clone().or_else(|| offered.first().map(|known| Base::from(*known)));
     let base = base.ok_or_else(|| Error::Internal(format!("no base model for a {model_type}")))?;
     let from_scratch =
@@ -134,7 +137,7 @@ pub fn recommend(situation: &Situation<'_>) -> Result<Advice> {
     let mut settings = Map::new();
     let mut set = |key: String, value: Value| settings.insert(key, value);
     set("model_type".into(), model_type.name().into());
-    for (key, value) in numbers.model(&base, from_scratch, data.rows) {
+    for (key, value) in numbers.model(model_type, &base, from_scratch, data.rows) {
         set(format!("model.{key}"), value);
     }
     if let Some(classes) = first.classes {
@@ -143,23 +146,22 @@ pub fn recommend(situation: &Situation<'_>) -> Result<Advice> {
     for (key, value) in dataset(situation, first) {
         set(format!("train_dataset.0.{key}"), value);
     }
-    set("loss.name".into(), first.name.clone().into());
-    for (key, value) in first.arguments.iter().chain(&numbers.regularizer) {
+    for (key, value) in losses::keys(model_type, first, numbers.mini_batch).iter().chain(&numbers.regularizer) {
         set(format!("loss.{key}"), value.clone());
     }
     for (key, value) in &evaluator_settings {
-        set(format!("evaluator.0.{key}"), value.clone());
+        set(key.clone(), value.clone());
     }
     let metric = evaluator.as_ref().filter(|_| !evaluator_settings.is_empty()).map(|e| e.metric.as_str());
-    for (key, value) in numbers.arguments(first, metric) {
+    for (key, value) in numbers.arguments(model_type, first, metric) {
         set(format!("args.{key}"), value);
     }
     if let Some(prompts) = prompts(&base, first, data) {
         set("args.prompts".into(), prompts);
     }
 
-    let mut why = numbers.why;
-    why.extend(first.minds.iter().cloned());
+    let mut why = first.minds.clone();
+    why.extend(numbers.why);
     if data.unusable > 0 {
         why.push(format!("{} rows cannot be used and are left out", data.unusable));
     }
@@ -182,6 +184,12 @@ pub fn fitting(model_type: ModelType, data: &Inspection) -> Vec<&'static str> {
     let mut found: Vec<&'static str> = fit::fitting(model_type, data).map(|card| card.name).collect();
     found.sort_by_key(|name| ranked.iter().position(|c| c.name == *name).unwrap_or(ranked.len()));
     found
+}
+
+/// Whether many texts are longer than most networks read.
+fn long(data: &Inspection, first: &Candidate) -> bool {
+    let used = data.columns.iter().filter(|column| first.columns.contains(&column.name));
+    used.into_iter().any(|column| column.over_128_256_512[2] > 0.05)
 }
 
 /// Whether all texts whose language could be told are English.
@@ -216,10 +224,11 @@ fn prompts(base: &Base, first: &Candidate, data: &Inspection) -> Option<Value> {
     if query.is_empty() && document.is_empty() {
         return None;
     }
-    let alike = matches!(
-        data.shape,
-        Shape::ScoredPairs | Shape::ClassifiedPairs | Shape::ClassifiedTexts | Shape::Texts | Shape::EmbeddedTexts
-    );
+    let alike = data.translated()
+        || matches!(
+            data.shape,
+            Shape::ScoredPairs | Shape::ClassifiedPairs | Shape::ClassifiedTexts | Shape::Texts | Shape::EmbeddedTexts
+        );
     let prompt = |i: usize| match (alike, i) {
         // of models with two prompts the first is for texts that are compared with their like
         (true, _) if document.is_empty() => "",
@@ -246,8 +255,12 @@ fn base_lines(base: &Base, given: bool, from_scratch: bool, offered: &[&bases::P
     lines.extend(known.map(|known| {
         let kind = known.model_type.map_or_else(|| "a plain network".to_owned(), |t| format!("a {t}"));
         let prompts = if known.prompts[0].is_empty() { "" } else { ", with prompts" };
+        let dimensions = match known.model_type {
+            Some(ModelType::SentenceTransformer) => format!("{} dimensions, ", known.hidden),
+            _ => String::new(),
+        };
         format!(
-            "{}: {kind}, {} M parameters, {} tokens, {}{prompts}",
+            "{}: {kind}, {} M parameters, {dimensions}{} tokens, {}{prompts}",
             known.id, known.parameters, known.max_seq_length, known.licence
         )
     }));
@@ -261,7 +274,7 @@ impl Advice {
         self.losses.truncate(3);
         self.rejected.truncate(3);
         self.bases.truncate(2);
-        self.why.truncate(5);
+        self.why.truncate(6);
         self
     }
 }

@@ -16,6 +16,8 @@ const PROGRAM: u64 = 160 << 20;
 const ASSUMED: u64 = 8 << 30;
 /// Networks with so many numbers are adapted rather than trained where memory is short.
 const LARGE: u64 = 250_000_000;
+/// Sequences that a part has at least.
+const SMALLEST_PART: usize = 4;
 /// Rows from which on random static vectors learn enough.
 const MANY: u64 = 500_000;
 
@@ -24,7 +26,8 @@ const MANY: u64 = 500_000;
 pub struct Numbers {
     max_seq_length: Option<usize>,
     batch: usize,
-    cache_tokens: Option<usize>,
+    /// Sequences of a part, where a batch at once is too much for the memory.
+    pub mini_batch: Option<usize>,
     epochs: u32,
     learning_rate: f64,
     lora: bool,
@@ -34,8 +37,9 @@ pub struct Numbers {
     pub why: Vec<String>,
 }
 
-/// Limits that are usual.
+/// Limits that are usual, and those of networks that read long texts.
 const LENGTHS: [usize; 4] = [64, 128, 256, 512];
+const LONG: [usize; 4] = [1024, 2048, 4096, 8192];
 
 impl Numbers {
     pub fn of(s: &Situation<'_>, first: &Candidate, base: &Base, from_scratch: bool) -> Self {
@@ -43,19 +47,22 @@ impl Numbers {
         let card = fit::plain(s.model_type).find(|card| card.name == first.name);
         let mut why = Vec::new();
         let rows = rows(s, first);
-        let lengths: Vec<usize> = first
-            .columns
-            .iter()
-            .map(|name| s.data.columns.iter().find(|c| c.name == *name).map_or(0, |c| c.tokens[2] as usize))
-            .collect();
+        let lengths = |percentile: usize| -> Vec<usize> {
+            let of = |name: &String| s.data.columns.iter().find(|c| c.name == *name);
+            first.columns.iter().map(|name| of(name).map_or(0, |c| c.tokens[percentile] as usize)).collect()
+        };
         let joined = s.model_type == ModelType::CrossEncoder;
-        let longest = if joined { lengths.iter().sum() } else { lengths.iter().copied().max().unwrap_or(0) };
-        let fits = LENGTHS.into_iter().find(|limit| *limit >= longest).unwrap_or(512);
-        let limit = base.max_seq_length.map_or(fits, |most| fits.min(most));
+        let together = |lengths: &[usize]| match joined {
+            true => lengths.iter().sum(),
+            false => lengths.iter().copied().max().unwrap_or(0),
+        };
+        let longest = together(&lengths(2));
+        let limit = length_limit(longest, together(&lengths(1)), base);
+        let lengths = lengths(2);
         let (max_seq_length, about) = if is_static { (None, 512) } else { (Some(limit), limit) };
         if let Some(limit) = max_seq_length {
             why.push(format!(
-                "max_seq_length {limit}: 99 of 100 {} have {longest} tokens or fewer",
+                "{limit} tokens are kept: 99 of 100 {} have {longest} or fewer",
                 if joined { "pairs" } else { "texts" }
             ));
         }
@@ -65,7 +72,7 @@ impl Numbers {
         let lora = !is_static && base.parameters >= LARGE && 16 * base.parameters > available / 2;
         let wanted = wanted(s, card, is_static, rows);
         let memory = Memory { s, base, sequence, lora, is_static, texts: first.columns.len() };
-        let (batch, cache_tokens) = memory.fit(wanted, card, available, about, &mut why);
+        let (batch, mini_batch) = memory.fit(wanted, card, available, about, &mut why);
         let epochs = match rows {
             0..2_000 => 3,
             2_000..10_000 => 2,
@@ -77,20 +84,26 @@ impl Numbers {
         let mut regularizer = Map::new();
         if s.model_type == ModelType::SparseEncoder {
             let (document, query) = weights(steps);
-            regularizer.insert("splade.document_regularizer_weight".to_owned(), document.into());
-            regularizer.insert("splade.query_regularizer_weight".to_owned(), query.into());
+            let table = if mini_batch.is_some() { "cached_splade" } else { "splade" };
+            let mut set = |key: &str, value: Value| regularizer.insert(format!("{table}.{key}"), value);
+            set("document_regularizer_weight", document.into());
+            set("query_regularizer_weight", query.into());
+            if let Some(sequences) = mini_batch {
+                set("mini_batch_size", sequences.into());
+            }
             why.push(format!(
                 "regulariser weights for {steps} steps: raise them while active dimensions stay in the thousands, or name \
-                 `loss.splade.target_document_active_dims`"
+                 `loss.{table}.target_document_active_dims`"
             ));
         }
-        why.push(format!("{epochs} epoch(s) of {rows} rows, {steps} steps"));
+        let times = if epochs == 1 { "epoch" } else { "epochs" };
+        why.push(format!("{epochs} {times} of {rows} rows, {steps} steps"));
         let eval_every = if steps < 50 { 0.25 } else { 0.1 };
-        Self { max_seq_length, batch, cache_tokens, epochs, learning_rate, lora, eval_every, regularizer, why }
+        Self { max_seq_length, batch, mini_batch, epochs, learning_rate, lora, eval_every, regularizer, why }
     }
 
     /// Keys of `[model]`.
-    pub fn model(&self, base: &Base, from_scratch: bool, rows: u64) -> Vec<(String, Value)> {
+    pub fn model(&self, model_type: ModelType, base: &Base, from_scratch: bool, rows: u64) -> Vec<(String, Value)> {
         if from_scratch {
             let key = |name: &str| format!("static_embedding.{name}");
             return if rows < MANY {
@@ -100,7 +113,9 @@ impl Numbers {
             };
         }
         let mut keys = vec![("base".to_owned(), base.name.clone().into())];
-        keys.extend(self.max_seq_length.map(|limit| ("max_seq_length".to_owned(), limit.into())));
+        // queries of ColBERT have a length of their own
+        let length = if model_type == ModelType::MultiVectorEncoder { "document_length" } else { "max_seq_length" };
+        keys.extend(self.max_seq_length.map(|limit| (length.to_owned(), limit.into())));
         if self.lora {
             keys.extend([("lora.r".to_owned(), 16.into()), ("lora.alpha".to_owned(), 32.into())]);
         }
@@ -108,14 +123,18 @@ impl Numbers {
     }
 
     /// Keys of `[args]`.
-    pub fn arguments(&self, first: &Candidate, metric: Option<&str>) -> Vec<(&'static str, Value)> {
+    pub fn arguments(
+        &self,
+        model_type: ModelType,
+        first: &Candidate,
+        metric: Option<&str>,
+    ) -> Vec<(&'static str, Value)> {
         let mut keys = vec![
             ("num_train_epochs", self.epochs.into()),
             ("per_device_train_batch_size", self.batch.into()),
             ("learning_rate", self.learning_rate.into()),
             ("warmup_steps", json!(0.1)),
         ];
-        keys.extend(self.cache_tokens.map(|tokens| ("gradient_cache_tokens", tokens.into())));
         keys.extend(sampler(first).map(|name| ("batch_sampler", name.into())));
         if let Some(metric) = metric {
             keys.extend([
@@ -125,9 +144,20 @@ impl Numbers {
                 ("load_best_model_at_end", json!(true)),
                 ("metric_for_best_model", metric.into()),
             ]);
+            // rerankers are best in the middle of a run more often than at its end
+            keys.extend((model_type == ModelType::CrossEncoder).then(|| ("early_stopping_patience", 3.into())));
         }
         keys
     }
+}
+
+/// Tokens to keep of a text, or of a pair that is read together: nearly all of it where that is usual, else of nine in
+/// ten as much as the base reads.
+fn length_limit(p99: usize, p90: usize, base: &Base) -> usize {
+    let most = base.max_seq_length.unwrap_or(512);
+    let usual = LENGTHS.into_iter().find(|limit| *limit >= p99);
+    let fits = usual.or_else(|| LENGTHS.into_iter().chain(LONG).find(|limit| *limit >= p90.max(512)));
+    fits.unwrap_or(8192).min(most)
 }
 
 /// Rows there will be: hard negatives make more of them.
@@ -221,11 +251,11 @@ struct Memory<'a> {
 }
 
 impl Memory<'_> {
-    /// The peak of a step, in bytes, in micro-batches of so many tokens or at once.
-    fn peak(&self, batch: usize, cache_tokens: Option<usize>) -> u64 {
+    /// The peak of a step, in bytes, in parts of so many sequences of so many tokens or at once.
+    fn peak(&self, batch: usize, part: Option<(usize, usize)>) -> u64 {
         let copies = if self.lora { 5 } else { 16 };
         let tokens = batch * self.sequence;
-        let at_once = cache_tokens.map_or(tokens, |most| most.min(tokens)) as u64;
+        let at_once = part.map_or(tokens, |(sequences, longest)| tokens.min(sequences * longest)) as u64;
         // rows of pre-norm networks keep a little more
         let floats = if self.is_static { 0 } else { self.base.activations() as u64 * 5 / 4 };
         let width = match self.s.model_type {
@@ -238,35 +268,47 @@ impl Memory<'_> {
         copies * self.base.parameters + 4 * floats * at_once + embeddings + PROGRAM
     }
 
-    /// The batch size, and tokens of a micro-batch, that fit: losses whose negatives are the batch keep it.
+    /// The batch size, and the sequences of a part, that fit: losses whose negatives are the batch keep it, and say in how
+    /// large parts where they have a form with cached gradients. A run finds parts for the others by itself.
     fn fit(
         &self,
         wanted: usize,
         card: Option<&'static Card>,
         available: u64,
-        limit: usize,
+        longest: usize,
         why: &mut Vec<String>,
     ) -> (usize, Option<usize>) {
         let room = available / 5 * 4;
         let kept = card.is_some_and(|card| card.in_batch_negatives || card.compares_labels);
-        let (mut batch, mut cache) = (wanted, None);
+        let (mut batch, mut part) = (wanted, None);
         if kept && self.peak(batch, None) > room {
-            let least = limit.next_power_of_two();
-            let mut tokens = 16_384;
-            while tokens > least && self.peak(batch, Some(tokens)) > room {
-                tokens /= 2;
+            let mut sequences = batch;
+            while sequences > SMALLEST_PART && self.peak(batch, Some((sequences, longest))) > room {
+                sequences /= 2;
             }
-            cache = Some(tokens);
+            part = Some((sequences, longest));
         }
         let smallest = if kept { 8 } else { 4 };
-        while batch > smallest && self.peak(batch, cache) > room {
+        while batch > smallest && self.peak(batch, part) > room {
             batch /= 2;
         }
-        let cached = cache.map_or_else(String::new, |tokens| format!(" in micro-batches of {tokens} tokens"));
+        let named = part.map(|(sequences, _)| sequences).filter(|_| card.is_some_and(|c| self.has_cached_form(c)));
+        let parts = match (part, named) {
+            (None, _) => String::new(),
+            (_, Some(sequences)) => format!(" in parts of {sequences} sequences, gradients cached"),
+            (_, None) => " in parts that the run chooses".to_owned(),
+        };
         let free = self.s.memory.map_or_else(|| "8 GB assumed".to_owned(), |bytes| format!("{} free", human(bytes)));
-        let peak = self.peak(batch, cache);
+        let peak = self.peak(batch, part);
         let short = if peak > available { ", which is too little: take a smaller base" } else { "" };
-        why.push(format!("batch {batch}{cached}: about {} of {free}{short}", human(peak)));
-        (batch, cache)
+        why.push(format!("batch {batch}{parts}: about {} of {free}{short}", human(peak)));
+        (batch, named)
+    }
+
+    fn has_cached_form(&self, card: &Card) -> bool {
+        match self.s.model_type {
+            ModelType::SparseEncoder => card.in_batch_negatives,
+            model_type => fit::cached(model_type, card.name).is_some(),
+        }
     }
 }

@@ -3,7 +3,8 @@
 //! It is a guess: short texts often have no small word and stay unknown, and of languages that share words the nearest
 //! known one is named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
 
 use super::text::is_cjk;
 
@@ -22,6 +23,19 @@ const SMALL_WORDS: &[(&str, &[&str])] = &[
     ("ru", &["и", "в", "не", "на", "что", "с", "по", "как", "это", "для", "из", "к", "от", "или"]),
     ("uk", &["і", "та", "не", "на", "що", "з", "до", "як", "це", "для", "є", "від"]),
 ];
+
+/// For each small word the languages that have it, a bit each.
+static LANGUAGES: LazyLock<HashMap<&str, u16>> = LazyLock::new(|| {
+    let mut languages = HashMap::new();
+    for (i, (_, words)) in SMALL_WORDS.iter().enumerate() {
+        for word in *words {
+            *languages.entry(*word).or_default() |= 1 << i;
+        }
+    }
+    languages
+});
+/// Letters of the longest small word.
+const LONGEST: usize = 5;
 
 /// The language of a text by its script, else by its small words; `None` where neither tells.
 pub fn of(text: &str) -> Option<&'static str> {
@@ -52,9 +66,12 @@ pub fn of(text: &str) -> Option<&'static str> {
     }
     let mut hits = [0usize; SMALL_WORDS.len()];
     for word in text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()).take(60) {
-        let word = word.to_lowercase();
-        for (hit, (_, words)) in hits.iter_mut().zip(SMALL_WORDS) {
-            *hit += usize::from(words.contains(&word.as_str()));
+        if word.chars().nth(LONGEST).is_some() {
+            continue;
+        }
+        let having = LANGUAGES.get(word.to_lowercase().as_str()).copied().unwrap_or(0);
+        for (i, hit) in hits.iter_mut().enumerate() {
+            *hit += usize::from(having >> i & 1 == 1);
         }
     }
     let most = hits.iter().copied().max().unwrap_or(0);
@@ -121,6 +138,9 @@ mod tests {
         ] {
             assert_eq!(of(text), Some(language), "{text}");
         }
+        // what languages share decides nothing
+        assert_eq!((of("I lost my card"), of("Can I top up?"), of("I")), (Some("en"), None, None));
+        assert_eq!(of("Nie wiem, czy i jak to jest"), Some("pl"));
         assert_eq!(of("XJ-42"), None);
         assert_eq!(of(""), None);
     }

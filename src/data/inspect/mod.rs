@@ -7,6 +7,7 @@ pub mod eval;
 pub mod labels;
 mod language;
 mod pass;
+mod second_names;
 pub mod shape;
 mod tally;
 mod text;
@@ -55,6 +56,9 @@ pub struct Inspection {
     pub shape: Shape,
     /// The columns with texts, in the file's order.
     pub columns: Vec<ColumnReport>,
+    /// Columns that are the label in other words, and so no inputs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub second_names: Vec<String>,
     /// Columns that have no part in training.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ignored: Vec<String>,
@@ -70,6 +74,16 @@ pub struct Inspection {
     pub eval: Option<EvalReport>,
     #[serde(skip)]
     pub signs: Signs,
+}
+
+impl Inspection {
+    /// Whether the first two columns are in different languages.
+    #[must_use]
+    pub fn translated(&self) -> bool {
+        let [first, second, ..] = self.columns.as_slice() else { return false };
+        let told = !first.languages.is_empty() && !second.languages.is_empty();
+        told && first.languages.iter().all(|language| !second.languages.contains(language))
+    }
 }
 
 /// A column with texts.
@@ -139,6 +153,8 @@ pub(super) struct Columns {
     /// Whether the last input holds lists.
     pub lists: bool,
     pub label: Option<String>,
+    /// Columns that say the label in other words; `ignored` has them too.
+    pub second_names: Vec<String>,
     pub ignored: Vec<String>,
 }
 
@@ -159,11 +175,17 @@ impl Columns {
         let named = |name: &&str| names().any(|n| n == *name) && !inputs.is_some_and(|i| i.iter().any(|n| n == *name));
         let label = label.or_else(|| LABEL_COLUMNS.into_iter().find(|name| named(name)));
         let text = |c: &&ColumnInfo| matches!(c.kind, ColumnKind::Text | ColumnKind::Texts);
+        let mut second_names = Vec::new();
         let found: Vec<String> = match inputs {
             Some(inputs) => inputs.to_vec(),
             None => {
                 let texts = columns.iter().filter(text).filter(|c| label != Some(c.name.as_str()));
-                texts.map(|c| c.name.clone()).collect()
+                let mut texts: Vec<String> = texts.map(|c| c.name.clone()).collect();
+                if let (Some(label), 2..) = (label, texts.len()) {
+                    second_names = second_names::find(files, label, &texts)?;
+                    texts.retain(|name| !second_names.contains(name));
+                }
+                texts
             }
         };
         if found.is_empty() {
@@ -177,6 +199,7 @@ impl Columns {
             lists: found.iter().any(is_list),
             ignored: ignored.map(|c| c.name.clone()).collect(),
             label: label.map(str::to_owned),
+            second_names,
             inputs: found,
         })
     }

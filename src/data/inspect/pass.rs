@@ -31,7 +31,8 @@ fn weight(row: u64) -> Option<u64> {
 /// What is counted of a column.
 #[derive(Default)]
 struct Column {
-    lengths: LengthCount,
+    /// Estimated for a text in English and for one in another language; with a tokenizer the first alone.
+    lengths: [LengthCount; 2],
     /// Texts that wait for the tokenizer.
     block: Vec<(String, u64)>,
     empty: u64,
@@ -155,7 +156,11 @@ impl<'a> Pass<'a> {
                 column.near_empty += u64::from(look.letters < NEAR_EMPTY);
                 column.texts.add(look.exact);
                 match (self.tokenizer, weight) {
-                    (None, _) => column.lengths.add(look.tokens, 1),
+                    (None, _) => {
+                        for (lengths, tokens) in column.lengths.iter_mut().zip(look.tokens) {
+                            lengths.add(tokens, 1);
+                        }
+                    }
                     (Some(_), Some(weight)) => column.block.push((text.clone(), weight)),
                     (Some(_), None) => {}
                 }
@@ -247,8 +252,12 @@ impl<'a> Pass<'a> {
                 .into_iter()
                 .zip(&columns.inputs)
                 .enumerate()
-                .map(|(i, (column, name))| column.report(name, columns.lists && i + 1 == columns.inputs.len()))
+                .map(|(i, (column, name))| {
+                    let lists = columns.lists && i + 1 == columns.inputs.len();
+                    column.report(name, lists, self.tokenizer.is_none())
+                })
                 .collect(),
+            second_names: columns.second_names,
             ignored: columns.ignored,
             label,
             false_negatives,
@@ -285,23 +294,26 @@ impl Column {
         let Some(tokenizer) = tokenizer else { return Ok(()) };
         let texts: Vec<&str> = self.block.iter().map(|(text, _)| text.as_str()).collect();
         for (tokens, (_, weight)) in tokenizer.tokenize(&texts, None)?.iter().zip(&self.block) {
-            self.lengths.add(tokens.full_length, *weight);
+            self.lengths[0].add(tokens.full_length, *weight);
         }
         self.block.clear();
         Ok(())
     }
 
-    fn report(self, name: &str, lists: bool) -> ColumnReport {
-        let lengths = self.lengths.histogram.lengths();
+    fn report(self, name: &str, lists: bool, estimated: bool) -> ColumnReport {
+        let languages = self.languages.main();
+        let foreign = estimated && languages.first().is_some_and(|language| *language != "en");
+        let count = &self.lengths[usize::from(foreign)];
+        let lengths = count.histogram.lengths();
         ColumnReport {
             name: name.to_owned(),
             lists,
             tokens: [lengths.p50, lengths.p90, lengths.p99, lengths.max],
-            over_128_256_512: self.lengths.over().map(|part| (part * 1e4).round() / 1e4),
+            over_128_256_512: count.over().map(|part| (part * 1e4).round() / 1e4),
             empty: self.empty,
             near_empty: self.near_empty,
             repeated: self.texts.repeated(),
-            languages: self.languages.main().into_iter().map(str::to_owned).collect(),
+            languages: languages.into_iter().map(str::to_owned).collect(),
         }
     }
 }

@@ -91,3 +91,35 @@ fn what_cannot_be_inspected_is_named() {
     let missing = inspect(&Request { data: "nowhere.jsonl", ..Request::default() });
     assert!(missing.unwrap_err().hint().is_some());
 }
+
+#[test]
+fn a_second_name_of_the_label_is_no_input() {
+    let rows = |name: fn(usize) -> usize| -> String {
+        (0..40)
+            .map(|i| {
+                format!("{{\"text\": \"a question {i}\", \"label\": {}, \"label_name\": \"c{}\"}}\n", i % 4, name(i))
+            })
+            .collect()
+    };
+    let found = look("a.jsonl", &rows(|i| i % 4), None).unwrap();
+    assert_eq!((found.shape, found.second_names.as_slice()), (Shape::ClassifiedTexts, &["label_name".to_owned()][..]));
+    assert_eq!((found.columns.len(), found.ignored.as_slice()), (1, &["label_name".to_owned()][..]));
+    // one class with two names, or two classes with one
+    for name in [|i| i % 8, |i| i % 2] as [fn(usize) -> usize; 2] {
+        assert_eq!(look("a.jsonl", &rows(name), None).unwrap().shape, Shape::ClassifiedPairs);
+    }
+    // texts of a few rows agree with anything
+    let few = "{\"a\": \"x y\", \"b\": \"y\", \"label\": 1}\n{\"a\": \"z\", \"b\": \"v\", \"label\": 0}\n";
+    assert_eq!(look("a.jsonl", few, None).unwrap().shape, Shape::BinaryPairs);
+}
+
+#[test]
+fn words_of_other_languages_have_more_tokens() {
+    let rows = "{\"a\": \"The weather is not important\", \"b\": \"Das Wetterleuchten ist nicht bedeutend\"}\n";
+    let columns = look("a.jsonl", rows, None).unwrap().columns;
+    assert_eq!(
+        (columns[0].languages.as_slice(), columns[1].languages.as_slice()),
+        (&["en".to_owned()][..], &["de".to_owned()][..])
+    );
+    assert_eq!((columns[0].tokens[3], columns[1].tokens[3]), (7, 10));
+}
