@@ -322,7 +322,7 @@ impl Findings {
             self.add(
                 severity,
                 format!(
-                    "{} of {} {what} to measure on are in the training data, and the first text of {} is",
+                    "the training data have {} of {} {what} to measure on, and the first texts of {}",
                     thousands(rows),
                     thousands(eval.rows),
                     thousands(first)
@@ -333,10 +333,7 @@ impl Findings {
         if eval.other_texts_in_train > 0 {
             self.add(
                 Severity::Note,
-                format!(
-                    "{} other texts to measure on are among the training data",
-                    thousands(eval.other_texts_in_train)
-                ),
+                format!("the training data have other texts to measure on: {}", thousands(eval.other_texts_in_train)),
                 "shared passages are usual where the corpus is the same; shared queries are not",
             );
         }

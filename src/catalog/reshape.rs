@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::data::inspect::{Inspection, Shape};
+use crate::data::inspect::{Inspection, LabelFacts, LabelReport, Shape};
 use crate::flow::ModelType;
 
 /// A way from the data as they are to rows for other losses.
@@ -66,7 +66,10 @@ pub fn ways(model_type: ModelType, data: &Inspection) -> Vec<Reshape> {
     let positives = || {
         way(
             &[ranking],
-            format!("keep the rows that belong together: `jq -c 'select(.{label} == 1)' rows.jsonl > pairs.jsonl`"),
+            format!(
+                "keep the rows that belong together: `jq -c 'select(.{label} == {})' rows.jsonl > pairs.jsonl`",
+                data.label.as_ref().map_or_else(|| "1".to_owned(), together)
+            ),
         )
     };
     let embedded = || {
@@ -113,5 +116,37 @@ pub fn ways(model_type: ModelType, data: &Inspection) -> Vec<Reshape> {
             ),
         )],
         _ => Vec::new(),
+    }
+}
+
+/// The label of texts that belong together, as jq has it.
+fn together(label: &LabelReport) -> String {
+    /// What it is called in public data sets.
+    const NAMES: [&str; 6] = ["entailment", "duplicate", "paraphrase", "positive", "relevant", "yes"];
+    if label.kind != LabelFacts::Names {
+        return "1".to_owned();
+    }
+    let names = || label.commonest.iter().map(|(name, _)| name.as_str());
+    let known = names().find(|name| NAMES.contains(&name.to_lowercase().as_str()));
+    format!("{:?}", known.or_else(|| names().next()).unwrap_or("NAME"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::data::inspect;
+
+    #[test]
+    fn rows_that_belong_together_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv");
+        for (labels, wanted) in [(["neutral", "entailment"], "== \"entailment\")"), (["0", "1"], "== 1)")] {
+            let rows: String = labels.iter().map(|label| format!("a cat,it sits,{label}\n")).collect();
+            std::fs::write(&path, format!("a,b,label\n{rows}")).unwrap();
+            let request = inspect::Request { data: path.to_str().unwrap(), ..inspect::Request::default() };
+            let ways = ways(ModelType::SparseEncoder, &inspect::inspect(&request).unwrap());
+            assert!(ways[0].how.contains(wanted), "{ways:?}");
+        }
     }
 }

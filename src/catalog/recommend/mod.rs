@@ -163,7 +163,7 @@ pub fn recommend(situation: &Situation<'_>) -> Result<Advice> {
     let mut why = first.minds.clone();
     why.extend(numbers.why);
     if data.unusable > 0 {
-        why.push(format!("{} rows cannot be used and are left out", data.unusable));
+        why.push(format!("rows that cannot be used are left out: {}", data.unusable));
     }
     Ok(Advice {
         rejected: losses::rejected(model_type, &ranked, data),

@@ -111,7 +111,7 @@ fn long(words: usize) -> Inspection {
 fn large_batches_are_taken_in_parts() {
     let data = long(200);
     let of =
-        |model_type| recommend(&Situation { memory: Some(6 << 30), ..situation(model_type, &data) }).unwrap().settings;
+        |model_type| recommend(&Situation { memory: Some(3 << 30), ..situation(model_type, &data) }).unwrap().settings;
     let dense = of(ModelType::SentenceTransformer);
     assert_eq!(dense["loss.name"], "CachedMultipleNegativesRankingLoss");
     assert_eq!(dense["args.per_device_train_batch_size"], 64);
