@@ -12,8 +12,20 @@ use crate::backbones::{differentiate, fixture, pack};
 use crate::support::{project, shared, values};
 use crate::train::{SMALL, plan, run};
 
-const NETWORKS: [&str; 8] =
-    ["bert-untied", "distilbert", "electra", "modernbert", "modernbert-biases", "mpnet", "roberta", "xlm-roberta"];
+const NETWORKS: [&str; 12] = [
+    "bert-untied",
+    "deberta-v2",
+    "deberta-v3",
+    "distilbert",
+    "electra",
+    "gte",
+    "modernbert",
+    "modernbert-biases",
+    "mpnet",
+    "nomic",
+    "roberta",
+    "xlm-roberta",
+];
 
 /// Hidden states and the gradients of every parameter, with dropout: of a pass whose last states are used, or of one
 /// where a layer in the middle has gradients from outside, too.
