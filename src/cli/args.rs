@@ -7,13 +7,16 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Error;
 use crate::verbs::{
-    cancel, cluster, demo, distill, encode, evaluate, mine, paraphrase_mining, predict, pull, push, rank, run, search,
-    smoke_test, status, teach,
+    cancel, choose, cluster, demo, distill, encode, evaluate, inspect, mine, paraphrase_mining, predict, pull, push, rank,
+    recommend, run, search, smoke_test, status, teach,
 };
 
 const AFTER_HELP: &str = "\
 From a file of pairs to a trained model:
   tallow demo                       train on bundled data and see it work, offline
+  tallow choose TASK                which type of model
+  tallow inspect pairs.jsonl        what is in the data, and what is wrong with it
+  tallow recommend ...              loss, batch size, evaluator, base model for it
   tallow smoke-test recipe.toml     two steps: does it run, how long will it take
   tallow run recipe.toml            train, evaluate, save
 
@@ -38,6 +41,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Demo(demo::Request),
+    Choose(choose::Request),
+    Inspect(inspect::Request),
+    Recommend(recommend::Request),
     SmokeTest(smoke_test::Request),
     Run(Box<run::Request>),
     Status(status::Request),
@@ -56,7 +62,7 @@ pub enum Command {
     Distill(distill::Request),
     /// Serve the verbs to an AI agent: an MCP server on stdin and stdout.
     ///
-    /// Tools: smoke_test, run, run_status, cancel_run, mine_hard_negatives, evaluate. Relative paths are read relative to the directory
+    /// Tools: choose_model_type, inspect_dataset, recommend_loss, smoke_test, run, run_status, cancel_run, mine_hard_negatives, evaluate. Relative paths are read relative to the directory
     /// the server was started in. Runs are processes of their own and go on when the server ends.
     Mcp,
 }

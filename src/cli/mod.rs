@@ -36,6 +36,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Next {
 fn dispatch(command: Command, printer: &mut Printer) -> Next {
     let code = match command {
         Command::Demo(request) => answer(request, printer),
+        Command::Choose(request) => answer(request, printer),
+        Command::Inspect(request) => answer(request, printer),
+        Command::Recommend(request) => answer(request, printer),
         Command::SmokeTest(request) => answer(request, printer),
         Command::Run(request) => answer(*request, printer),
         Command::Status(request) => answer(request, printer),

@@ -4,6 +4,7 @@ pub mod beir;
 pub mod columns;
 pub mod corpus;
 mod feed;
+pub mod inspect;
 pub mod nano;
 pub mod paraphrases;
 pub mod probe;

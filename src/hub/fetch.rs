@@ -57,6 +57,13 @@ pub fn model(id: &str, revision: Option<&str>, tell: Tell<'_>) -> Result<PathBuf
     })
 }
 
+/// The directory of the model `id` in the cache, with its small files at least; nothing is downloaded.
+#[must_use]
+pub fn cached(id: &str) -> Option<PathBuf> {
+    let folder = is_id(id).then(|| Repository { kind: Kind::Model, id, revision: "main" }.cached())??;
+    Some(folder).filter(|path| path.join("config.json").is_file() || path.join("modules.json").is_file())
+}
+
 /// What [`pull`] brought.
 #[derive(Debug)]
 pub struct Pulled {

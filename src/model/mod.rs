@@ -4,6 +4,7 @@ pub mod backbone;
 mod cross_encoder;
 mod directory;
 pub mod distill;
+pub mod facts;
 mod head;
 mod load;
 pub mod lora;

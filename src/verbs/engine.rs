@@ -6,22 +6,23 @@ use candle_core::Device;
 use serde_json::{Map, Value};
 
 use super::Reporter;
+use crate::catalog::choose::TYPES;
 use crate::error::{Error, Result};
 use crate::eval::{self, Evaluator, nano_beir};
-use crate::flow::{Embeddings, Encode};
+use crate::flow::{Embeddings, Encode, ModelType};
 use crate::hub;
 use crate::model::distill::Distillation;
 pub(super) use crate::model::distill::TeacherPooling;
 pub(super) use crate::model::roles::{Role, encode_options, named_options};
-use crate::model::{ModelOptions, SentenceTransformer, StaticSource};
+use crate::model::{ModelOptions, SentenceTransformer, StaticSource, TextTokenizer, facts};
 use crate::ops::{self, device};
 use crate::recipe::plan::EvaluatorPlan;
 use crate::recipe::schema::PcaDims;
 use crate::recipe::{self, Builtin, Plan};
 use crate::train::events::Listener;
 use crate::train::{self, Outcome};
-use crate::util::files;
 use crate::util::seed::Rng;
+use crate::util::{files, suggest};
 
 /// Reads a recipe and resolves it; the notes say what was decided for the user.
 pub(super) fn plan(recipe: &Path, set: &[String]) -> Result<(Plan, Vec<String>)> {
@@ -185,6 +186,43 @@ pub(super) fn prune(path: &Path, keep: &[usize], output: &Path) -> Result<(usize
 
 fn load(path: &Path, device: Option<Device>) -> Result<SentenceTransformer> {
     SentenceTransformer::load_with(&found_or_fetched(path)?, &ModelOptions { device, ..ModelOptions::default() })
+}
+
+/// A type of model by its name, in any case.
+pub(super) fn model_type(text: &str) -> std::result::Result<ModelType, String> {
+    let found = TYPES.into_iter().find(|known| known.name().eq_ignore_ascii_case(text));
+    found.ok_or_else(|| suggest::hint(text, TYPES.iter().map(|known| known.name())))
+}
+
+/// Where the small files of a base model lie: its folder, or that of an id in the Hub's cache; `None` for one that would
+/// have to be downloaded.
+///
+/// # Errors
+/// When it is neither a folder nor an id.
+pub(super) fn base_folder(base: &str) -> Result<Option<PathBuf>> {
+    let path = Path::new(base);
+    if path.is_dir() {
+        return found(path).map(Some);
+    }
+    if !hub::is_id(base) {
+        return Err(Error::usage(format!("there is no model at `{base}`")).with_hint(
+            "name the folder of a model, or an id on the Hub such as `sentence-transformers/all-MiniLM-L6-v2`",
+        ));
+    }
+    Ok(hub::cached(base))
+}
+
+/// The tokenizer of a base model that is on this machine; a note says where it is not.
+pub(super) fn base_tokenizer(base: &str, notes: &mut Vec<String>) -> Result<Option<TextTokenizer>> {
+    match base_folder(base)? {
+        Some(folder) => facts::tokenizer_of(&folder).map(Some),
+        None => {
+            notes.push(format!(
+                "`{base}` is not on this machine, so token lengths are estimates; `tallow pull {base}` fetches it"
+            ));
+            Ok(None)
+        }
+    }
 }
 
 /// Publishes a model's folder; a run's is taken for the model in it.

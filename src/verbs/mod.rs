@@ -5,17 +5,20 @@
 //! know nothing else.
 
 pub mod cancel;
+pub mod choose;
 pub mod cluster;
 pub mod demo;
 pub mod distill;
 pub mod encode;
 pub mod evaluate;
+pub mod inspect;
 pub mod mine;
 pub mod paraphrase_mining;
 pub mod predict;
 pub mod pull;
 pub mod push;
 pub mod rank;
+pub mod recommend;
 pub mod run;
 pub mod search;
 pub mod smoke_test;

@@ -8,10 +8,12 @@
     clippy::print_stderr
 )]
 
+mod advice;
 mod backbones;
 mod borrowed;
 mod catalogue;
 mod checkpointing;
+mod choose;
 mod classifier;
 mod cli;
 mod composed;
