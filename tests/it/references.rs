@@ -30,8 +30,9 @@ struct Block {
 
 impl Page {
     fn read(name: &str) -> Self {
-        let path = project(if name == "SKILL.md" { name.to_owned() } else { format!("references/{name}") }.as_str());
-        Self { name: name.to_owned(), text: std::fs::read_to_string(&path).unwrap() }
+        let path = project(if name == "SKILL.md" { "" } else { "references" }).join(name);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Self { name: name.to_owned(), text }
     }
 
     /// The type that a page is about; those about all types are read as about the first.
@@ -105,10 +106,10 @@ fn anchor(heading: &str) -> String {
 fn pages_are_short_and_begin_with_the_decision() {
     for page in pages() {
         let (length, table) = (page.text.chars().count(), page.text.find("\n|").unwrap_or(usize::MAX));
-        let most = if page.name == "SKILL.md" { 12_000 } else { 8_000 };
+        let (most, first) = if page.name == "SKILL.md" { (12_000, 2_400) } else { (8_000, 1_000) };
         assert!(length <= most, "{} has {length} characters, {most} are the most", page.name);
-        // the rules that pages go by may come before the table
-        assert!(table < 1_600, "{} begins with something else than a table", page.name);
+        // a rule or two may come before the table
+        assert!(table < first, "{} begins with something else than a table", page.name);
         assert!(page.text.starts_with("# ") || page.name == "SKILL.md", "{} has no title", page.name);
     }
 }

@@ -123,10 +123,8 @@ fn below<'a>(schema: &'a Value, node: &'a Value, name: &str) -> Option<&'a Value
 /// Keys of recipes that a page names, as `args.bf16` or `[model.lora]`, without values.
 fn keys(page: &Page) -> Vec<String> {
     const TABLES: [&str; 5] = ["args", "hub", "model", "train_dataset", "eval_dataset"];
-    let spans = page.spans().into_iter().map(|span| {
-        let key = span.split(" = ").next().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        key.split(" = ").next().unwrap_or_default().to_owned()
-    });
+    let spans = page.spans().into_iter();
+    let spans = spans.map(|span| span.split(" = ").next().unwrap_or_default().trim_matches(['[', ']']).to_owned());
     let is_key = |key: &String| {
         let mut parts = key.split('.');
         TABLES.contains(&parts.next().unwrap_or_default())
@@ -159,15 +157,16 @@ fn keys_of_recipes_exist() {
 fn ids_of_rules_are_on_their_page() {
     let checks = Page::read("checks.md");
     for span in pages().iter().filter(|page| page.name != "checks.md").flat_map(Page::spans) {
-        let is_id = span.split('-').count() > 1 && span.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+        let is_id =
+            span.contains('-') && !span.starts_with('-') && span.chars().all(|c| c.is_ascii_lowercase() || c == '-');
         if is_id && !NO_RULES.contains(&span.as_str()) {
             assert!(checks.text.contains(&format!("| `{span}` |")), "there is no rule `{span}`");
         }
     }
 }
 
-/// Names with hyphens that are none of rules: models, formats, flavours, networks.
-const NO_RULES: [&str; 12] = [
+/// Names with hyphens that are none of rules: models, formats, networks, machines.
+const NO_RULES: [&str; 10] = [
     "base-model",
     "reranker-model",
     "splade-model",
@@ -177,7 +176,21 @@ const NO_RULES: [&str; 12] = [
     "labeled-list",
     "n-tuple",
     "xlm-roberta",
-    "a10g-small",
-    "a10g-large",
     "cpu-upgrade",
 ];
+
+/// Tools of the MCP server, as its own test has them.
+#[test]
+fn tools_are_those_of_the_server() {
+    let surface = include_str!("../snapshots/it__mcp__the_surface_is_what_it_was.snap");
+    let tools: BTreeSet<&str> =
+        surface.lines().filter_map(|line| line.strip_prefix("    \"name\": \"")?.strip_suffix("\",")).collect();
+    let skill = Page::read("SKILL.md");
+    must_have(&skill, tools.iter().copied());
+    let rows = skill.text.lines().filter(|line| line.starts_with("| ") && line.split('|').count() == 6);
+    let named: Vec<&str> = rows.flat_map(|row| row.split('|').nth(3).unwrap().split('`').skip(1).step_by(2)).collect();
+    assert!(named.len() >= 7, "{named:?}");
+    for name in named {
+        assert!(tools.contains(name), "there is no tool `{name}`");
+    }
+}

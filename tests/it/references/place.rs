@@ -30,6 +30,7 @@ name = "MultipleNegativesRankingLoss"
 type = "InformationRetrievalEvaluator"
 name = "dev"
 path = "DEV"
+columns = ["anchor", "positive"]
 
 [args]
 max_steps = 4

@@ -37,6 +37,15 @@ fn merge(into: &mut Table, from: Table) {
     }
 }
 
+/// Evaluators that fetch their data read a folder, so that nothing is fetched.
+fn stay_here(recipe: &mut Table) {
+    for evaluator in recipe.get_mut("evaluator").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(table) = evaluator.as_table_mut() {
+            table.entry("path").or_insert_with(|| "dev".into());
+        }
+    }
+}
+
 /// What a page shows takes the place of what it cannot be combined with.
 fn make_room(recipe: &mut Table, shown: &Table) {
     let has = |table: &str, key: &str| shown.get(table).is_some_and(|t| t.get(key).is_some());
@@ -67,6 +76,7 @@ fn resolve(place: &Place, model_type: ModelType, shown: &str) -> Result<(), Stri
     let mut recipe = least(model_type);
     make_room(&mut recipe, &shown);
     merge(&mut recipe, shown);
+    stay_here(&mut recipe);
     let text = toml::to_string(&recipe).map_err(|e| e.to_string())?;
     let told = |e: tallow::Error| format!("{e}\nhint: {}\n{text}", e.hint().unwrap_or_default());
     let loaded = recipe::parse(&place.path().join("shown.toml"), &text, &[]).map_err(told)?;
