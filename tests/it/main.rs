@@ -44,6 +44,7 @@ mod ops;
 mod optim;
 mod prompts;
 mod recipe;
+mod references;
 mod resume;
 mod runs;
 mod samplers;
