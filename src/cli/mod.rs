@@ -36,6 +36,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Next {
 fn dispatch(command: Command, printer: &mut Printer) -> Next {
     let code = match command {
         Command::Demo(request) => answer(request, printer),
+        Command::Render(request) => answer(*request, printer),
+        Command::Check(request) => answer(request, printer),
         Command::SmokeTest(request) => answer(request, printer),
         Command::Run(request) => answer(*request, printer),
         Command::Status(request) => answer(request, printer),

@@ -5,6 +5,7 @@
 //! know nothing else.
 
 pub mod cancel;
+pub mod check;
 pub mod cluster;
 pub mod demo;
 pub mod distill;
@@ -15,6 +16,7 @@ pub mod paraphrase_mining;
 pub mod predict;
 pub mod push;
 pub mod rank;
+pub mod render;
 pub mod run;
 pub mod search;
 pub mod smoke_test;

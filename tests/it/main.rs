@@ -10,6 +10,7 @@
 
 mod backbones;
 mod catalogue;
+mod check;
 mod classifier;
 mod cli;
 mod composed;
@@ -36,6 +37,7 @@ mod ops;
 mod optim;
 mod prompts;
 mod recipe;
+mod render;
 mod resume;
 mod runs;
 mod samplers;
