@@ -378,7 +378,7 @@ impl<'a> Writer<'a> {
             let named = self.text(&at("name")).or_else(|| self.text(&at("id")).and_then(|id| id.rsplit('/').next()));
             let key =
                 named.map_or_else(|| if i == 0 { "rows".to_owned() } else { format!("rows-{}", i + 1) }, str::to_owned);
-            let twice = all.iter().filter(|rows| rows.key == key).count();
+            let twice = all.iter().filter(|rows| rows.key == quoted(&key)).count();
             let key = if twice > 0 { format!("{key}-{}", i + 1) } else { key };
             all.push(Rows {
                 variable: variable(&key),
