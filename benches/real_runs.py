@@ -101,6 +101,7 @@ CASES = {
         splade={"document_regularizer_weight": 3e-3, "query_regularizer_weight": 5e-3}, batch=16, rate=2e-4,
         sampler="no_duplicates", measures=[
             ("Cranfield nDCG@10", f"Sparse{RETRIEVAL}", DATA / "cranfield", "dot_ndcg@10", {}),
+            ("XQuAD-en nDCG@10", f"Sparse{RETRIEVAL}", DATA / "xquad/en", "dot_ndcg@10", {}),
             ("active dims of documents", f"Sparse{RETRIEVAL}", DATA / "cranfield", "corpus_active_dims", {}),
         ],
     ),
@@ -110,6 +111,15 @@ CASES = {
             ("Cranfield nDCG@10", f"MultiVector{RETRIEVAL}", DATA / "cranfield", "maxsim_ndcg@10", {}),
             ("XQuAD-en nDCG@10", f"MultiVector{RETRIEVAL}", DATA / "xquad/en", "maxsim_ndcg@10", {}),
         ],
+    ),
+    # a student of three of the base model's six layers, made once by tallow, learns from the whole
+    "student-margin": dict(
+        rows="margins", loss={"name": "MarginMSELoss"}, student=[0, 2, 4], batch=16, rate=1e-4,
+        epochs=2, measures=SEARCH,
+    ),
+    "student-mse": dict(
+        rows="embeddings", loss={"name": "MSELoss"}, student=[0, 2, 4], batch=32, rate=5e-4, epochs=2,
+        measures=SENTENCES[1:] + SEARCH,
     ),
     "parallel-mse": dict(
         rows="parallel", loss={"name": "MSELoss"}, batch=32, rate=5e-4,
@@ -186,6 +196,32 @@ def mined(folder, options):
     return rows, ["anchor", "positive"], "label"
 
 
+def taught(folder, options, name, labels, rows, columns, more=()):
+    """Rows with what the base model says of them, and the student that is to learn it."""
+    write(folder / f"{name}-rows.jsonl", rows)
+    command = [options.tallow, "teach", str(folder / f"{name}-rows.jsonl"), "--teacher", str(MODEL), "--labels", labels]
+    run([*command, "--columns", ",".join(columns), "--output", str(folder / f"{name}-taught.jsonl"), *more])
+    command = [options.tallow, "distill", str(MODEL), "--keep-layers", "0,2,4", "--output", str(folder / "student-0-2-4")]
+    if not (folder / "student-0-2-4").exists():
+        run(command)
+    return read(folder / f"{name}-taught.jsonl"), columns, "label"
+
+
+def margins(folder, options):
+    """Pairs of SQuAD with a sentence that looks like the answer, and by how much less the teacher likes it."""
+    pairs = random.Random(7).sample(read(DATA / "pairs_squad/train.jsonl"), 1280)
+    write(folder / "margin-pairs.jsonl", [{key: row[key] for key in ["anchor", "positive"]} for row in pairs])
+    command = [options.tallow, "mine", str(folder / "margin-pairs.jsonl"), "--model", str(MODEL), "--num-negatives", "1"]
+    run([*command, "--output", str(folder / "margin-mined.jsonl")])
+    return taught(folder, options, "margin", "margin", read(folder / "margin-mined.jsonl"), ["anchor", "positive", "negative"])
+
+
+def embeddings(folder, options):
+    """Sentences with the teacher's embeddings."""
+    texts = random.Random(7).sample((DATA / "sentences/sentences.txt").read_text(encoding="utf-8").splitlines(), 2560)
+    return taught(folder, options, "embedding", "embedding", [{"sentence": text} for text in texts], ["sentence"])
+
+
 def damaged(folder, options):
     """Sentences, of which six words in ten are left out, one at least being kept."""
     rng = random.Random(7)
@@ -251,8 +287,11 @@ def rows_of(case, folder, options):
     return path, columns, label
 
 
-def start(kind, folder):
+def start(case, folder):
     """The model that both sides start from: made by the reference where it has layers that the base model lacks."""
+    kind = case.get("type", "SentenceTransformer")
+    if case.get("student"):
+        return folder / f"student-{'-'.join(map(str, case['student']))}"
     if kind == "SentenceTransformer":
         return MODEL
     path = folder / f"base-{kind}"
@@ -289,7 +328,7 @@ def reference(name, rows, seed, out, device):
     losses = importlib.import_module(f"sentence_transformers.{package}.losses")
     # layers that are random otherwise begin alike, whatever the seed of the run
     torch.manual_seed(seed)
-    model = getattr(sentence_transformers, kind)(str(start(kind, out.parent)), device=device)
+    model = getattr(sentence_transformers, kind)(str(start(case, out.parent)), device=device)
     if case.get("lora"):
         from peft import LoraConfig, get_peft_model
 
@@ -345,7 +384,7 @@ model_type = "{kind}"
 seed = {seed}
 output_dir = "{out}/runs"
 [model]
-base = "{start(kind, out.parent)}"
+base = "{start(case, out.parent)}"
 {chr(10).join(lora)}
 [train_dataset]
 path = "{rows}"
@@ -426,7 +465,7 @@ def result(name, side, seed, folder, options):
     rows, columns, label = rows_of(case, folder, options)
     out = folder / f"{name}-{side}-{seed}"
     trained = out / "trained.json"
-    figures = {"model": str(start(case.get("type", "SentenceTransformer"), folder))}
+    figures = {"model": str(start(case, folder))}
     if side != "base" and trained.exists():
         figures = json.loads(trained.read_text())
     elif side != "base":

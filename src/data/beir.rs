@@ -6,7 +6,7 @@ use std::path::Path;
 use super::reranking::Ranked;
 use super::rows::{each_row, get, id_of, one_file};
 use super::source::files::missing;
-use super::source::{Format, Problem, Reason, Value};
+use super::source::{Files, Format, Problem, Reason, Value};
 use crate::error::{Error, Result};
 
 /// A retrieval data set in the BEIR layout.
@@ -92,7 +92,18 @@ pub fn read_found(dir: &Path, split: &str) -> Result<Vec<Ranked>> {
     })?;
     let beir = read_beir(dir, split)?;
     let corpus: HashMap<&str, &str> = beir.corpus.iter().map(|(id, text)| (id.as_str(), text.as_str())).collect();
-    let rows = each_row(&files, |cells| {
+    let mut found = found(&files, &corpus)?;
+    let mut samples = Vec::with_capacity(beir.queries.len());
+    for ((id, query), relevant) in beir.queries.iter().zip(&beir.relevant) {
+        let documents = found.remove(id).ok_or_else(|| not_found(&path, id))?;
+        samples.push(ranked(query, relevant, documents, &corpus));
+    }
+    Ok(samples)
+}
+
+/// Of each query the texts that a search found, best first, by its id; rows with `query-id` and `corpus-ids`.
+pub(super) fn found(files: &Files, corpus: &HashMap<&str, &str>) -> Result<HashMap<String, Vec<String>>> {
+    let rows = each_row(files, |cells| {
         let query = id_of(cells, &["query-id", "query_id"])?;
         let name = "corpus-ids";
         let found = match get(cells, &[name, "corpus_ids"]) {
@@ -104,24 +115,31 @@ pub fn read_found(dir: &Path, split: &str) -> Result<Vec<Ranked>> {
             None => return Err(Problem::cell(Reason::MissingColumn, name, "missing")),
         };
         let text = |id: &String| {
-            corpus.get(id.as_str()).map(|text| (*text).to_owned()).ok_or_else(|| {
-                Problem::cell(Reason::WrongType, name, format!("the id `{id}` is not in `corpus.jsonl`"))
-            })
+            corpus
+                .get(id.as_str())
+                .map(|text| (*text).to_owned())
+                .ok_or_else(|| Problem::cell(Reason::WrongType, name, format!("the id `{id}` is not in the corpus")))
         };
         Ok((query, found.iter().map(text).collect::<Result<Vec<_>, _>>()?))
     })?;
-    let mut found: HashMap<String, Vec<String>> = rows.into_iter().map(|(_, row)| row).collect();
-    let mut samples = Vec::with_capacity(beir.queries.len());
-    for ((id, query), relevant) in beir.queries.iter().zip(&beir.relevant) {
-        let Some(documents) = found.remove(id) else {
-            return Err(Error::data(format!("`{}` has no row for the query `{id}`", path.display()))
-                .with_hint("every query with a relevant document needs one"));
-        };
-        let positive = relevant.iter().filter_map(|id| corpus.get(id.as_str()).map(|text| (*text).to_owned()));
-        let positive = positive.collect();
-        samples.push(Ranked { query: query.clone(), positive, documents: Some(documents), ..Ranked::default() });
-    }
-    Ok(samples)
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
+}
+
+/// A query for which `path` has no row.
+pub(super) fn not_found(path: &Path, query: &str) -> Error {
+    Error::data(format!("`{}` has no row for the query `{query}`", path.display()))
+        .with_hint("every query with a relevant document needs one")
+}
+
+/// A query with the texts of its relevant documents, those of them that are in the corpus, and what was found for it.
+pub(super) fn ranked<'a>(
+    query: &str,
+    relevant: impl IntoIterator<Item = &'a String>,
+    documents: Vec<String>,
+    corpus: &HashMap<&str, &str>,
+) -> Ranked {
+    let positive = relevant.into_iter().filter_map(|id| corpus.get(id.as_str()).map(|text| (*text).to_owned()));
+    Ranked { query: query.to_owned(), positive: positive.collect(), documents: Some(documents), ..Ranked::default() }
 }
 
 fn read_documents(path: &Path, titled: bool) -> Result<Vec<(String, String)>> {
@@ -193,7 +211,7 @@ mod tests {
         };
         assert_eq!(samples, [expected]);
         write("bm25.jsonl", "{\"query-id\":\"1\",\"corpus-ids\":[\"c\"]}\n");
-        assert!(told().contains("line 1") && told().contains("the id `c` is not in `corpus.jsonl`"), "{}", told());
+        assert!(told().contains("line 1") && told().contains("the id `c` is not in the corpus"), "{}", told());
         write("bm25.jsonl", "{\"query-id\":\"2\",\"corpus-ids\":[\"a\"]}\n");
         assert!(told().contains("no row for the query `1`"));
     }

@@ -79,7 +79,9 @@ pub struct CommonPrompts {
 }
 
 impl CommonPrompts {
-    fn of(&self, column: &str, number: usize) -> Option<&String> {
+    /// That of a column, the data set's `number`th.
+    #[must_use]
+    pub fn of(&self, column: &str, number: usize) -> Option<&String> {
         let first = self.first.as_ref().filter(|_| number == 0);
         self.columns.get(column).or(first).or(self.all.as_ref())
     }
@@ -199,6 +201,32 @@ impl Roles {
         })
     }
 
+    /// Of texts alone, without a label or prompts: the columns of these names, each once; with `lists`, the last may hold
+    /// lists of texts.
+    ///
+    /// # Errors
+    /// When a column is missing, named twice, or holds no text.
+    pub fn of_texts(names: Vec<String>, columns: &[ColumnInfo], lists: bool, files: &Files) -> Result<Self> {
+        let untyped = files.first().is_some_and(|f| !f.format.is_typed());
+        let mut is_list = false;
+        for (i, name) in names.iter().enumerate() {
+            if names[..i].contains(name) {
+                return Err(Error::usage(format!("the column `{name}` is named twice")).with_hint("name it once"));
+            }
+            let column = find(columns, name, files)?;
+            is_list = lists && i + 1 == names.len() && column.kind == ColumnKind::Texts;
+            if !matches!(column.kind, ColumnKind::Text | ColumnKind::Empty) && !untyped && !is_list {
+                return Err(not_text(column, files));
+            }
+        }
+        if names.is_empty() {
+            return Err(Error::data(format!("{} has no text column", files.describe())).with_hint(it_has(columns)));
+        }
+        let ignored = columns.iter().map(|c| c.name.clone()).filter(|name| !names.contains(name)).collect();
+        let prompts = vec![None; names.len()];
+        Ok(Self { inputs: names, prompts, lists: is_list, label: None, ignored, notes: Vec::new() })
+    }
+
     /// The columns that have to be read.
     #[must_use]
     pub fn wanted(&self) -> Vec<String> {
@@ -264,6 +292,16 @@ pub enum Label {
     Number(f64, bool),
     Name(String),
     List(Vec<f64>),
+}
+
+/// The columns with texts, and with `lists` those with lists of them, that are not called as labels are.
+#[must_use]
+pub fn text_columns(columns: &[ColumnInfo], lists: bool) -> Vec<String> {
+    let wanted = |column: &&ColumnInfo| {
+        let text = column.kind == ColumnKind::Text || (lists && column.kind == ColumnKind::Texts);
+        text && !LABEL_COLUMNS.contains(&column.name.as_str())
+    };
+    columns.iter().filter(wanted).map(|column| column.name.clone()).collect()
 }
 
 fn take(cells: &mut Cells, name: &str) -> Result<Value, Problem> {

@@ -27,6 +27,17 @@ pub fn read(path: &Path, column: Option<&str>) -> Result<Vec<String>> {
     Ok(texts)
 }
 
+/// As [`read`], where the setting that names the column is called `option`.
+///
+/// # Errors
+/// As there.
+pub fn read_for(option: &str, path: &Path, column: Option<&str>) -> Result<Vec<String>> {
+    read(path, column).map_err(|error| match error.hint().map(|hint| hint.replace("--column", option)) {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    })
+}
+
 /// What the rows of a file are called, by their `_id` or `id`; empty for a file without such a column.
 ///
 /// # Errors

@@ -4,6 +4,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::beir;
+use super::reranking::Ranked;
 use super::rows::{each_row, get, id_of};
 use super::source::{DataFile, Files, Format, Problem, Reason, Value};
 use crate::error::{Error, Result};
@@ -75,6 +77,28 @@ pub fn read(dir: &Path, name: &str) -> Result<Retrieval> {
         relevant.entry(query).or_default().extend(documents);
     }
     Ok((corpus, queries, relevant))
+}
+
+/// Of each query of the data set `name` that has relevant documents those that BM25 found, best first, from the folder
+/// `bm25` beside the others.
+///
+/// # Errors
+/// As [`read`]; when a document is not in the corpus, or nothing was found for a query.
+pub fn read_found(dir: &Path, name: &str) -> Result<Vec<Ranked>> {
+    let (corpus, queries, relevant) = read(dir, name)?;
+    let corpus: HashMap<&str, &str> = corpus.iter().map(|(id, text)| (id.as_str(), text.as_str())).collect();
+    let folder = dir.join("bm25");
+    let mut found = beir::found(&files_of(&folder, name)?, &corpus)?;
+    let mut samples = Vec::with_capacity(queries.len());
+    for (id, query) in &queries {
+        let Some(relevant) = relevant.get(id) else { continue };
+        let documents = found.remove(id).ok_or_else(|| beir::not_found(&folder, id))?;
+        // sets have no order: the corpus has one
+        let mut relevant: Vec<&String> = relevant.iter().collect();
+        relevant.sort();
+        samples.push(beir::ranked(query, relevant, documents, &corpus));
+    }
+    Ok(samples)
 }
 
 /// The Parquet files of a data set in a folder, in order.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use super::columns::{DatasetSpec, Label, Roles};
+use super::columns::{DatasetSpec, Label, OnBadRow, Roles, Usable};
 use super::report::BadRows;
 use super::source::files::missing;
 use super::source::{Files, Format, Place, Problem, Reason, Rows};
@@ -101,6 +101,48 @@ pub fn read_table(spec: &DatasetSpec, base_dir: &Path) -> Result<Table> {
     Ok(Table { names: roles.inputs, columns, labels, classes, places, files, skipped })
 }
 
+/// The rows of a data set that can be used, one after the other; others are counted.
+pub struct UsableRows<'a> {
+    files: &'a Files,
+    roles: &'a Roles,
+    rows: Rows<'a>,
+    bad: BadRows,
+    read: u64,
+}
+
+impl<'a> UsableRows<'a> {
+    /// From the first on.
+    #[must_use]
+    pub fn new(files: &'a Files, roles: &'a Roles, on_bad_row: OnBadRow) -> Self {
+        Self { files, roles, rows: Rows::new(files, Some(roles.wanted())), bad: BadRows::new(on_bad_row), read: 0 }
+    }
+
+    /// The next.
+    ///
+    /// # Errors
+    /// When a file cannot be read on.
+    pub fn next_row(&mut self) -> Result<Option<Usable>> {
+        while let Some((place, cells)) = self.rows.next_row()? {
+            self.read += 1;
+            let typed = self.files.get(place.file as usize).is_none_or(|f| f.format.is_typed());
+            match cells.and_then(|cells| self.roles.check(cells, typed)) {
+                Ok(row) => return Ok(Some(row)),
+                Err(problem) => self.bad.add(place, &problem),
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many rows were left out.
+    ///
+    /// # Errors
+    /// When there are some, and the data set is to be refused then; `way_out` says what to do.
+    pub fn finish(self, way_out: &str) -> Result<u64> {
+        let skipped = self.bad.finish(self.files, self.read).map_err(|e| e.with_hint(way_out))?;
+        Ok(skipped.iter().map(|reason| reason.rows).sum())
+    }
+}
+
 /// Reads the texts of all columns, some rows at a time; `prompts` are put in front of them. Rows without a usable text
 /// are left out: whoever reads the whole data set tells of them.
 ///
@@ -134,11 +176,7 @@ pub fn each_text(spec: &DatasetSpec, base_dir: &Path, take: &mut dyn FnMut(&[Str
     take(&block)
 }
 
-fn same_width(
-    row: super::columns::Usable,
-    width: &mut Option<usize>,
-    roles: &Roles,
-) -> Result<super::columns::Usable, Problem> {
+fn same_width(row: Usable, width: &mut Option<usize>, roles: &Roles) -> Result<Usable, Problem> {
     let has = if let Label::List(list) = &row.label { list.len() } else { 0 };
     let wanted = *width.get_or_insert(has);
     if wanted == has {

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::flow::{Card, Document, Encode, EncodeOptions, LabelKind, Metrics, Statistic};
 use crate::scoring::Similarity;
 use crate::scoring::blocks::Hit;
-use crate::scoring::rows::Finder;
+use crate::scoring::rows::{Finder, Rows};
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -186,7 +186,7 @@ impl InformationRetrievalEvaluator {
         let for_documents = options(&settings.corpus_prompt, &settings.corpus_prompt_name, DOCUMENT)?;
 
         let texts: Vec<&str> = self.queries.iter().map(|query| query.text.as_str()).collect();
-        let queries = shared::encode_rows(model, &texts, &for_queries)?;
+        let queries = Rows::encode(model, &texts, &for_queries)?;
         let dim = queries.dim();
         let k = settings.cut_offs().iter().flat_map(|(_, cut_offs)| cut_offs.iter().copied()).max().unwrap_or_default();
         let mut searches: Vec<Finder> =
@@ -198,7 +198,7 @@ impl InformationRetrievalEvaluator {
         };
         for (documents, ranks) in self.documents.chunks(size).zip(self.ranks.chunks(size)) {
             let texts: Vec<&str> = documents.iter().map(String::as_str).collect();
-            let documents = shared::encode_rows(model, &texts, &for_documents)?;
+            let documents = Rows::encode(model, &texts, &for_documents)?;
             if documents.dim() != dim {
                 let text = format!("embeddings of documents have {} values, those of queries {dim}", documents.dim());
                 return Err(Error::model(text));

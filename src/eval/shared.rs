@@ -1,7 +1,7 @@
 //! What evaluators share: which similarities to use, prompts, encoding, the name in front of keys.
 
 use crate::error::{Error, Result};
-use crate::flow::{Embeddings, Encode, EncodeOptions, MultiVectors, embedding_not_finite as not_finite};
+use crate::flow::{Embeddings, Encode, EncodeOptions, MultiVectors};
 use crate::scoring::Similarity;
 use crate::scoring::rows::Rows;
 
@@ -137,7 +137,7 @@ pub fn embed_rows(
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let prompt = role.map(|role| prompt(model, None, None, role)).transpose()?.flatten();
     let task = role.map(str::to_owned);
-    encode_rows(model, &texts, &EncodeOptions { prompt, task, truncate_dim, ..Default::default() })
+    Rows::encode(model, &texts, &EncodeOptions { prompt, task, truncate_dim, ..Default::default() })
 }
 
 /// `_name`, or nothing for no name: the part of a CSV file's name.
@@ -151,7 +151,7 @@ pub fn part(name: &str) -> String {
 /// # Errors
 /// The model's, or [`Error::Model`] naming the first text whose embedding is not finite.
 pub fn encode(model: &dyn Encode, texts: &[&str], options: &EncodeOptions) -> Result<Embeddings> {
-    match checked(Rows::Dense(model.encode(texts, options)?), texts)? {
+    match Rows::Dense(model.encode(texts, options)?).checked(texts)? {
         Rows::Dense(embeddings) => Ok(embeddings),
         Rows::Sparse(embeddings) => Ok(embeddings.to_dense()),
         Rows::Tokens(_) => Err(Error::Internal("single vectors became several".to_owned())),
@@ -163,35 +163,9 @@ pub fn encode(model: &dyn Encode, texts: &[&str], options: &EncodeOptions) -> Re
 /// # Errors
 /// As there, and when the model has one vector a text.
 pub fn encode_tokens(model: &dyn Encode, texts: &[&str], options: &EncodeOptions) -> Result<MultiVectors> {
-    match encode_rows(model, texts, options)? {
+    match Rows::encode(model, texts, options)? {
         Rows::Tokens(vectors) => Ok(vectors),
         _ => Err(Error::usage("the model has one vector a text, and texts are to be compared token by token")
             .with_hint("give a MultiVectorEncoder")),
-    }
-}
-
-/// As [`encode`], sparse or with a vector for each token where the model's embeddings are.
-///
-/// # Errors
-/// As there.
-pub fn encode_rows(model: &dyn Encode, texts: &[&str], options: &EncodeOptions) -> Result<Rows> {
-    if let Some(late) = model.multi_vector() {
-        return checked(Rows::Tokens(late.encode_multi_vector(texts, options)?), texts);
-    }
-    // cut or normalised ones are made of a whole row
-    let rows = match model.sparse().filter(|_| options.truncate_dim.is_none() && !options.normalize) {
-        Some(sparse) => Rows::Sparse(sparse.encode_sparse(texts, options)?),
-        None => Rows::Dense(model.encode(texts, options)?),
-    };
-    checked(rows, texts)
-}
-
-fn checked(rows: Rows, texts: &[&str]) -> Result<Rows> {
-    if rows.rows() != texts.len() {
-        return Err(Error::Internal(format!("{} texts gave {} embeddings", texts.len(), rows.rows())));
-    }
-    match rows.not_finite() {
-        Some(row) => Err(not_finite(texts.get(row).copied().unwrap_or_default())),
-        None => Ok(rows),
     }
 }

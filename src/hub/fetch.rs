@@ -61,28 +61,51 @@ fn check(what: &str, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The directory of the Parquet files of the data set `id` (`owner/name`) in the cache; nothing is downloaded.
+/// The directory of all Parquet files of the data set `id` (`owner/name`), from the cache or downloaded now.
 ///
 /// # Errors
-/// When the id is no id, or the data set is not in the cache.
-pub fn cached_dataset(id: &str) -> Result<PathBuf> {
+/// When the id is no id, or the data set is neither in the cache nor to be had.
+pub fn fetch_dataset(id: &str) -> Result<PathBuf> {
     let Some((owner, name)) = split(id) else {
         return Err(Error::usage(format!("`{id}` is not the id of a data set"))
             .with_hint("ids look like `sentence-transformers/NanoBEIR-en`"));
     };
-    let way_out = format!(
-        "fetch it once, `hf download --repo-type dataset {id}`, or give a folder of data sets in the BEIR layout; \
-         `HF_HOME` says where the cache is"
-    );
+    let shown = format!("`{id}`");
     let client =
         HFClientSync::new().map_err(|e| Error::model(format!("the Hugging Face cache cannot be read: {e}")))?;
     let repository = client.dataset(owner, name);
-    let found =
-        repository.snapshot_download().allow_patterns(vec!["*.parquet".to_owned()]).local_files_only(true).send();
-    found
-        .ok()
-        .filter(|path| path.is_dir())
-        .ok_or_else(|| Error::data(format!("the data set `{id}` is not in the Hugging Face cache")).with_hint(way_out))
+    let wanted = || vec!["*.parquet".to_owned()];
+    let cached = repository.snapshot_download().allow_patterns(wanted()).local_files_only(true).send().ok();
+    match cached.filter(|path| path.is_dir()) {
+        // offline what is here is all there is
+        Some(path) if offline() || is_even(&path)? => return Ok(path),
+        None if offline() => {
+            return Err(Error::data(format!("the data set {shown} is not in the Hugging Face cache")).with_hint(
+                "`HF_HUB_OFFLINE` forbids to fetch it: unset it, or give a folder of data sets in the BEIR layout; \
+                 `HF_HOME` says where the cache is",
+            ));
+        }
+        _ => {}
+    }
+    let path = repository.snapshot_download().allow_patterns(wanted()).send().map_err(|e| explain(&shown, &e))?;
+    check(&shown, &path)?;
+    Ok(path)
+}
+
+/// Whether all folders of a cached snapshot have the same Parquet files: a download may have been broken off.
+fn is_even(snapshot: &Path) -> Result<bool> {
+    let mut all = Vec::new();
+    for folder in files::list(snapshot)?.into_iter().filter(|path| path.is_dir()) {
+        let mut names: Vec<_> = files::list(&folder)?
+            .into_iter()
+            .filter(|path| path.extension().is_some_and(|ending| ending == "parquet"))
+            .filter_map(|path| path.file_name().map(ToOwned::to_owned))
+            .collect();
+        names.sort();
+        all.push(names);
+    }
+    all.retain(|names| !names.is_empty());
+    Ok(all.len() > 2 && all.windows(2).all(|pair| pair[0] == pair[1]))
 }
 
 /// Whether a cached snapshot has weights, in its root or in a module's folder; a download may have been broken off.

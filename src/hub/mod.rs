@@ -7,7 +7,7 @@ mod push;
 mod verify;
 
 pub use dataset::HubDataset;
-pub use fetch::{cached_dataset, fetch};
+pub use fetch::{fetch, fetch_dataset};
 pub use push::{Push, Pushed, check as check_push, push};
 
 /// Owner and name.

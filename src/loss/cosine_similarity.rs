@@ -4,11 +4,11 @@ use candle_core::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::inputs;
+use super::{inputs, terms};
 use crate::error::Result;
-use crate::flow::{Card, LabelKind, Labels, Outputs};
+use crate::flow::{ActivationFn, Card, LabelKind, Labels, Outputs};
 use crate::loss::Loss;
-use crate::scoring::cosine;
+use crate::scoring::{cosine, stable};
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -24,27 +24,75 @@ pub const CARD: Card = Card {
     ..Card::new("CosineSimilarityLoss", "Regresses the cosine of a pair to its score.")
 };
 
-/// How cosine and label are compared.
+/// How cosine and label are compared, by the names of torch's classes; each is a mean over rows of a function of the
+/// difference `d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum LossFunction {
-    /// The mean of squared differences.
+    /// `d^2`
     #[default]
     #[serde(alias = "mse", alias = "torch.nn.modules.loss.MSELoss")]
     MSELoss,
+    /// `|d|`
+    #[serde(alias = "torch.nn.modules.loss.L1Loss")]
+    L1Loss,
+    /// `d^2 / 2` below 1, `|d| - 1/2` from there on.
+    #[serde(alias = "torch.nn.modules.loss.SmoothL1Loss")]
+    SmoothL1Loss,
+    /// The same: torch's `beta` and `delta`, in which the two differ, are 1.
+    #[serde(alias = "torch.nn.modules.loss.HuberLoss")]
+    HuberLoss,
 }
 
-/// What is done to the cosine before it is compared.
+impl LossFunction {
+    /// The scalar loss of two tensors of the same shape.
+    fn of(self, x: &Tensor, target: &Tensor) -> candle_core::Result<Tensor> {
+        let errors = match self {
+            Self::MSELoss => terms::squared_errors(x, target)?,
+            Self::L1Loss => stable::abs(&x.sub(target)?)?,
+            Self::SmoothL1Loss | Self::HuberLoss => {
+                let size = stable::abs(&x.sub(target)?)?;
+                // the part below 1 as a square, what is above it as it is
+                let below = size.minimum(&stable::fill(&size, 1.0)?)?;
+                below.sqr()?.affine(0.5, 0.0)?.add(&size.sub(&below)?)?
+            }
+        };
+        errors.mean_all()
+    }
+}
+
+/// What is done to the cosine before it is compared, by the names of torch's classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Transformation {
     /// Nothing.
     #[default]
     #[serde(alias = "identity", alias = "torch.nn.modules.linear.Identity")]
     Identity,
+    /// `1 / (1 + exp(-x))`: of cosines, 0.27 to 0.73.
+    #[serde(alias = "torch.nn.modules.activation.Sigmoid")]
+    Sigmoid,
+    /// The hyperbolic tangent.
+    #[serde(alias = "torch.nn.modules.activation.Tanh")]
+    Tanh,
+    /// `max(x, 0)`: opposite embeddings are as good as orthogonal ones.
+    #[serde(alias = "torch.nn.modules.activation.ReLU")]
+    ReLU,
+}
+
+impl Transformation {
+    const fn activation(self) -> ActivationFn {
+        match self {
+            Self::Identity => ActivationFn::Identity,
+            Self::Sigmoid => ActivationFn::Sigmoid,
+            Self::Tanh => ActivationFn::Tanh,
+            Self::ReLU => ActivationFn::ReLU,
+        }
+    }
 }
 
 /// Regresses the cosine of the two embeddings to the label.
 ///
-/// `loss = mean over rows of (cos(a_i, b_i) - label_i)^2`.
+/// `loss = mean over rows of loss_fct(transformation(cos(a_i, b_i)) - label_i)`, by default the mean of
+/// `(cos(a_i, b_i) - label_i)^2`.
 ///
 /// # Inputs
 /// | Inputs | Labels |
@@ -55,8 +103,8 @@ pub enum Transformation {
 /// Two embeddings of `[batch, dim]`, labels `[batch]`; the result is a scalar.
 ///
 /// # Defaults
-/// `loss_fct = "MSELoss"` and `cos_score_transformation = "Identity"`: the cosine itself is what the labels mean. They
-/// are the only values so far and exist so that the reference's configurations can be read.
+/// `loss_fct = "MSELoss"` and `cos_score_transformation = "Identity"`: the cosine itself is what the labels mean.
+/// `L1Loss`, `SmoothL1Loss` and `HuberLoss` give less weight to labels that are far off.
 ///
 /// # Related
 /// `CoSENTLoss` uses the order of the labels only, which usually is the stronger signal.
@@ -94,11 +142,9 @@ impl Loss for CosineSimilarityLoss {
         let columns = inputs::columns(&CARD, outputs)?;
         let labels = inputs::scores(&CARD, labels, columns[0].dim(0)?)?;
         let cosines = cosine::pairwise(&columns[0], &columns[1], cosine::COSINE_SIMILARITY_EPS)?; // [n]
-        let Transformation::Identity = self.cos_score_transformation;
-        let labels = inputs::vector(labels, cosines.dtype(), cosines.device())?;
-        match self.loss_fct {
-            LossFunction::MSELoss => Ok(cosines.sub(&labels)?.sqr()?.mean_all()?),
-        }
+        let scores = terms::activate(&cosines, self.cos_score_transformation.activation())?;
+        let labels = inputs::vector(labels, scores.dtype(), scores.device())?;
+        Ok(self.loss_fct.of(&scores, &labels)?)
     }
 }
 
@@ -122,7 +168,12 @@ mod tests {
     #[test]
     fn gradient() {
         let labels = Labels::Float(vec![0.1, 0.9, 0.4]);
-        check_gradient(&CosineSimilarityLoss::default(), &random_columns(2, 3, 5, 1), Some(&labels));
+        for loss_fct in [LossFunction::MSELoss, LossFunction::L1Loss, LossFunction::HuberLoss] {
+            for cos_score_transformation in [Transformation::Identity, Transformation::Sigmoid, Transformation::Tanh] {
+                let loss = CosineSimilarityLoss { loss_fct, cos_score_transformation };
+                check_gradient(&loss, &random_columns(2, 3, 5, 1), Some(&labels));
+            }
+        }
     }
 
     #[test]

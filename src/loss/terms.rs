@@ -4,8 +4,22 @@ use candle_core::{D, Tensor};
 
 use super::inputs;
 use crate::error::{Error, Result};
-use crate::flow::{Card, Labels};
-use crate::ops;
+use crate::flow::{ActivationFn, Card, Labels};
+use crate::ops::{self, Activation};
+
+/// `x` after an activation.
+///
+/// # Errors
+/// When the element type has no kernel.
+pub fn activate(x: &Tensor, activation: ActivationFn) -> candle_core::Result<Tensor> {
+    let activation = match activation {
+        ActivationFn::Identity => Activation::Identity,
+        ActivationFn::Sigmoid => Activation::Sigmoid,
+        ActivationFn::Tanh => Activation::Tanh,
+        ActivationFn::ReLU => Activation::Relu,
+    };
+    ops::activation(x, activation)
+}
 
 /// The squared differences of two tensors of the same shape.
 pub fn squared_errors(x: &Tensor, target: &Tensor) -> candle_core::Result<Tensor> {

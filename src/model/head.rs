@@ -29,9 +29,9 @@ struct Convention {
     activation: (&'static str, Activation),
     /// A normalisation after the activation.
     norm: Option<&'static str>,
-    /// Whether there is a dropout before the first layer, too.
-    early_dropout: bool,
-    /// The keys of its probability in config.json, the first that is there counts, and what it is without them.
+    /// Of the dropout before the first layer, where there is one, and of that before the last: the keys of the
+    /// probability in config.json, the first that is there counts, and what it is without them.
+    early_dropout: Option<(&'static [&'static str], f64)>,
     dropout: (&'static [&'static str], f64),
     /// The last layer.
     out: &'static str,
@@ -40,13 +40,13 @@ struct Convention {
 const INHERITED: (&[&str], f64) = (&["classifier_dropout", "hidden_dropout_prob"], 0.1);
 
 const BERT: Convention = Convention {
-    model_types: &["bert"],
+    model_types: &["bert", "nomic_bert", "gte", "new"],
     dense: "pooler.dense",
     dense_in_network: true,
     bias: ("", true),
     activation: ("", Activation::Tanh),
     norm: None,
-    early_dropout: false,
+    early_dropout: None,
     dropout: INHERITED,
     out: "classifier",
 };
@@ -55,7 +55,7 @@ const ROBERTA: Convention = Convention {
     model_types: &["roberta", "xlm-roberta", "camembert", "mpnet"],
     dense: "classifier.dense",
     dense_in_network: false,
-    early_dropout: true,
+    early_dropout: Some(INHERITED),
     out: "classifier.out_proj",
     ..BERT
 };
@@ -70,6 +70,15 @@ const CONVENTIONS: &[Convention] = &[
         dense_in_network: false,
         activation: ("", Activation::Relu),
         dropout: (&["seq_classif_dropout"], 0.2),
+        ..BERT
+    },
+    Convention {
+        model_types: &["deberta-v2"],
+        dense: "pooler.dense",
+        dense_in_network: false,
+        activation: ("pooler_hidden_act", Activation::Gelu),
+        early_dropout: Some((&["pooler_dropout"], 0.0)),
+        dropout: (&["cls_dropout", "hidden_dropout_prob"], 0.1),
         ..BERT
     },
     Convention {
@@ -148,6 +157,7 @@ pub struct SequenceClassification {
     out: Layer,
     /// Which of a text's tokens the classifier sees.
     pooling: PoolingMode,
+    early_dropout: f64,
     dropout: f64,
     num_labels: usize,
     /// What training data calls the classes, by number; empty where it does not.
@@ -228,8 +238,9 @@ impl SequenceClassification {
                     .with_hint("supported are `cls` and `mean`"));
             }
         };
-        let (keys, default) = convention.dropout;
-        let dropout = options.dropout.or(keys.iter().copied().find_map(text)).unwrap_or(default);
+        let probability = |(keys, default): (&[&str], f64)| {
+            options.dropout.or(keys.iter().copied().find_map(text)).unwrap_or(default)
+        };
         Ok(Self {
             architecture,
             convention,
@@ -238,7 +249,8 @@ impl SequenceClassification {
             norm,
             out,
             pooling,
-            dropout,
+            early_dropout: convention.early_dropout.map_or(0.0, probability),
+            dropout: probability(convention.dropout),
             num_labels,
             new,
             class_names: Vec::new(),
@@ -269,10 +281,7 @@ impl SequenceClassification {
     pub fn forward(&self, tokens: &Tensor, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
         let linear = |x: &Tensor, layer: &Layer| ops::linear(context, x, &layer.weight, layer.bias.as_ref());
         let text = ops::pool(tokens, &batch.offsets, &Arc::new(Vec::new()), self.pooling)?; // [sequences, hidden]
-        let text = match self.convention.early_dropout {
-            true => ops::dropout(&text, context.dropout(self.dropout))?,
-            false => text,
-        };
+        let text = ops::dropout(&text, context.dropout(self.early_dropout))?;
         let inner = ops::activation(&linear(&text, &self.dense)?, self.activation)?;
         let inner = match &self.norm {
             Some(norm) => ops::layer_norm(&inner, &norm.weight, &norm.bias, norm.eps)?,

@@ -70,6 +70,10 @@ impl SentenceTransformer {
         if options.task == TransformerTask::TokenEmbeddings {
             complete(&mut modules, (found, options), device)?;
         }
+        if options.keep_layers.is_some() && modules.iter().all(|module| module.encoder_shape().is_none()) {
+            return Err(Error::usage(format!("`keep_layers`: `{}` has no layers to choose from", directory.display()))
+                .with_hint("leave it out: it is for networks such as BERT"));
+        }
         change_modules(&mut modules, options, directory)?;
         sparse_modules::add(&mut modules, options, directory)?;
         change_description(&mut description, options)?;
@@ -311,8 +315,18 @@ fn without_modules(source: &Source<'_>) -> Result<Vec<Box<dyn Module>>> {
     if source.options.task != TransformerTask::FeatureExtraction {
         return Ok(vec![Box::new(transformer)]);
     }
-    let dimension = transformer.output_dimension(0);
-    Ok(vec![Box::new(transformer), Box::new(Pooling::new(vec![PoolingMode::Mean], dimension))])
+    let (dimension, mode) = (transformer.output_dimension(0), usual_pooling(transformer.network_config()));
+    Ok(vec![Box::new(transformer), Box::new(Pooling::new(vec![mode], dimension))])
+}
+
+/// How a network that was not made for embeddings is pooled: the last token has seen the others where each sees those
+/// before it.
+///
+/// Source: `SentenceTransformer._load_default_modules` of sentence-transformers.
+fn usual_pooling(config: &Value) -> PoolingMode {
+    let class = config.get("architectures").and_then(|all| all.get(0)).and_then(Value::as_str).unwrap_or("");
+    let causal = config.get("is_causal").and_then(Value::as_bool).unwrap_or(true);
+    if class.ends_with("ForCausalLM") && causal { PoolingMode::LastToken } else { PoolingMode::Mean }
 }
 
 /// Adds what a model with a vector for each token has beside its network: a projection, a mask, and normalisation.

@@ -2,7 +2,7 @@
 //! trained. Saved as PEFT saves them; the model itself is saved with the update added to its weights.
 //!
 //! Source: Hu et al., "LoRA: low-rank adaptation of large language models" (2021); rsLoRA's scale after Kalajdzievski
-//! (2023); names, defaults and files as in PEFT.
+//! (2023); DoRA after Liu et al. (2024); names, defaults and files as in PEFT.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use super::module::{Adaptable, write_json};
 use super::weights::{self, Weights};
 use super::{SentenceTransformer, TransformerTask};
 use crate::error::{Error, Result};
-use crate::ops::adapter::{A, B};
-use crate::ops::{Adapter, Param};
+use crate::ops::adapter::{A, B, MAGNITUDE};
+use crate::ops::{self, Adapter, Param};
 use crate::util::files;
 use crate::util::seed::Rng;
 
@@ -44,6 +44,9 @@ pub struct LoraOptions {
     pub target_modules: Option<Targets>,
     /// Multiplies with `alpha / sqrt(r)` instead, so that high ranks learn as fast as low ones.
     pub use_rslora: bool,
+    /// Trains the lengths of the layers' rows beside their directions (DoRA): nearer to training the whole model, about
+    /// twice the time of a plain adapter.
+    pub use_dora: bool,
     /// A saved adapter to go on with: its matrices in place of new ones; `r` and the layers have to be the same.
     pub adapter: Option<String>,
 }
@@ -57,7 +60,8 @@ impl LoraOptions {
             Some(Targets::Names(names)) => names.join(", "),
             Some(Targets::Pattern(pattern)) => pattern.clone(),
         };
-        format!("rank {}, alpha {}, dropout {}, on {layers}", self.r, self.alpha, self.dropout)
+        let kind = if self.use_dora { " with magnitudes (DoRA)" } else { "" };
+        format!("rank {}, alpha {}, dropout {}, on {layers}{kind}", self.r, self.alpha, self.dropout)
     }
 }
 
@@ -71,7 +75,7 @@ pub enum Targets {
 
 impl Default for LoraOptions {
     fn default() -> Self {
-        Self { r: 8, alpha: 8.0, dropout: 0.0, target_modules: None, use_rslora: false, adapter: None }
+        Self { r: 8, alpha: 8.0, dropout: 0.0, target_modules: None, use_rslora: false, use_dora: false, adapter: None }
     }
 }
 
@@ -92,16 +96,17 @@ impl LoraOptions {
         let shown = config.display();
         let saved: Value = serde_json::from_str(&files::read_text(config)?)
             .map_err(|e| Error::model(format!("`{shown}` is no JSON: {e}")))?;
-        let rslora = saved["use_rslora"].as_bool().unwrap_or(false);
         let own = |key: &str, ours: String, theirs: String, way_out: String| {
             Err(Error::model(format!("`{shown}`: `{key}` is {theirs}, and `{ours}` in the recipe")).with_hint(way_out))
         };
         if let Some(r) = saved["r"].as_u64().filter(|r| *r != self.r as u64) {
             return own("r", format!("r = {}", self.r), r.to_string(), format!("write `r = {r}`"));
         }
-        if rslora != self.use_rslora {
-            let ours = format!("use_rslora = {}", self.use_rslora);
-            return own("use_rslora", ours, rslora.to_string(), format!("write `use_rslora = {rslora}`"));
+        for (key, ours) in [("use_rslora", self.use_rslora), ("use_dora", self.use_dora)] {
+            let theirs = saved[key].as_bool().unwrap_or(false);
+            if theirs != ours {
+                return own(key, format!("{key} = {ours}"), theirs.to_string(), format!("write `{key} = {theirs}`"));
+            }
         }
         if let Some(alpha) = saved["lora_alpha"].as_f64().filter(|alpha| *alpha != self.alpha) {
             let (ours, way_out) = (format!("alpha = {}", self.alpha), format!("write `alpha = {alpha:?}`"));
@@ -115,8 +120,7 @@ impl LoraOptions {
             Value::String(text) => text != "none",
             Value::Number(_) => true,
         };
-        let others =
-            ["use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "bias", "lora_bias", "layer_replication"];
+        let others = ["rank_pattern", "alpha_pattern", "fan_in_fan_out", "bias", "lora_bias", "layer_replication"];
         if let Some(key) = others.into_iter().find(|key| set(key)) {
             return Err(Error::model(format!("`{shown}`: `{key}` is {}, which is not known here", saved[key]))
                 .with_hint("merge that adapter into its base with PEFT, and train from the merged model"));
@@ -177,7 +181,7 @@ impl Lora {
     #[must_use]
     pub fn params(&self) -> Vec<Arc<Param>> {
         let adapters = self.layers.iter().filter_map(|(_, weight)| weight.adapter());
-        adapters.flat_map(|adapter| [Arc::clone(&adapter.a), Arc::clone(&adapter.b)]).collect()
+        adapters.flat_map(|adapter| adapter.params()).map(Arc::clone).collect()
     }
 
     /// Every tensor of the adapter's file by its name there.
@@ -187,6 +191,8 @@ impl Lora {
             if let Some(adapter) = weight.adapter() {
                 all.push((format!("{PREFIX}{name}.{A}"), Arc::clone(&adapter.a)));
                 all.push((format!("{PREFIX}{name}.{B}"), Arc::clone(&adapter.b)));
+                let magnitude = adapter.magnitude.iter().map(Arc::clone);
+                all.extend(magnitude.map(|magnitude| (format!("{PREFIX}{name}.{MAGNITUDE}"), magnitude)));
             }
         }
         all.extend(self.whole.iter().map(|(name, param)| (format!("{PREFIX}{name}"), Arc::clone(param))));
@@ -238,7 +244,7 @@ impl Lora {
                 "fan_in_fan_out": false,
                 "inference_mode": true,
                 "init_lora_weights": true,
-                "use_dora": false,
+                "use_dora": self.options.use_dora,
             }),
         )
     }
@@ -280,7 +286,22 @@ fn number(value: f64) -> Value {
 }
 
 /// Layers that get an adapter by default, by ends of their names in the architectures.
-const QUERIES_AND_VALUES: [&str; 7] = ["query", "value", "q_lin", "v_lin", "Wqkv", "attn.q", "attn.v"];
+const QUERIES_AND_VALUES: [&str; 14] = [
+    "query",
+    "value",
+    "query_proj",
+    "value_proj",
+    "q_lin",
+    "v_lin",
+    "q_proj",
+    "v_proj",
+    "qkv_proj",
+    "Wqkv",
+    "attn.q",
+    "attn.v",
+    "SelfAttention.q",
+    "SelfAttention.v",
+];
 
 fn whole_name(pattern: &str) -> std::result::Result<regex::Regex, regex::Error> {
     regex::Regex::new(&format!("^(?:{pattern})$"))
@@ -299,9 +320,9 @@ fn wanted(name: &str, targets: Option<&Targets>) -> Result<bool> {
 }
 
 impl SentenceTransformer {
-    /// Freezes the network, and gives the layers that are asked for adapters: A uniform in `±1 / sqrt(in)`, B zeros, so that
-    /// the model starts as it was. Everything outside the network, and a classifier on it, is trained as before. `base` is
-    /// what the saved adapter says it belongs to.
+    /// Freezes the network, and gives the layers that are asked for adapters: A uniform in `±1 / sqrt(in)`, B zeros,
+    /// magnitudes the lengths of the layer's rows, so that the model starts as it was. Everything outside the network, and
+    /// a classifier on it, is trained as before. `base` is what the saved adapter says it belongs to.
     ///
     /// # Errors
     /// When the model has no network, several, or none of the layers.
@@ -319,8 +340,8 @@ impl SentenceTransformer {
         let mut linear: Vec<&str> = Vec::new();
         for (name, param) in &network {
             let Some(layer) = name.strip_suffix(".weight").filter(|_| param.dims().len() == 2) else { continue };
-            let table = layer.split('.').any(|part| part == "embeddings" || part == "relative_attention_bias");
-            if table {
+            // tables are no layers
+            if layer.ends_with("embeddings") || layer.ends_with("relative_attention_bias") {
                 continue;
             }
             linear.push(layer);
@@ -355,11 +376,16 @@ impl SentenceTransformer {
             let a = Tensor::from_vec(values, (options.r, input), &Device::Cpu)?.to_device(device)?;
             let b = Tensor::zeros((out, options.r), DType::F32, device)?;
             let stem = weight.name().strip_suffix("weight").unwrap_or(weight.name());
+            let magnitude = match options.use_dora {
+                true => Some(Param::new(format!("{stem}{MAGNITUDE}"), &ops::row_lengths(weight.value())?)?),
+                false => None,
+            };
             weight.adapt(Adapter {
                 a: Param::new(format!("{stem}{A}"), &a)?,
                 b: Param::new(format!("{stem}{B}"), &b)?,
                 scale: options.scale(),
                 dropout: options.dropout,
+                magnitude,
             })?;
         }
         let lora = Lora { options: options.clone(), base: base.to_owned(), task, layers, whole: trained };

@@ -28,9 +28,36 @@ struct Convention {
     decoder: &'static str,
     /// The last layer's bias where its weight is the embedding layer's.
     bias: &'static str,
+    /// Of an architecture with two heads: what `legacy` in config.json says of this one.
+    legacy: Option<bool>,
 }
 
 const ALWAYS: [(&str, bool); 3] = [("", true); 3];
+
+const DEBERTA: Convention = Convention {
+    model_types: &["deberta-v2"],
+    dense: "cls.predictions.transform.dense",
+    biases: ALWAYS,
+    activation: Some("hidden_act"),
+    norm: "cls.predictions.transform.LayerNorm",
+    eps: ("layer_norm_eps", 1e-7),
+    decoder: "cls.predictions.decoder",
+    bias: "cls.predictions.bias",
+    legacy: Some(true),
+};
+
+const GTE: Convention = Convention {
+    model_types: &["gte"],
+    dense: "lm_head.dense",
+    biases: ALWAYS,
+    activation: None,
+    norm: "lm_head.layer_norm",
+    eps: ("layer_norm_eps", 1e-12),
+    decoder: "lm_head.decoder",
+    // it has no other name
+    bias: "lm_head.decoder.bias",
+    legacy: None,
+};
 
 const CONVENTIONS: &[Convention] = &[
     Convention {
@@ -42,6 +69,16 @@ const CONVENTIONS: &[Convention] = &[
         eps: ("layer_norm_eps", 1e-12),
         decoder: "cls.predictions.decoder",
         bias: "cls.predictions.bias",
+        legacy: None,
+    },
+    DEBERTA,
+    Convention {
+        dense: "lm_predictions.lm_head.dense",
+        norm: "lm_predictions.lm_head.LayerNorm",
+        decoder: "lm_predictions.lm_head.decoder",
+        bias: "lm_predictions.lm_head.bias",
+        legacy: Some(false),
+        ..DEBERTA
     },
     Convention {
         model_types: &["roberta", "xlm-roberta", "camembert", "mpnet"],
@@ -52,6 +89,7 @@ const CONVENTIONS: &[Convention] = &[
         eps: ("layer_norm_eps", 1e-12),
         decoder: "lm_head.decoder",
         bias: "lm_head.bias",
+        legacy: None,
     },
     Convention {
         model_types: &["distilbert"],
@@ -62,6 +100,7 @@ const CONVENTIONS: &[Convention] = &[
         eps: ("", 1e-12),
         decoder: "vocab_projector",
         bias: "vocab_projector.bias",
+        legacy: None,
     },
     Convention {
         // the generator's; what a discriminator has tells nothing about words
@@ -73,7 +112,21 @@ const CONVENTIONS: &[Convention] = &[
         eps: ("layer_norm_eps", 1e-12),
         decoder: "generator_lm_head",
         bias: "generator_lm_head.bias",
+        legacy: None,
     },
+    Convention {
+        model_types: &["nomic_bert"],
+        dense: "cls.predictions.transform.dense",
+        biases: ALWAYS,
+        activation: Some("hidden_act"),
+        norm: "cls.predictions.transform.layer_norm",
+        eps: ("layer_norm_eps", 1e-12),
+        decoder: "cls.predictions.decoder",
+        bias: "cls.predictions.bias",
+        legacy: None,
+    },
+    GTE,
+    Convention { model_types: &["new", "gte"], norm: "lm_head.norm", ..GTE },
     Convention {
         model_types: &["modernbert"],
         dense: "head.dense",
@@ -83,8 +136,17 @@ const CONVENTIONS: &[Convention] = &[
         eps: ("norm_eps", 1e-5),
         decoder: "decoder",
         bias: "decoder.bias",
+        legacy: None,
     },
 ];
+
+/// The head of an architecture: of two that whose tensors are there, else the one that config.json says.
+fn convention(model_type: &str, config: &Value, weights: &Weights) -> Option<&'static Convention> {
+    let there = |c: &&Convention| weights.contains(&format!("{}.weight", c.norm));
+    let legacy = backbone::flag(config, ("legacy", true));
+    let of_type = || CONVENTIONS.iter().filter(|c| c.model_types.contains(&model_type));
+    of_type().find(there).or_else(|| of_type().find(|c| c.legacy.is_none_or(|own| own == legacy)))
+}
 
 /// What turns a transformed hidden state into scores: a vector for each word, and a bias.
 #[derive(Debug, Clone)]
@@ -125,7 +187,7 @@ impl MaskedLm {
     ) -> Result<Self> {
         let architecture = backbone::architecture(config, "config.json")?;
         let model_type = architecture.model_type;
-        let convention = CONVENTIONS.iter().find(|c| c.model_types.contains(&model_type));
+        let convention = convention(model_type, config, weights);
         let (Some(convention), Some(table)) = (convention, network.word_embeddings()) else {
             return Err(Error::model(format!("a SparseEncoder cannot be made of a `{model_type}` network"))
                 .with_hint("take a BERT network, such as `bert-base-uncased` or MiniLM"));
@@ -234,6 +296,9 @@ impl MaskedLm {
     /// The keys of config.json that are the head's.
     pub fn describe(&self, config: &mut Value) {
         config["architectures"] = serde_json::json!([format!("{}ForMaskedLM", self.architecture.class)]);
+        if let Some(legacy) = self.convention.legacy {
+            config["legacy"] = legacy.into();
+        }
         if config.get("tie_word_embeddings").is_some() || !self.tied {
             config["tie_word_embeddings"] = self.tied.into();
         }

@@ -49,6 +49,8 @@ pub struct ModelOptions {
     pub multi_vector: MultiVectorOptions,
     /// For layers that the checkpoint does not have.
     pub seed: u64,
+    /// The layers that its network keeps, by their numbers from 0 on.
+    pub keep_layers: Option<Vec<usize>>,
     /// Tokens kept of a text.
     pub max_seq_length: Option<usize>,
     /// Replaces the pooling; several modes are concatenated.
@@ -57,6 +59,8 @@ pub struct ModelOptions {
     pub normalize: Option<bool>,
     /// Replaces every dropout probability of the encoder.
     pub dropout: Option<f64>,
+    /// Whether layers keep their inputs alone in training, and are computed again for their gradients.
+    pub gradient_checkpointing: bool,
     /// Prompts by name.
     pub prompts: BTreeMap<String, String>,
     /// The prompt used when none is named.

@@ -189,6 +189,12 @@ impl SentenceTransformer {
         self.modules.iter().flat_map(|m| m.tasks()).collect()
     }
 
+    /// Whether its embeddings are those of a StaticEmbedding, or of one behind a Router.
+    #[must_use]
+    pub fn looks_up(&self) -> bool {
+        self.modules.first().is_some_and(|first| first.looks_up())
+    }
+
     /// Whether texts of a task go through a network.
     #[must_use]
     pub fn network_for(&self, task: Option<&str>) -> bool {

@@ -28,6 +28,10 @@ enum Kind {
     Words(Words),
 }
 
+/// What repositories without a `tokenizer.json` have in its place.
+const SLOW: [&str; 6] =
+    ["vocab.txt", "vocab.json", "spm.model", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"];
+
 /// A tokenizer and how the model uses it.
 #[derive(Clone)]
 pub struct TextTokenizer {
@@ -51,12 +55,13 @@ impl TextTokenizer {
     pub fn load(path: &Path, special_tokens: bool) -> Result<Self> {
         let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_path_buf() };
         if !file.exists() {
-            let vocabulary = file.with_file_name("vocab.txt").exists();
-            let hint = if vocabulary {
-                "it has only a slow tokenizer; convert it once in Python: \
-                 `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`"
-            } else {
-                "a model directory needs its tokenizer.json beside the weights"
+            let slow = SLOW.into_iter().find(|name| file.with_file_name(name).exists());
+            let hint = match slow {
+                Some(name) => format!(
+                    "it has only a slow tokenizer (`{name}`); convert it once in Python: \
+                     `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`"
+                ),
+                None => "a model directory needs its tokenizer.json beside the weights".to_owned(),
             };
             return Err(Error::model(format!("no tokenizer at `{}`", file.display())).with_hint(hint));
         }
@@ -235,6 +240,16 @@ impl TextTokenizer {
     pub fn same_tokens(&self, other: &Self) -> bool {
         (self.content_hash, self.lower_case, self.special_tokens)
             == (other.content_hash, other.lower_case, other.special_tokens)
+    }
+
+    /// Whether another one has the same tokens under the same numbers.
+    #[must_use]
+    pub fn same_vocabulary(&self, other: &Self) -> bool {
+        match (&self.inner, &other.inner) {
+            _ if self.content_hash == other.content_hash => true,
+            (Kind::Fast(own), Kind::Fast(other)) => own.get_vocab(true) == other.get_vocab(true),
+            _ => false,
+        }
     }
 
     /// The file it came from.

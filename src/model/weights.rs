@@ -37,7 +37,8 @@ impl Weights {
         }
         if !file.exists() {
             let error = Error::model(format!("no model.safetensors in `{}`", directory.display()));
-            return Err(if directory.join("pytorch_model.bin").exists() {
+            let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+            return Err(if pickled.iter().any(|name| directory.join(name).exists()) {
                 error.with_hint(
                     "its pytorch_model.bin can run code when loaded; convert it once in Python: \
                      `AutoModel.from_pretrained(DIR).save_pretrained(DIR, safe_serialization=True)`",
@@ -124,6 +125,18 @@ impl Weights {
         Tensor::from_vec(values, shape, &Device::Cpu)
     }
 
+    /// Whether they are made and not read.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.fresh.is_some()
+    }
+
+    /// Where parameters go.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Whether there is a tensor of that name.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
@@ -132,27 +145,24 @@ impl Weights {
 
     /// Strips `prefix` from every name that has it (`bert.` of a model with a head).
     pub fn strip_prefix(&mut self, prefix: &str) {
+        self.rename(|name| Some(name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name)));
+    }
+
+    /// Gives tensors other names, and drops those that get none.
+    pub fn rename(&mut self, name: impl Fn(String) -> Option<String>) {
         let tensors = std::mem::take(&mut self.tensors);
-        self.tensors = tensors
-            .into_iter()
-            .map(|(name, tensor)| (name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name), tensor))
-            .collect();
+        self.tensors = tensors.into_iter().filter_map(|(old, tensor)| Some((name(old)?, tensor))).collect();
     }
 
     /// Renames the endings that TensorFlow-era checkpoints use: `gamma` and `beta` of layer norms.
     pub fn modernise(&mut self) {
-        let tensors = std::mem::take(&mut self.tensors);
-        self.tensors = tensors
-            .into_iter()
-            .map(|(name, tensor)| {
-                let name = match name.rsplit_once('.') {
-                    Some((stem, "gamma")) => format!("{stem}.weight"),
-                    Some((stem, "beta")) => format!("{stem}.bias"),
-                    _ => name,
-                };
-                (name, tensor)
+        self.rename(|name| {
+            Some(match name.rsplit_once('.') {
+                Some((stem, "gamma")) => format!("{stem}.weight"),
+                Some((stem, "beta")) => format!("{stem}.bias"),
+                _ => name,
             })
-            .collect();
+        });
     }
 
     /// Takes a tensor of the given shape as a parameter called `prefix` + `name`.

@@ -1,7 +1,8 @@
 //! Embeddings on disk, by model, prompt and text: what was encoded once is not encoded again.
 //!
-//! A folder for each model and way to encode; in it `texts.bin`, 16 bytes of hash a text, and `vectors.bin`, its values as
-//! little-endian f32. Both only grow, vectors first, so that a process that is killed loses the texts of one chunk.
+//! A folder for each model and way to encode; in it `texts.bin`, 16 bytes of hash a text after 8 that say how many values
+//! an embedding has, and `vectors.bin`, these values as little-endian f32. Both only grow, vectors first, so that a
+//! process that is killed loses the texts of one chunk. What is damaged is made anew.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -25,6 +26,8 @@ pub struct Cache {
     open: HashMap<PathBuf, Shelf>,
     hits: usize,
     misses: usize,
+    /// Folders whose content was damaged.
+    damaged: Vec<PathBuf>,
 }
 
 /// The embeddings of texts that were encoded in one way.
@@ -34,6 +37,8 @@ struct Shelf {
     vectors: File,
     /// The place of each text.
     places: HashMap<u128, u64>,
+    /// How many embeddings there are.
+    rows: u64,
     /// Values of an embedding; 0 before the first.
     dim: usize,
     folder: PathBuf,
@@ -43,13 +48,26 @@ impl Cache {
     /// The cache in `folder`, for the model that `model` stands for: a text that changes with its weights.
     #[must_use]
     pub fn new(folder: &Path, model: &str) -> Self {
-        Self { folder: folder.to_path_buf(), model: model.to_owned(), open: HashMap::new(), hits: 0, misses: 0 }
+        Self {
+            folder: folder.to_path_buf(),
+            model: model.to_owned(),
+            open: HashMap::new(),
+            hits: 0,
+            misses: 0,
+            damaged: Vec::new(),
+        }
     }
 
     /// Texts that were there, and texts that had to be encoded.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
         (self.hits, self.misses)
+    }
+
+    /// Folders whose content was damaged, so that its embeddings were made anew.
+    #[must_use]
+    pub fn damaged(&self) -> &[PathBuf] {
+        &self.damaged
     }
 
     /// The embeddings of texts, in order; `encode` is asked for those that are not kept, and they are from then on.
@@ -68,7 +86,11 @@ impl Cache {
         );
         let folder = self.folder.join(format!("{:032x}", xxh3_128(way.as_bytes())));
         if !self.open.contains_key(&folder) {
-            self.open.insert(folder.clone(), Shelf::open(&folder)?);
+            let (shelf, whole) = Shelf::open(&folder)?;
+            self.open.insert(folder.clone(), shelf);
+            if !whole {
+                self.damaged.push(folder.clone());
+            }
         }
         let Some(shelf) = self.open.get_mut(&folder) else {
             return Err(Error::Internal("a shelf of embeddings is gone".to_owned()));
@@ -100,8 +122,20 @@ impl Cache {
     }
 }
 
+/// How `texts.bin` begins: the width, and the same with all bits turned, so that damage is seen.
+fn head(dim: u32) -> [u8; 8] {
+    (u64::from(dim) | u64::from(!dim) << 32).to_le_bytes()
+}
+
+/// The width that a head tells; `None` for a damaged one.
+fn width(head: [u8; 8]) -> Option<u32> {
+    let dim = u64::from_le_bytes(head) as u32;
+    (head == self::head(dim) && dim > 0).then_some(dim)
+}
+
 impl Shelf {
-    fn open(folder: &Path) -> Result<Self> {
+    /// The shelf in a folder, and whether what was there could be used.
+    fn open(folder: &Path) -> Result<(Self, bool)> {
         files::create_dir(folder)?;
         let open = |name: &str| -> Result<(File, PathBuf)> {
             let path = folder.join(name);
@@ -109,35 +143,41 @@ impl Shelf {
             Ok((file.map_err(Error::io("open", &path))?, path))
         };
         let ((mut texts, path), (vectors, vectors_path)) = (open("texts.bin")?, open("vectors.bin")?);
-        if texts.try_lock().is_err() {
+        if !files::lock(&texts) {
             return Err(Error::usage(format!("another process is writing embeddings to `{}`", folder.display()))
                 .with_hint("wait for it, or name another `cache_folder`"));
         }
-        // 8 bytes of width, then the keys
         let mut bytes = Vec::new();
         texts.read_to_end(&mut bytes).map_err(Error::io("read", &path))?;
-        let (width, keys) = bytes.split_at_checked(8).unwrap_or((&[], &[]));
-        let dim = width.try_into().map_or(0, |width| u64::from_le_bytes(width) as usize);
         let length = vectors.metadata().map_err(Error::io("read", &vectors_path))?.len();
+        // a process that was killed over the first bytes has written no embedding that counts
+        let (dim, keys, sound) = match bytes.split_first_chunk::<8>() {
+            None => (None, &[][..], true),
+            Some((head, keys)) => (width(*head), keys, width(*head).is_some()),
+        };
+        let mut shelf = Self { texts, vectors, places: HashMap::new(), rows: 0, dim: 0, folder: folder.to_path_buf() };
+        let Some(dim) = dim else { return Ok((shelf, sound)) };
         // what a killed process left half written does not count
-        let whole = if dim == 0 { 0 } else { (length / (4 * dim as u64)).min((keys.len() / KEY) as u64) };
+        let size = 4 * u64::from(dim);
+        let whole = (length / size).min((keys.len() / KEY) as u64);
         let key = |bytes: &[u8]| bytes.try_into().map_or(0, u128::from_le_bytes);
-        let places = keys.chunks_exact(KEY).map(key).zip(0..whole).collect();
-        let shelf = Self { texts, vectors, places, dim, folder: folder.to_path_buf() };
-        if dim > 0 {
-            shelf.texts.set_len(8 + whole * KEY as u64).map_err(Error::io("write", &path))?;
-            shelf.vectors.set_len(whole * 4 * dim as u64).map_err(Error::io("write", &vectors_path))?;
-        }
-        Ok(shelf)
+        shelf.places = keys.chunks_exact(KEY).map(key).zip(0..whole).collect();
+        (shelf.dim, shelf.rows) = (dim as usize, whole);
+        shelf.texts.set_len(8 + whole * KEY as u64).map_err(Error::io("write", &path))?;
+        shelf.vectors.set_len(whole * size).map_err(Error::io("write", &vectors_path))?;
+        Ok((shelf, sound))
     }
 
     fn put(&mut self, keys: &[u128], embeddings: &Embeddings) -> Result<()> {
         let path = self.folder.join("vectors.bin");
         if self.dim == 0 {
+            let Some(dim) = u32::try_from(embeddings.dim()).ok().filter(|dim| *dim > 0) else {
+                return Err(Error::Internal(format!("embeddings of {} values", embeddings.dim())));
+            };
             self.dim = embeddings.dim();
             self.texts.set_len(0).and_then(|()| self.vectors.set_len(0)).map_err(Error::io("write", &path))?;
             self.texts.seek(SeekFrom::Start(0)).map_err(Error::io("write", &path))?;
-            self.texts.write_all(&(self.dim as u64).to_le_bytes()).map_err(Error::io("write", &path))?;
+            self.texts.write_all(&head(dim)).map_err(Error::io("write", &path))?;
         }
         if self.dim != embeddings.dim() {
             return Err(Error::data(format!(
@@ -155,8 +195,8 @@ impl Shelf {
         write(&mut self.vectors, &bytes).map_err(Error::io("write", &path))?;
         let bytes: Vec<u8> = keys.iter().flat_map(|key| key.to_le_bytes()).collect();
         write(&mut self.texts, &bytes).map_err(Error::io("write", self.folder.join("texts.bin")))?;
-        let first = self.places.len() as u64;
-        self.places.extend(keys.iter().copied().zip(first..));
+        self.places.extend(keys.iter().copied().zip(self.rows..));
+        self.rows += keys.len() as u64;
         Ok(())
     }
 

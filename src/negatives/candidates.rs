@@ -1,217 +1,142 @@
-//! What comes near to each anchor: by embeddings, by words, and as a reranker sees it.
+//! How many candidates each anchor keeps, and which anchors are looked at together.
 
-use rayon::prelude::*;
+use std::ops::Range;
 
-use super::cache::Cache;
 use super::pool::Pool;
 use crate::error::{Error, Result};
-use crate::flow::{Embeddings, Encode, EncodeOptions, Predict, embedding_not_finite, score_not_finite};
-use crate::scoring::Similarity;
 use crate::scoring::blocks::Hit;
-use crate::scoring::bm25::Bm25;
-use crate::scoring::rows::{Finder, Rows};
 use crate::util::interrupt;
-use crate::util::progress::Progress;
 
-/// Texts that are encoded and compared at a time: bounds the memory for documents.
-const CHUNK: usize = 4096;
-/// As [`CHUNK`], where every token has a vector.
-const CHUNK_OF_TOKENS: usize = 512;
-/// Pairs that a reranker gets at a time.
-const PAIRS: usize = 4096;
-/// Anchors whose candidates are listed for it at a time.
-const ANCHORS: usize = 64;
+/// Anchors that are looked at together.
+const ANCHORS: usize = 8192;
+/// Candidates in memory at a time, 8 bytes each, unless one anchor alone has more.
+const MOST_HITS: usize = 1 << 26;
+/// Anchors whose scores are computed together: parts of blocks are multiples of it.
+const TOGETHER: usize = 32;
 
-/// What is put in front of anchors and of documents; of models with a Router also which route they take.
-#[derive(Debug, Clone, Default)]
-pub struct Prompts {
-    pub query: EncodeOptions,
-    pub document: EncodeOptions,
-}
-
-/// Candidates, best first, and the scores of positives.
+/// Candidates, best first, and the scores of positives, of some anchors.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
+    /// The first anchor's number.
+    pub first: usize,
     /// `[anchors]`: `rank` is the number of a document.
     pub candidates: Vec<Vec<Hit>>,
     /// `[anchors]`: one score for each of [`Pool::positives`].
     pub positives: Vec<Vec<f32>>,
 }
 
-/// The `k` documents nearest to each anchor, by the model's similarity of normalised embeddings. Exact; memory is that of
-/// the anchors' embeddings, a chunk of the documents' and `k` candidates an anchor.
-///
-/// `cache` keeps dense embeddings on disk and has those of earlier calls.
-///
-/// # Errors
-/// When a text does not fit the model, an embedding is not finite, or the cache cannot be written.
-pub fn search(
-    pool: &Pool,
-    model: &dyn Encode,
-    prompts: &Prompts,
-    k: usize,
-    mut cache: Option<&mut Cache>,
-) -> Result<Found> {
-    let similarity: Similarity =
-        model.similarity_fn_name().parse().map_err(|e: Error| e.within("the model's `similarity_fn_name`"))?;
-    let chunk = if model.multi_vector().is_some() { CHUNK_OF_TOKENS } else { CHUNK };
-    let progress = Progress::new("encoding", (pool.queries().len() + pool.documents().len()) as u64);
-    let mut encode = |texts: &[String], options: &EncodeOptions| -> Result<Rows> {
-        if interrupt::requested() {
-            return Err(Error::cancelled("mining was stopped"));
-        }
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let rows = match cache.as_deref_mut().filter(|_| dense(model)) {
-            Some(cache) => Rows::Dense(cache.through(&texts, options, &mut |missing| {
-                model.encode(missing, &EncodeOptions { normalize: true, ..options.clone() })
-            })?),
-            None => encoded(model, &texts, options)?,
+/// Takes the candidates of all anchors, some at a time, in order.
+pub type Take<'a> = dyn FnMut(Found) -> Result<()> + 'a;
+
+/// How many candidates an anchor keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// So many, each anchor.
+    Same(usize),
+    /// So many beside its own positives.
+    Beside(usize),
+}
+
+/// Anchors that are looked at together, and how many candidates each of them keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Block {
+    pub queries: Range<usize>,
+    pub k: usize,
+}
+
+/// All anchors in blocks, the blocks in groups whose candidates fit in memory together.
+pub(super) fn groups(pool: &Pool, depth: Depth) -> Vec<Vec<Block>> {
+    groups_of(pool, depth, MOST_HITS)
+}
+
+pub(super) fn groups_of(pool: &Pool, depth: Depth, most_hits: usize) -> Vec<Vec<Block>> {
+    let documents = pool.documents().len();
+    let k = |queries: Range<usize>| {
+        let own = || pool.positives()[queries].iter().map(Vec::len).max().unwrap_or(0);
+        let k = match depth {
+            Depth::Same(k) => k,
+            Depth::Beside(k) => k.saturating_add(own()),
         };
-        progress.inc(texts.len() as u64);
-        match rows.not_finite().and_then(|row| texts.get(row)) {
-            Some(text) => Err(embedding_not_finite(text)),
-            None if rows.rows() == texts.len() => Ok(rows),
-            None => Err(Error::Internal(format!("{} texts gave {} embeddings", texts.len(), rows.rows()))),
-        }
+        k.min(documents)
     };
-    let mut queries: Option<Rows> = None;
-    for texts in pool.queries().chunks(chunk) {
-        let rows = encode(texts, &prompts.query)?;
-        queries = Some(match queries {
-            Some(before) => before.followed_by(rows)?,
-            None => rows,
+    let all = 0..pool.queries().len();
+    // as many as fit if each were as deep as the deepest
+    let fit = most_hits / k(all.clone()).max(1) / TOGETHER * TOGETHER;
+    let size = fit.clamp(TOGETHER, ANCHORS);
+    let mut groups: Vec<Vec<Block>> = Vec::new();
+    let mut hits = 0;
+    for first in all.clone().step_by(size) {
+        let queries = first..all.end.min(first + size);
+        let block = Block { k: k(queries.clone()), queries };
+        let own = block.queries.len() * block.k;
+        match groups.last_mut().filter(|_| hits + own <= most_hits) {
+            Some(group) => group.push(block),
+            None => {
+                groups.push(vec![block]);
+                hits = 0;
+            }
+        }
+        hits += own;
+    }
+    groups
+}
+
+/// An anchor with a positive: the document's number, the anchor's number, and the place among its positives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pair {
+    pub document: u32,
+    pub query: usize,
+    pub place: usize,
+}
+
+/// The anchors of a range with each of their positives, in their order.
+pub(super) fn pairs(pool: &Pool, queries: Range<usize>) -> impl Iterator<Item = Pair> + '_ {
+    queries.flat_map(|query| {
+        let positives = pool.positives()[query].iter().enumerate();
+        positives.map(move |(place, document)| Pair { document: *document, query, place })
+    })
+}
+
+/// Stops the work where somebody asked for it.
+pub(super) fn go_on() -> Result<()> {
+    match interrupt::requested() {
+        true => Err(Error::cancelled("mining was stopped")),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// 100 anchors, one of them with 60 positives.
+    fn skewed() -> Pool {
+        let pairs = (0..100).flat_map(|anchor| {
+            let rows = if anchor == 70 { 60 } else { 1 };
+            (0..rows).map(move |row| (format!("q{anchor}"), format!("d{anchor} {row}")))
         });
+        Pool::new(pairs.collect(), None).unwrap()
     }
-    let Some(queries) = queries else {
-        return Ok(Found::default());
-    };
-    let pairs = by_document(pool);
-    let mut positives: Vec<Vec<f32>> = pool.positives().iter().map(|p| vec![f32::NAN; p.len()]).collect();
-    let mut finder = Finder::new(similarity, queries.clone(), k);
-    let numbers: Vec<u32> = (0..).take(pool.documents().len()).collect();
-    let mut begin = 0;
-    for (texts, numbers) in pool.documents().chunks(chunk).zip(numbers.chunks(chunk)) {
-        let rows = encode(texts, &prompts.document)?;
-        let end =
-            begin + pairs[begin..].partition_point(|pair| numbers.last().is_some_and(|last| pair.document <= *last));
-        let of = |pair: &Pair| (pair.document - numbers[0]) as usize;
-        let these = &pairs[begin..end];
-        let (a, b): (Vec<usize>, Vec<usize>) = these.iter().map(|pair| (pair.query, of(pair))).unzip();
-        for (pair, score) in these.iter().zip(queries.pairwise(similarity, &a, &rows, &b)) {
-            positives[pair.query][pair.place] = score;
-        }
-        begin = end;
-        finder.add(rows, numbers);
-    }
-    progress.finish();
-    Ok(Found { candidates: finder.finish(), positives })
-}
 
-fn dense(model: &dyn Encode) -> bool {
-    model.sparse().is_none() && model.multi_vector().is_none()
-}
-
-fn encoded(model: &dyn Encode, texts: &[&str], options: &EncodeOptions) -> Result<Rows> {
-    if let Some(late) = model.multi_vector() {
-        return Ok(Rows::Tokens(late.encode_multi_vector(texts, options)?));
+    #[test]
+    fn many_positives_of_one_anchor_cost_the_others_nothing() {
+        let pool = skewed();
+        let deep = |depth, most| -> Vec<(usize, usize)> {
+            let groups = groups_of(&pool, depth, most);
+            assert!(groups.iter().all(|group| {
+                let hits: usize = group.iter().map(|block| block.queries.len() * block.k).sum();
+                hits <= most || group.len() == 1
+            }));
+            let all: Vec<usize> = groups.iter().flatten().flat_map(|block| block.queries.clone()).collect();
+            assert_eq!(all, (0..100).collect::<Vec<_>>());
+            groups.iter().flatten().map(|block| (block.queries.len(), block.k)).collect()
+        };
+        assert_eq!(deep(Depth::Same(5), 1 << 20), [(100, 5)]);
+        assert_eq!(deep(Depth::Beside(3), 64 * 63), [(64, 4), (36, 63)]);
+        assert_eq!(deep(Depth::Beside(3), 1), [(32, 4), (32, 4), (32, 63), (4, 4)]);
+        // no more than there are
+        assert_eq!(deep(Depth::Same(usize::MAX), 1 << 20), [(100, 159)]);
+        assert_eq!(groups_of(&pool, Depth::Same(10), 640).len(), 2);
     }
-    match model.sparse() {
-        Some(sparse) => Ok(Rows::Sparse(sparse.encode_sparse(texts, options)?)),
-        None => Ok(Rows::Dense(model.encode(texts, &EncodeOptions { normalize: true, ..options.clone() })?)),
-    }
-}
-
-/// An anchor with a positive: the document's number, and its place among the anchor's positives.
-struct Pair {
-    document: u32,
-    query: usize,
-    place: usize,
-}
-
-fn by_document(pool: &Pool) -> Vec<Pair> {
-    let mut pairs: Vec<Pair> = Vec::new();
-    for (query, documents) in pool.positives().iter().enumerate() {
-        pairs.extend(documents.iter().enumerate().map(|(place, document)| Pair { document: *document, query, place }));
-    }
-    pairs.sort_by_key(|pair| pair.document);
-    pairs
-}
-
-/// The `k` documents with the most telling words in common with each anchor, by BM25. Documents without a common word
-/// are no candidates.
-#[must_use]
-pub fn words(pool: &Pool, k: usize) -> Found {
-    let index = Bm25::new(pool.documents());
-    let queries = index.queries(pool.queries());
-    let mut candidates = index.search(&queries, k);
-    candidates.iter_mut().for_each(|hits| hits.retain(|hit| hit.score > 0.0));
-    let pairs = by_document(pool);
-    let (a, b): (Vec<usize>, Vec<usize>) = pairs.iter().map(|pair| (pair.query, pair.document as usize)).unzip();
-    let mut positives: Vec<Vec<f32>> = pool.positives().iter().map(|p| vec![0.0; p.len()]).collect();
-    for (pair, score) in pairs.iter().zip(index.pairs(&queries, &a, &b)) {
-        positives[pair.query][pair.place] = score;
-    }
-    Found { candidates, positives }
-}
-
-/// Puts a reranker's scores in the place of all scores.
-///
-/// # Errors
-/// When the model gives a pair several scores, or one that is not finite.
-pub fn rescore(pool: &Pool, found: &mut Found, model: &dyn Predict) -> Result<()> {
-    if model.num_labels() != 1 {
-        return Err(Error::usage(format!("the reranker gives a pair {} scores", model.num_labels()))
-            .with_hint("give a CrossEncoder with one label"));
-    }
-    let total: usize = found.candidates.iter().map(Vec::len).sum::<usize>() + pool.pairs().count();
-    let progress = Progress::new("rescoring", total as u64);
-    let score = |pairs: &[(usize, u32)], take: &mut dyn FnMut(usize, f32)| -> Result<()> {
-        let mut done = 0;
-        for pairs in pairs.chunks(PAIRS) {
-            if interrupt::requested() {
-                return Err(Error::cancelled("mining was stopped"));
-            }
-            let texts: Vec<(&str, &str)> = pairs
-                .iter()
-                .map(|(query, document)| {
-                    (pool.queries()[*query].as_str(), pool.documents()[*document as usize].as_str())
-                })
-                .collect();
-            let scores: Embeddings = model.predict(&texts, None, &EncodeOptions::default())?;
-            for (i, score) in scores.data().iter().enumerate() {
-                if !score.is_finite() {
-                    return Err(score_not_finite(texts[i]));
-                }
-                take(done + i, *score);
-            }
-            done += pairs.len();
-            progress.inc(pairs.len() as u64);
-        }
-        Ok(())
-    };
-    // some anchors at a time, so that the pairs in memory do not grow with the data
-    for (first, hits) in found.candidates.chunks_mut(ANCHORS).enumerate() {
-        let pairs: Vec<(usize, u32)> = hits
-            .iter()
-            .enumerate()
-            .flat_map(|(i, hits)| hits.iter().map(move |hit| (ANCHORS * first + i, hit.rank)))
-            .collect();
-        let mut places = hits.iter_mut().flatten();
-        score(&pairs, &mut |_, score| {
-            if let Some(hit) = places.next() {
-                hit.score = score;
-            }
-        })?;
-    }
-    let pairs: Vec<(usize, u32)> = pool.pairs().collect();
-    let mut places = found.positives.iter_mut().flatten();
-    score(&pairs, &mut |_, score| {
-        if let Some(place) = places.next() {
-            *place = score;
-        }
-    })?;
-    progress.finish();
-    // equal scores stay in the order of the first search
-    found.candidates.par_iter_mut().for_each(|hits| hits.sort_by(|a, b| b.score.total_cmp(&a.score)));
-    Ok(())
 }

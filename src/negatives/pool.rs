@@ -1,6 +1,6 @@
 //! Every anchor and every document once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, Result};
 
@@ -45,6 +45,7 @@ impl Pool {
         }
         let mut queries: HashMap<String, usize> = HashMap::new();
         let mut rows_of: Vec<usize> = Vec::new();
+        let mut known: HashSet<(usize, u32)> = HashSet::new();
         for (anchor, positive) in pairs {
             let positive = number(positive)?;
             let query = *queries.entry(anchor).or_insert_with_key(|anchor| {
@@ -54,7 +55,7 @@ impl Pool {
                 pool.queries.len() - 1
             });
             rows_of[query] += 1;
-            if !pool.positives[query].contains(&positive) {
+            if known.insert((query, positive)) {
                 pool.positives[query].push(positive);
             }
         }
@@ -91,10 +92,5 @@ impl Pool {
     #[must_use]
     pub fn max_positives(&self) -> usize {
         self.max_positives
-    }
-
-    /// Anchors with each of their positives.
-    pub(super) fn pairs(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
-        self.positives.iter().enumerate().flat_map(|(query, documents)| documents.iter().map(move |d| (query, *d)))
     }
 }

@@ -3,13 +3,14 @@
 use serde::Serialize;
 
 use super::candidates::Found;
+use super::limits::Limit;
 use super::pool::Pool;
 use super::{SamplingStrategy, Settings};
 use crate::scoring::blocks::Hit;
 use crate::util::seed::Rng;
 
 /// Negatives, and what was left out for them.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Mined {
     /// `[anchors]`: up to `num_negatives` documents, best first.
     pub negatives: Vec<Vec<Hit>>,
@@ -32,58 +33,79 @@ pub struct Skipped {
     pub ratio: f64,
 }
 
-/// Takes negatives of the candidates, of which there should be `last_rank + max_positives` an anchor: positives, then those
-/// beyond margins and limits are left out, then ranks count.
+/// Takes negatives of candidates, some anchors at a time: positives, then those beyond margins and limits are left out,
+/// then ranks count.
 ///
 /// Of an anchor with several positives, margins are held against the one that scores lowest.
-#[must_use]
-pub fn select(pool: &Pool, found: Found, settings: &Settings, last_rank: usize) -> Mined {
-    let mut candidates = found.candidates;
-    let places = candidates.len() * last_rank.saturating_add(pool.max_positives());
-    if !settings.include_positives {
-        for (hits, positives) in candidates.iter_mut().zip(pool.positives()) {
-            hits.retain(|hit| !positives.contains(&hit.rank));
-        }
+#[derive(Debug)]
+pub struct Selection<'a> {
+    pool: &'a Pool,
+    settings: &'a Settings,
+    last_rank: usize,
+    rng: Rng,
+    /// Limits with their values and how many candidates they left out.
+    limits: Vec<(Limit, f32, usize)>,
+    mined: Mined,
+}
+
+impl<'a> Selection<'a> {
+    /// From candidates of which each anchor has as many as [`Settings::depth`] says for `last_rank`.
+    #[must_use]
+    pub fn new(pool: &'a Pool, settings: &'a Settings, last_rank: usize) -> Self {
+        let limits = settings.limits().map(|(limit, value)| (limit, value, 0)).collect();
+        Self { pool, settings, last_rank, rng: Rng::new(settings.seed), limits, mined: Mined::default() }
     }
-    let lowest: Vec<f32> =
-        found.positives.iter().map(|scores| scores.iter().copied().fold(f32::INFINITY, f32::min)).collect();
-    let mut skipped = Vec::new();
-    let mut left = places;
-    // f32 throughout, as the scores are
-    for (name, limit) in settings.limits() {
-        let Some(limit) = limit else { continue };
-        let beyond = |score: f32, positive: f32| match name {
-            "absolute_margin" => score + limit > positive,
-            "relative_margin" => score > positive - positive.abs() * limit,
-            "max_score" => score > limit,
-            _ => score < limit,
-        };
-        let mut count = 0;
-        for (hits, positive) in candidates.iter_mut().zip(&lowest) {
+
+    /// Takes those of the anchors that come next.
+    pub fn add(&mut self, found: Found) {
+        for (candidates, positives) in found.candidates.into_iter().zip(&found.positives) {
+            let query = self.mined.negatives.len();
+            let negatives = self.negatives(query, candidates, positives);
+            self.mined.negatives.push(negatives);
+        }
+        self.mined.positives.extend(found.positives);
+    }
+
+    fn negatives(&mut self, query: usize, mut hits: Vec<Hit>, positives: &[f32]) -> Vec<Hit> {
+        if !self.settings.include_positives {
+            let mut own = self.pool.positives()[query].clone();
+            own.sort_unstable();
+            hits.retain(|hit| own.binary_search(&hit.rank).is_err());
+        }
+        let lowest = positives.iter().copied().fold(f32::INFINITY, f32::min);
+        for (limit, value, count) in &mut self.limits {
             let before = hits.len();
-            hits.retain(|hit| !beyond(hit.score, *positive));
-            count += before - hits.len();
+            hits.retain(|hit| !limit.leaves_out(*value, hit.score, lowest));
+            *count += before - hits.len();
         }
-        if count > 0 {
-            let ratio = count as f64 / left.max(1) as f64;
-            skipped.push(Skipped { setting: name.to_owned(), value: limit, skipped: count, ratio });
-            if name.ends_with("margin") {
-                left = left.saturating_sub(count);
-            }
-        }
-    }
-    let rng = Rng::new(settings.seed);
-    let wanted = settings.num_negatives;
-    for (query, hits) in candidates.iter_mut().enumerate() {
-        hits.truncate(last_rank);
-        hits.drain(..settings.range_min.min(hits.len()));
-        if settings.sampling_strategy == SamplingStrategy::Random && hits.len() > wanted {
-            let mut order = rng.fork(query as u64).permutation(hits.len());
+        hits.truncate(self.last_rank);
+        hits.drain(..self.settings.range_min.min(hits.len()));
+        let wanted = self.settings.num_negatives;
+        if self.settings.sampling_strategy == SamplingStrategy::Random && hits.len() > wanted {
+            let mut order = self.rng.fork(query as u64).permutation(hits.len());
             order.truncate(wanted);
             order.sort_unstable();
-            *hits = order.into_iter().map(|place| hits[place as usize]).collect();
+            hits = order.into_iter().map(|place| hits[place as usize]).collect();
         }
         hits.truncate(wanted);
+        // what was looked at is many times what stays
+        hits.shrink_to_fit();
+        hits
     }
-    Mined { negatives: candidates, positives: found.positives, skipped }
+
+    /// The negatives of all anchors.
+    #[must_use]
+    pub fn finish(self) -> Mined {
+        let Self { pool, last_rank, limits, mut mined, .. } = self;
+        let places = last_rank.saturating_add(pool.max_positives());
+        let mut left = mined.negatives.len().saturating_mul(places);
+        for (limit, value, skipped) in limits.into_iter().filter(|(.., count)| *count > 0) {
+            let ratio = skipped as f64 / left.max(1) as f64;
+            mined.skipped.push(Skipped { setting: limit.name().to_owned(), value, skipped, ratio });
+            if limit.is_margin() {
+                left = left.saturating_sub(skipped);
+            }
+        }
+        mined
+    }
 }

@@ -16,6 +16,9 @@ use super::real::Real;
 pub enum Activation {
     /// `x Φ(x)`, exact, with erf (not the tanh approximation).
     Gelu,
+    /// `x (1 + tanh(sqrt(2/π) (x + 0.044715 x³))) / 2`.
+    #[serde(rename = "gelu_pytorch_tanh")]
+    GeluTanh,
     /// The hyperbolic tangent.
     Tanh,
     /// `max(x, 0)`.
@@ -101,6 +104,39 @@ fn gelu_derivative<T: Real>(x: T) -> T {
     half * (T::ONE + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf()) + x * phi
 }
 
+/// `sqrt(2 / π)`, and the factor of the cube.
+const GELU_TANH: (f64, f64) = (0.797_884_560_802_865_4, 0.044_715);
+
+simd_fn! {
+    fn gelu_tanh_forward<T>(x: &[T], y: &mut [T]) {
+        let (root, cube, half) = (T::of(GELU_TANH.0), T::of(GELU_TANH.1), T::of(0.5));
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = half * *x * (T::ONE + (root * (*x + cube * *x * *x * *x)).tanh());
+        }
+    }
+}
+
+#[inline(always)]
+fn gelu_tanh_derivative<T: Real>(x: T) -> T {
+    let (root, cube, half) = (T::of(GELU_TANH.0), T::of(GELU_TANH.1), T::of(0.5));
+    let t = (root * (x + cube * x * x * x)).tanh();
+    half * (T::ONE + t) + half * x * (T::ONE - t * t) * root * (T::ONE + T::of(3.0) * cube * x * x)
+}
+
+simd_fn! {
+    fn silu_forward<T>(x: &[T], y: &mut [T]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = *x / (T::ONE + (-*x).exp());
+        }
+    }
+}
+
+#[inline(always)]
+fn silu_derivative<T: Real>(x: T) -> T {
+    let s = T::ONE / (T::ONE + (-x).exp());
+    s * (T::ONE + x * (T::ONE - s))
+}
+
 simd_fn! {
     fn tanh_forward<T>(x: &[T], y: &mut [T]) {
         for (y, x) in y.iter_mut().zip(x) {
@@ -156,6 +192,8 @@ simd_fn! {
 pub(super) fn forward<T: Real>(activation: Activation, x: &[T], y: &mut [T]) {
     match activation {
         Activation::Gelu => gelu_forward(x, y),
+        Activation::GeluTanh => gelu_tanh_forward(x, y),
+        Activation::Silu => silu_forward(x, y),
         Activation::Tanh => tanh_forward(x, y),
         Activation::Sigmoid => sigmoid_forward(x, y),
         Activation::Relu => relu_forward(x, y),
@@ -173,6 +211,8 @@ pub(super) fn forward_parallel<T: Real>(activation: Activation, x: &[T], y: &mut
 pub(super) fn backward_in_place<T: Real>(activation: Activation, x: &[T], dy: &mut [T]) {
     match activation {
         Activation::Gelu => gelu_slope(x, dy),
+        Activation::GeluTanh => from_input(x, dy, gelu_tanh_derivative),
+        Activation::Silu => from_input(x, dy, silu_derivative),
         Activation::Relu => from_input(x, dy, |x| if x > T::ZERO { T::ONE } else { T::ZERO }),
         Activation::Tanh => from_input(x, dy, |x| T::ONE - x.tanh() * x.tanh()),
         Activation::Sigmoid => from_input(x, dy, |x| {
@@ -209,9 +249,9 @@ impl Apply {
                                 from_result(y, dy, dx, |y| if y > T::ZERO { T::ONE } else { T::ZERO });
                             }
                             Activation::Identity => dx.copy_from_slice(dy),
-                            rare => {
+                            other => {
                                 dx.copy_from_slice(dy);
-                                from_input(x, dx, |x| curves::slope(rare, x));
+                                backward_in_place(other, x, dx);
                             }
                         }
                     });

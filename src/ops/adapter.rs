@@ -1,7 +1,8 @@
 //! A low-rank update beside the weight of a layer: `y = x Wᵀ + scale * dropout(x) Aᵀ Bᵀ`.
 //!
 //! Source: Hu et al., "LoRA: low-rank adaptation of large language models" (2021), as PEFT has it. It hangs on the
-//! weight's [`Param`], so that every operation with that layer takes it along.
+//! weight's [`Param`], so that every operation with that layer takes it along. With magnitudes the update is that of
+//! [`dora`](super::dora), and goes the same way.
 
 use std::sync::Arc;
 
@@ -11,17 +12,18 @@ use rayon::prelude::*;
 
 use super::activation::Activation;
 use super::context::{Context, Dropout};
+use super::dora::Dora;
 use super::dropout::drop_into;
 use super::matmul::{self, Matrix, Precision, Target};
 use super::param::Param;
 use super::real::Real;
 use super::scratch::Buffer;
-use super::{activation, composed};
+use super::{activation, composed, dora};
 
 /// How much one task adds at a time.
 const CHUNK: usize = 16_384;
 
-/// The two thin matrices of a layer.
+/// The two thin matrices of a layer, and the lengths of its rows where these are trained, too.
 #[derive(Debug)]
 pub struct Adapter {
     /// `[r, in]`
@@ -32,15 +34,37 @@ pub struct Adapter {
     pub scale: f64,
     /// Of the layer's input on this way, in training.
     pub dropout: f64,
+    /// `[out]`, of DoRA.
+    pub magnitude: Option<Arc<Param>>,
 }
 
 impl Adapter {
-    /// `scale * B A`, `[out, in]`: what the weight would have to be changed by.
+    /// `scale * B A`, `[out, in]`.
     ///
     /// # Errors
     /// When the matrices do not fit each other.
-    pub fn update(&self) -> Result<Tensor> {
+    pub fn product(&self) -> Result<Tensor> {
         self.b.value().matmul(self.a.value())?.affine(self.scale, 0.0)
+    }
+
+    /// What a weight `[out, in]` would have to be changed by.
+    ///
+    /// # Errors
+    /// When the matrices do not fit each other.
+    pub fn update(self: &Arc<Self>, weight: &Tensor) -> Result<Tensor> {
+        match Dora::of(weight, self)? {
+            Some(dora) => Ok(dora.update()),
+            None => self.product(),
+        }
+    }
+
+    /// What is trained of it.
+    pub fn params(&self) -> impl Iterator<Item = &Arc<Param>> {
+        [&self.a, &self.b].into_iter().chain(&self.magnitude)
+    }
+
+    pub(super) fn rank(&self) -> usize {
+        self.a.dims().first().copied().unwrap_or(0)
     }
 }
 
@@ -48,6 +72,10 @@ impl Adapter {
 pub(super) struct Way {
     adapter: Arc<Adapter>,
     dropout: Dropout,
+    /// The layer's own weight.
+    weight: Tensor,
+    /// Where the kernels compute, of an adapter with magnitudes.
+    dora: Option<Dora>,
 }
 
 impl Way {
@@ -66,12 +94,31 @@ impl Way {
                 adapter.b.dims()
             );
         }
+        if let Some(magnitude) = adapter.magnitude.as_ref().filter(|magnitude| magnitude.dims() != [out]) {
+            bail!("`{}` is {:?}, its magnitudes {:?}", weight.name(), weight.dims(), magnitude.dims());
+        }
         let dropout = context.named_dropout(weight.name(), adapter.dropout);
-        Ok(Some(Self { adapter: Arc::clone(adapter), dropout }))
+        let dora = if weight.composed() { None } else { Dora::of(weight.value(), adapter)? };
+        Ok(Some(Self { adapter: Arc::clone(adapter), dropout, weight: weight.value().clone(), dora }))
     }
 
     fn rank(&self) -> usize {
-        self.adapter.a.dims().first().copied().unwrap_or(0)
+        self.adapter.rank()
+    }
+
+    /// `dropout(map(x))` where something is dropped.
+    fn dropped<T: Real>(&self, x: &[T], map: Activation) -> Option<Buffer<T>> {
+        self.dropout.active().then(|| {
+            let mut dropped = Buffer::take(x.len());
+            if map == Activation::Identity {
+                drop_into(self.dropout, x, &mut dropped);
+            } else {
+                let mut mapped = Buffer::take(x.len());
+                activation::forward_parallel(map, x, &mut mapped);
+                drop_into(self.dropout, &mapped, &mut dropped);
+            }
+            dropped
+        })
     }
 
     /// `scale * dropout(map(x)) Aᵀ`, `[tokens, r]`, and the input that it was made of where something was dropped.
@@ -84,17 +131,7 @@ impl Way {
     ) -> Result<(Buffer<T>, Option<Buffer<T>>)> {
         let tokens = x.len() / input.max(1);
         let mut narrow = Buffer::take(tokens * self.rank());
-        let dropped = self.dropout.active().then(|| {
-            let mut dropped = Buffer::take(x.len());
-            if map == Activation::Identity {
-                drop_into(self.dropout, x, &mut dropped);
-            } else {
-                let mut mapped = Buffer::take(x.len());
-                activation::forward_parallel(map, x, &mut mapped);
-                drop_into(self.dropout, &mapped, &mut dropped);
-            }
-            dropped
-        });
+        let dropped = self.dropped(x, map);
         {
             let seen: [&[T]; 1] = [dropped.as_ref().map_or(x, |dropped| dropped)];
             let map = if dropped.is_some() { Activation::Identity } else { map };
@@ -122,6 +159,11 @@ impl Way {
     ) -> Result<()> {
         if y.is_empty() {
             return Ok(());
+        }
+        if let Some(dora) = &self.dora {
+            let dropped = self.dropped(x, map);
+            let map = if dropped.is_some() { Activation::Identity } else { map };
+            return dora.forward((dropped.as_deref().unwrap_or(x), input, map), y, (first, width), precision);
         }
         let (narrow, _) = self.narrow(x, input, map, precision)?;
         let b = self.adapter.b.host()?;
@@ -156,7 +198,7 @@ impl Way {
         Ok(narrow)
     }
 
-    /// The gradients of A and B.
+    /// The gradients of A and B, and of magnitudes.
     pub(super) fn weight_gradient<T: Real>(
         &self,
         (x, input, map): (&[T], usize, Activation),
@@ -164,6 +206,11 @@ impl Way {
         place: (usize, usize, usize),
         precision: Precision,
     ) -> Result<()> {
+        if let Some(dora) = &self.dora {
+            let dropped = self.dropped(x, map);
+            let map = if dropped.is_some() { Activation::Identity } else { map };
+            return dora.weight_gradient((dropped.as_deref().unwrap_or(x), input, map), dy, place, precision);
+        }
         let (narrow, dropped) = self.narrow(x, input, map, precision)?;
         let d_narrow = self.narrow_gradient(dy, place, precision)?;
         let (first, width, out) = place;
@@ -198,23 +245,26 @@ impl Way {
         (dx, input, add): (&mut [T], usize, bool),
         precision: Precision,
     ) -> Result<()> {
-        let d_narrow = self.narrow_gradient(dy, place, precision)?;
-        let a = self.adapter.a.host()?;
-        let (d_narrow, a): ([&[T]; 1], [&[T]; 1]) = ([&d_narrow], [a.values::<T>()?]);
         let product = |target: Target<'_, T>| {
+            if let Some(dora) = &self.dora {
+                return dora.input_gradient(dy, place, (target, input), precision);
+            }
+            let d_narrow = self.narrow_gradient(dy, place, precision)?;
+            let a = self.adapter.a.host()?;
+            let (d_narrow, a): ([&[T]; 1], [&[T]; 1]) = ([&d_narrow], [a.values::<T>()?]);
             matmul::multiply(
                 Matrix::stacked(&d_narrow, self.rank()).depth_in_rows(),
                 Matrix::stacked(&a, input).depth_across_rows(),
                 target,
                 precision,
             );
+            Ok(())
         };
         if !self.dropout.active() {
-            product(Target::new(dx, input).adding(add));
-            return Ok(());
+            return product(Target::new(dx, input).adding(add));
         }
         let mut whole = Buffer::take(dx.len());
-        product(Target::new(&mut whole, input));
+        product(Target::new(&mut whole, input))?;
         if !add {
             drop_into(self.dropout, &whole, dx);
             return Ok(());
@@ -229,6 +279,9 @@ impl Way {
     /// This way's part of the layer's output, of candle's operations.
     pub(super) fn composed(&self, x: &Tensor) -> Result<Tensor> {
         let x = if self.dropout.active() { composed::dropout(x, self.dropout)? } else { x.clone() };
+        if let Some(magnitude) = &self.adapter.magnitude {
+            return dora::composed(&x, &self.weight, &self.adapter, magnitude);
+        }
         let through = |x: &Tensor, weight: &Param| x.matmul(&composed::value(weight, x).t()?);
         through(&through(&x, &self.adapter.a)?, &self.adapter.b)?.affine(self.adapter.scale, 0.0)
     }
@@ -238,3 +291,5 @@ impl Way {
 pub const A: &str = "lora_A.weight";
 /// As [`A`].
 pub const B: &str = "lora_B.weight";
+/// As [`A`], where it has magnitudes.
+pub const MAGNITUDE: &str = "lora_magnitude_vector";

@@ -48,14 +48,49 @@ pub fn attention(
     q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, attention)
 }
 
+/// [`attention`] with something added to each score by how far the key stands from its query, after scores are scaled.
+///
+/// # Shapes
+/// As there.
+///
+/// # Errors
+/// As there, and when the distances do not reach over the longest sequence.
+pub fn relative_attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    (offsets, attended): (&Arc<Vec<u32>>, &[u32]),
+    heads: usize,
+    relative: &Relative,
+    dropout: Dropout,
+) -> Result<Tensor> {
+    let &[tokens, width] = q.dims() else {
+        bail!("attention: expected [tokens, width], got {:?}", q.dims());
+    };
+    if k.dims() != q.dims() || v.dims() != q.dims() || heads == 0 || !width.is_multiple_of(heads) {
+        bail!("attention: q, k, v are {:?}, {:?}, {:?} of {heads} heads", q.dims(), k.dims(), v.dims());
+    }
+    kernel::check_offsets("attention", offsets, tokens)?;
+    if !attended.is_empty() && attended.len() + 1 != offsets.len() {
+        bail!("attention: {} sequences, and {} of their lengths", offsets.len() - 1, attended.len());
+    }
+    let longest = offsets.windows(2).map(|w| (w[1] - w[0]) as usize).max().unwrap_or(0);
+    relative.check(heads, longest, q.dtype())?;
+    if composed::wanted(q) {
+        return composed::attention(q, k, v, (offsets, attended), heads, dropout, (Sight::All, Some(relative)));
+    }
+    let attention = Attention::new((offsets, attended), heads, width, dropout, Sight::All, Some(relative.clone()));
+    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, attention)
+}
+
 /// Offsets `[sequences + 1]`, and how many leading tokens of each sequence are looked at: `[sequences]`, or empty for all.
 pub(super) type Attended<'a> = (&'a [u32], &'a [u32]);
 
 /// Attention of packed sequences on host values.
 pub(super) struct Attention {
-    tasks: Tasks,
+    pub(super) tasks: Tasks,
     pub(super) width: usize,
-    head_dim: usize,
+    pub(super) head_dim: usize,
     dropout: Dropout,
     sight: Sight,
     relative: Option<Relative>,
@@ -78,17 +113,17 @@ impl<T> Distances<T> {
 }
 
 /// The (sequence, head) pairs, longest sequences first so that threads end together.
-struct Tasks(Vec<Task>);
+pub(super) struct Tasks(pub(super) Vec<Task>);
 
 #[derive(Clone, Copy)]
-struct Task {
-    start: usize,
-    length: usize,
+pub(super) struct Task {
+    pub(super) start: usize,
+    pub(super) length: usize,
     /// The leading tokens that are looked at.
-    attended: usize,
-    head: usize,
+    pub(super) attended: usize,
+    pub(super) head: usize,
     /// Position of this task's first score in the numbering that dropout uses.
-    first_score: u32,
+    pub(super) first_score: u32,
 }
 
 impl Tasks {
@@ -114,7 +149,7 @@ impl Tasks {
 simd_fn! {
     /// Rows of `padded` scores become rows of probabilities, `softmax(score * scale)`. Of row `i` those in `seen(i)`
     /// count; where there are none, all are 0.
-    fn softmax_rows<T>(scores: &mut [T], padded: usize, scale: T, seen: impl Fn(usize) -> Range<usize>) {
+    pub(super) fn softmax_rows<T>(scores: &mut [T], padded: usize, scale: T, seen: impl Fn(usize) -> Range<usize>) {
         for (i, row) in scores.chunks_exact_mut(padded).enumerate() {
             let seen = seen(i);
             row[..seen.start].fill(T::NEG_INFINITY);
@@ -143,7 +178,7 @@ simd_fn! {
 
 simd_fn! {
     /// `scores *= mask * scale`; `first` is the number that dropout gives the first score.
-    fn drop_scores<T>(scores: &mut [T], length: usize, padded: usize, first: u32, parts: (u32, u32, u32), scale: T) {
+    pub(super) fn drop_scores<T>(scores: &mut [T], length: usize, padded: usize, first: u32, parts: (u32, u32, u32), scale: T) {
         for (row, scores) in scores.chunks_exact_mut(padded).enumerate() {
             let first = first.wrapping_add((row * length) as u32);
             for (i, s) in scores.iter_mut().enumerate() {
@@ -155,7 +190,7 @@ simd_fn! {
 
 simd_fn! {
     /// In place over `d` (the gradient of the probabilities): that of the scores, `p * (d - Σ d p) * scale`.
-    fn softmax_backward_rows<T>(p: &[T], d: &mut [T], padded: usize, scale: T) {
+    pub(super) fn softmax_backward_rows<T>(p: &[T], d: &mut [T], padded: usize, scale: T) {
         for (p, d) in p.chunks_exact(padded).zip(d.chunks_exact_mut(padded)) {
             let along = sum_by(padded, |i| p[i] * d[i]);
             for (d, p) in d.iter_mut().zip(p) {
@@ -169,7 +204,7 @@ simd_fn! {
 const SCORES_PER_TURN: usize = 4096;
 
 /// Scratch space of a thread, kept between tasks and calls.
-fn with_scratch<T: Real, const N: usize, R>(lengths: [usize; N], f: impl FnOnce([&mut [T]; N]) -> R) -> R {
+pub(super) fn with_scratch<T: Real, const N: usize, R>(lengths: [usize; N], f: impl FnOnce([&mut [T]; N]) -> R) -> R {
     thread_local! {
         static BYTES: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     }
@@ -194,7 +229,7 @@ fn with_scratch<T: Real, const N: usize, R>(lengths: [usize; N], f: impl FnOnce(
 }
 
 /// Rows of scores in scratch space, padded on both sides to whole tiles.
-fn scores_place<T>(scores: &mut [T], padded: usize) -> Place<T> {
+pub(super) fn scores_place<T>(scores: &mut [T], padded: usize) -> Place<T> {
     Place { stride: padded, rows: scores.len() / padded.max(1), columns: padded, data: scores.as_mut_ptr() }
 }
 
@@ -221,7 +256,7 @@ impl Attention {
         })
     }
 
-    fn mask(&self) -> Option<((u32, u32, u32), f64)> {
+    pub(super) fn mask(&self) -> Option<((u32, u32, u32), f64)> {
         self.dropout.active().then(|| (self.dropout.parts(), self.dropout.scale()))
     }
 
@@ -230,7 +265,7 @@ impl Attention {
     }
 
     /// Runs `work` on every task: one thread each, the longest first.
-    fn each(&self, work: impl Fn(usize, Task) + Sync) {
+    pub(super) fn each(&self, work: impl Fn(usize, Task) + Sync) {
         let tasks = &self.tasks.0;
         let scores: usize = tasks.iter().map(|t| t.length * self.sight.most(t.length)).sum();
         let grain = (SCORES_PER_TURN * tasks.len()).div_ceil(scores.max(1)).max(1);
@@ -238,12 +273,12 @@ impl Attention {
     }
 
     /// The rows and columns of one task.
-    fn part<'a, T>(&self, all: Matrix<'a, T>, task: Task) -> Matrix<'a, T> {
+    pub(super) fn part<'a, T>(&self, all: Matrix<'a, T>, task: Task) -> Matrix<'a, T> {
         all.columns(task.head * self.head_dim, self.head_dim).rows(task.start, task.length)
     }
 
     /// Where the rows from `first` on of one task's result go, in rows of `stride` values.
-    fn place<T>(&self, data: Shared<T>, stride: usize, task: Task, first: usize, rows: usize) -> Place<T> {
+    pub(super) fn place<T>(&self, data: Shared<T>, stride: usize, task: Task, first: usize, rows: usize) -> Place<T> {
         let start = data.skip((task.start + first) * stride + task.head * self.head_dim);
         Place { data: start.start(), stride, rows, columns: self.head_dim }
     }
@@ -375,7 +410,7 @@ impl Attention {
                 small.pack(k.rows(start, count), keys);
                 for Queries { first, rows } in span.blocks() {
                     // spans share keys: none of them is the first to write a gradient
-                    let add = first > 0 || matches!(self.sight, Sight::Near(_));
+                    let add = first > 0 || self.sight.is_window();
                     let (q, d_out) = (q.rows(first, rows), d_out.rows(first, rows));
                     let first_score = task.first_score.wrapping_add((first * length + start) as u32);
                     self.probabilities(small, (first, q), (&span, keys_down), (task, distances), p);

@@ -77,6 +77,16 @@ impl Context {
         }
     }
 
+    /// Where this pass is now: what comes next can be computed from here again.
+    pub(super) fn place(&self) -> Place {
+        Place { rng: self.rng, site: self.site.get(), precision: self.precision }
+    }
+
+    /// Goes on where `other`, which began at a place of this pass, has got to.
+    pub(super) fn resume(&self, other: &Self) {
+        self.site.set(other.site.get());
+    }
+
     /// The dropout of the next place in the network that has one.
     #[must_use]
     pub fn dropout(&self, probability: f64) -> Dropout {
@@ -97,6 +107,23 @@ impl Context {
             return Dropout::NONE;
         }
         Dropout::keyed(self.rng.fork(STREAM).fork(xxh3_64(name.as_bytes())).key(), probability)
+    }
+}
+
+/// A place in a pass in training.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    rng: Rng,
+    site: u64,
+    precision: Precision,
+}
+
+impl Place {
+    /// A pass in training that begins here.
+    pub fn context(&self, dtype: DType) -> Result<Context> {
+        let context = Context::training(dtype, self.rng)?.with_precision(self.precision);
+        context.site.set(self.site);
+        Ok(context)
     }
 }
 

@@ -34,7 +34,6 @@ pub fn value<T: Real>(activation: Activation, x: T) -> T {
         }
     };
     match activation {
-        Activation::Silu => x * sigmoid(x),
         Activation::Elu if positive => x,
         Activation::Elu => x.exp() - T::ONE,
         Activation::Selu if positive => x * T::of(SELU.0),
@@ -64,11 +63,9 @@ pub fn value<T: Real>(activation: Activation, x: T) -> T {
         Activation::Softshrink if x < T::of(-0.5) => x + T::of(0.5),
         Activation::Hardshrink if x > T::of(0.5) || x < T::of(-0.5) => x,
         Activation::Softshrink | Activation::Hardshrink => T::ZERO,
-        Activation::Gelu => T::of(0.5) * x * (T::ONE + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf()),
-        Activation::Tanh => x.tanh(),
-        Activation::Relu => x.maximum(T::ZERO),
-        Activation::Sigmoid => sigmoid(x),
-        Activation::Identity => x,
+        // these have kernels
+        Activation::Gelu | Activation::GeluTanh | Activation::Silu | Activation::Tanh => x,
+        Activation::Relu | Activation::Sigmoid | Activation::Identity => x,
     }
 }
 
@@ -76,10 +73,6 @@ pub fn value<T: Real>(activation: Activation, x: T) -> T {
 pub fn slope<T: Real>(activation: Activation, x: T) -> T {
     let positive = x > T::ZERO;
     match activation {
-        Activation::Silu => {
-            let s = sigmoid(x);
-            s * (T::ONE + x * (T::ONE - s))
-        }
         Activation::Elu if positive => T::ONE,
         Activation::Elu => x.exp(),
         Activation::Selu if positive => T::of(SELU.0),
@@ -104,6 +97,7 @@ pub fn slope<T: Real>(activation: Activation, x: T) -> T {
         Activation::LogSigmoid => sigmoid(-x),
         Activation::Tanhshrink => x.tanh() * x.tanh(),
         Activation::Softshrink | Activation::Hardshrink => step(x > T::of(0.5) || x < T::of(-0.5)),
-        Activation::Gelu | Activation::Tanh | Activation::Relu | Activation::Sigmoid | Activation::Identity => T::ONE,
+        Activation::Gelu | Activation::GeluTanh | Activation::Silu | Activation::Tanh => T::ONE,
+        Activation::Relu | Activation::Sigmoid | Activation::Identity => T::ONE,
     }
 }

@@ -17,18 +17,35 @@ use super::real::Real;
 /// # Errors
 /// When rows have no two halves, or the element type has no kernel.
 pub fn gated(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    apply(x, Gated { activation, last: false })
+}
+
+/// As [`gated`], where `a` is the second half of each row and `b` the first.
+///
+/// # Errors
+/// As there.
+pub fn gated_last(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    apply(x, Gated { activation, last: true })
+}
+
+fn apply(x: &Tensor, gated: Gated) -> Result<Tensor> {
     let all = x.dim(D::Minus1)?;
     if all == 0 || !all.is_multiple_of(2) {
         bail!("gated: rows of {:?} have no two halves", x.dims());
     }
     if composed::wanted(x) {
-        let half = |i: usize| x.narrow(D::Minus1, i * all / 2, all / 2)?.contiguous();
-        return composed::activation(&half(0)?, activation)?.mul(&half(1)?);
+        let half = |last: bool| x.narrow(D::Minus1, usize::from(last) * all / 2, all / 2)?.contiguous();
+        return composed::activation(&half(gated.last)?, gated.activation)?.mul(&half(!gated.last)?);
     }
-    x.contiguous()?.apply_op1(Gated(activation))
+    x.contiguous()?.apply_op1(gated)
 }
 
-struct Gated(Activation);
+#[derive(Clone, Copy)]
+struct Gated {
+    activation: Activation,
+    /// Whether the gate is the second half.
+    last: bool,
+}
 
 simd_fn! {
     fn multiply<T>(y: &mut [T], by: &[T]) {
@@ -39,13 +56,19 @@ simd_fn! {
 }
 
 impl Gated {
+    /// The gate's half, then the other.
+    fn halves<H>(self, (first, second): (H, H)) -> (H, H) {
+        if self.last { (second, first) } else { (first, second) }
+    }
+
     fn forward<T: Real>(&self, x: &[T], width: usize) -> Vec<T> {
         let rows = kernel::rows_per_task(2 * width);
         let mut out = kernel::zeros::<T>(x.len() / 2);
         out.par_chunks_mut(rows * width).zip(x.par_chunks(rows * 2 * width)).for_each(|(y, x)| {
             for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(2 * width)) {
-                activation::forward(self.0, &x[..width], y);
-                multiply(y, &x[width..]);
+                let (a, b) = self.halves(x.split_at(width));
+                activation::forward(self.activation, a, y);
+                multiply(y, b);
             }
         });
         out
@@ -58,12 +81,12 @@ impl Gated {
         tasks.zip(dy.par_chunks(rows * width)).for_each(|((dx, x), dy)| {
             let rows = dx.chunks_exact_mut(2 * width).zip(x.chunks_exact(2 * width)).zip(dy.chunks_exact(width));
             for ((dx, x), dy) in rows {
-                let ((a, b), (da, db)) = (x.split_at(width), dx.split_at_mut(width));
-                activation::forward(self.0, a, db);
+                let ((a, b), (da, db)) = (self.halves(x.split_at(width)), self.halves(dx.split_at_mut(width)));
+                activation::forward(self.activation, a, db);
                 multiply(db, dy);
                 da.copy_from_slice(dy);
                 multiply(da, b);
-                activation::backward_in_place(self.0, a, da);
+                activation::backward_in_place(self.activation, a, da);
             }
         });
         out

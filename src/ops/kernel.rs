@@ -326,3 +326,15 @@ pub fn dtype(storage: &CpuStorage) -> DType {
     use candle_core::backend::BackendStorage;
     storage.dtype()
 }
+
+/// Adds partial sums to `target`, or (not `add`) to nothing, in order.
+pub(super) fn add_parts<T: Real>(target: &mut [T], add: bool, parts: &[Vec<T>]) {
+    if !add {
+        target.fill(T::ZERO);
+    }
+    for part in parts {
+        for (a, b) in target.iter_mut().zip(part) {
+            *a += *b;
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::activation::Activation;
@@ -22,13 +22,31 @@ use super::real::Real;
 /// # Errors
 /// When the shapes or element types do not fit.
 pub fn linear(context: &Context, x: &Tensor, weight: &Arc<Param>, bias: Option<&Arc<Param>>) -> Result<Tensor> {
-    let stack = Stack::new(context, vec![(Arc::clone(weight), bias.map(Arc::clone))])?;
-    if x.dims().last() != Some(&stack.input) {
-        bail!("linear: input is {:?}, weight `{}` is {:?}", x.dims(), weight.name(), weight.dims());
+    linears(context, x, &[(weight, bias)])
+}
+
+/// Layers of one shape on the same input as one product, their results side by side.
+///
+/// # Shapes
+/// `x` `[..., in]`, each weight `[out, in]` and bias `[out]`; the result is `[..., layers * out]`.
+///
+/// # Errors
+/// When the shapes or element types do not fit.
+pub fn linears(context: &Context, x: &Tensor, layers: &[(&Arc<Param>, Option<&Arc<Param>>)]) -> Result<Tensor> {
+    let all = layers.iter().map(|(weight, bias)| (Arc::clone(weight), bias.map(Arc::clone))).collect();
+    let stack = Stack::new(context, all)?;
+    for (weight, _) in layers {
+        if x.dims().last() != Some(&stack.input) {
+            bail!("linear: input is {:?}, weight `{}` is {:?}", x.dims(), weight.name(), weight.dims());
+        }
+        kernel::check_dtype("linear", x.dtype(), weight.dtype())?;
     }
-    kernel::check_dtype("linear", x.dtype(), weight.dtype())?;
-    if weight.composed() {
-        return composed::linear(context, x, weight, bias);
+    if layers.iter().any(|(weight, _)| weight.composed()) {
+        let each = layers.iter().map(|(weight, bias)| composed::linear(context, x, weight, *bias));
+        return match each.collect::<Result<Vec<_>>>()?.as_slice() {
+            [one] => Ok(one.clone()),
+            several => Tensor::cat(several, D::Minus1),
+        };
     }
     x.contiguous()?.apply_op1(Linear { stack, precision: context.precision() })
 }

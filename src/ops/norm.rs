@@ -258,20 +258,8 @@ impl ResidualNorm {
             d_sum.par_chunks_mut(ROWS * width).enumerate().map(task).collect()
         };
         let (dw, db): (Vec<Vec<T>>, Vec<Vec<T>>) = parts.into_iter().unzip();
-        self.weight.accumulate::<T>(|add, sum| add_parts(sum, add, &dw))?;
-        self.bias.accumulate::<T>(|add, sum| add_parts(sum, add, &db))
-    }
-}
-
-/// Adds partial sums to `target`, or (not `add`) to nothing, in order.
-fn add_parts<T: Real>(target: &mut [T], add: bool, parts: &[Vec<T>]) {
-    if !add {
-        target.fill(T::ZERO);
-    }
-    for part in parts {
-        for (a, b) in target.iter_mut().zip(part) {
-            *a += *b;
-        }
+        self.weight.accumulate::<T>(|add, sum| kernel::add_parts(sum, add, &dw))?;
+        self.bias.accumulate::<T>(|add, sum| kernel::add_parts(sum, add, &db))
     }
 }
 
@@ -344,8 +332,8 @@ impl LayerNorm {
             })
         })????;
         let (dw_parts, db_parts): (Vec<Vec<T>>, Vec<Vec<T>>) = partial.into_iter().unzip();
-        self.weight.accumulate::<T>(|add, dw| add_parts(dw, add, &dw_parts))?;
-        self.bias.accumulate::<T>(|add, db| add_parts(db, add, &db_parts))?;
+        self.weight.accumulate::<T>(|add, dw| kernel::add_parts(dw, add, &dw_parts))?;
+        self.bias.accumulate::<T>(|add, db| kernel::add_parts(db, add, &db_parts))?;
         let d_sum = kernel::tensor(sum, x.dims().to_vec())?;
         let dx = super::dropout::dropout(&d_sum, self.dropout)?;
         Ok((dx, d_sum))

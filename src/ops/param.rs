@@ -147,7 +147,7 @@ impl Param {
     /// When the update does not fit.
     pub fn merged(&self) -> Result<Tensor> {
         match self.adapter() {
-            Some(adapter) => self.value.detach().add(&adapter.update()?.detach()),
+            Some(adapter) => self.value.detach().add(&adapter.update(&self.value)?.detach()),
             None => Ok(self.value.clone()),
         }
     }

@@ -32,8 +32,27 @@ impl Rotary {
     /// exact ones by more than an embedding's tolerance.
     #[must_use]
     pub fn new(theta: f64, head_dim: usize, places: usize) -> Self {
+        Self::with_speeds(&Self::speeds(theta, head_dim), places)
+    }
+
+    /// The same with all angles divided by `by`.
+    #[must_use]
+    pub fn slowed(theta: f64, by: f64, head_dim: usize, places: usize) -> Self {
+        let speeds: Vec<f32> = Self::speeds(theta, head_dim).into_iter().map(|speed| speed / by as f32).collect();
+        Self::with_speeds(&speeds, places)
+    }
+
+    /// By how much each point of a head turns from one place to the next: `theta^(-i / half)`.
+    #[must_use]
+    pub fn speeds(theta: f64, head_dim: usize) -> Vec<f32> {
         let half = head_dim / 2;
-        let speeds: Vec<f32> = (0..half).map(|i| theta.powf(-(i as f64) / half as f64) as f32).collect();
+        (0..half).map(|i| theta.powf(-(i as f64) / half as f64) as f32).collect()
+    }
+
+    /// Angles of points that turn at these speeds.
+    #[must_use]
+    pub fn with_speeds(speeds: &[f32], places: usize) -> Self {
+        let half = speeds.len();
         let angles = (0..places).flat_map(|place| speeds.iter().map(move |speed| f64::from(place as f32 * speed)));
         let (cos, sin) = angles.map(|angle| (angle.cos(), angle.sin())).unzip();
         Self { cos, sin, half }

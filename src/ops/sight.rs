@@ -11,6 +11,8 @@ pub enum Sight {
     Before,
     /// Those at most so many places away.
     Near(usize),
+    /// Itself and those before it that are at most so many places away.
+    Last(usize),
 }
 
 impl Sight {
@@ -19,7 +21,8 @@ impl Sight {
         match self {
             Self::All => 0..length,
             Self::Before => 0..(place + 1).min(length),
-            Self::Near(far) => place.saturating_sub(far)..place.saturating_add(far + 1).min(length),
+            Self::Near(far) => place.saturating_sub(far)..place.saturating_add(far).saturating_add(1).min(length),
+            Self::Last(far) => place.saturating_sub(far)..(place + 1).min(length),
         }
     }
 
@@ -27,19 +30,26 @@ impl Sight {
     pub(super) fn most(self, length: usize) -> usize {
         match self {
             Self::All | Self::Before => length,
-            Self::Near(far) => length.min(far.saturating_mul(2) + 1),
+            Self::Near(far) => length.min(far.saturating_mul(2).saturating_add(1)),
+            Self::Last(far) => length.min(far.saturating_add(1)),
         }
+    }
+
+    /// Whether tokens may see none of those that are looked at, and spans share keys.
+    pub(super) fn is_window(self) -> bool {
+        matches!(self, Self::Near(_) | Self::Last(_))
     }
 
     /// The spans of a sequence: one, but of a long one whose tokens see few others a span for each block of queries.
     pub(super) fn spans(self, length: usize) -> impl Iterator<Item = Span> {
-        let (step, far) = match self {
-            Self::Near(far) if far < length => (QUERIES, far),
-            _ => (length, length),
+        let (step, before, behind) = match self {
+            Self::Near(far) if far < length => (QUERIES, far, far),
+            Self::Last(far) if far < length => (QUERIES, far, 0),
+            _ => (length, length, length),
         };
         (0..length).step_by(step.max(1)).map(move |first| {
             let end = (first + step).min(length);
-            Span { queries: first..end, keys: first.saturating_sub(far)..(end + far).min(length) }
+            Span { queries: first..end, keys: first.saturating_sub(before)..(end + behind).min(length) }
         })
     }
 }

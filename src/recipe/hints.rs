@@ -23,6 +23,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("model_name", "model.base"),
     ("model_name_or_path", "model.base"),
     ("max_length", "model.max_seq_length"),
+    ("layers_to_keep", "model.keep_layers"),
     ("similarity_function", "model.similarity_fn_name"),
     ("train_data", "train_dataset"),
     ("train", "train_dataset"),

@@ -103,6 +103,9 @@ pub struct ModelPlan {
     /// An autoencoder behind the embeddings (SparseEncoder).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sparse_auto_encoder: Option<SparseAutoEncoderPlan>,
+    /// The layers that are kept of a base model's network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_layers: Option<Vec<usize>>,
     /// Adapters on its network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<crate::model::lora::LoraOptions>,
@@ -309,6 +312,8 @@ pub struct ArgsPlan {
     pub bf16: bool,
     /// Tokens of a micro-batch; `None` for a batch at once where the memory that is free allows it.
     pub gradient_cache_tokens: Option<usize>,
+    #[serde(default)]
+    pub gradient_checkpointing: bool,
     #[serde(default)]
     pub use_cpu: bool,
     pub full_determinism: bool,

@@ -105,6 +105,9 @@ pub struct ModelConfig {
     pub sparse_static_embedding: Option<SparseStaticEmbeddingConfig>,
     /// Of a SparseEncoder: an autoencoder behind a bi-encoder's embeddings (CSR) in place of weights of words.
     pub sparse_auto_encoder: Option<SparseAutoEncoderConfig>,
+    /// A student: the layers of the base model's network that are kept, by their numbers from 0 on, as `[0, 3, 6, 9]`; the
+    /// others are dropped. Default: all.
+    pub keep_layers: Option<Vec<usize>>,
     /// Low-rank adapters: the network is frozen, thin matrices beside some of its layers are trained. The run saves the
     /// adapter as PEFT does (`adapter`), and the model with it merged in (`model`). Default: the whole model is trained.
     pub lora: Option<LoraOptions>,
@@ -343,7 +346,9 @@ pub struct ArgsConfig {
     /// where that needs more memory than is free, parts that fit, with a warning. Losses named `Cached...` and
     /// MegaBatchMarginLoss ask for parts themselves; of several data sets the least that is asked for holds for all.
     pub gradient_cache_tokens: Option<usize>,
-    /// Not available yet.
+    /// Whether layers keep their inputs alone until the backward pass and are computed again there: less memory for a
+    /// batch, about a third more time, the same bits. Not with losses named `Cached...`, whose parts are computed again
+    /// already. Default: false.
     pub gradient_checkpointing: Option<bool>,
     /// Accepted, and nothing changes: every run has the same bits for the same seed and `num_threads`. When `true` and
     /// `num_threads` is left out, a note says which number the plan fixes. Default: false.

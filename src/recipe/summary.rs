@@ -96,6 +96,10 @@ impl Plan {
             }
         };
         table.row("model", "", source);
+        if let Some(keep) = &model.keep_layers {
+            let numbers: Vec<String> = keep.iter().map(usize::to_string).collect();
+            table.row("keep_layers", "", format!("{}; the others are dropped", numbers.join(", ")));
+        }
         if let Some(lora) = &model.lora {
             table.row("adapters", "", format!("{}; the network is frozen", lora.described()));
         }
@@ -186,6 +190,9 @@ impl Plan {
         if let Some(tokens) = args.gradient_cache_tokens {
             row("gradient_cache_tokens", tokens.to_string());
         }
+        if args.gradient_checkpointing {
+            row("gradient_checkpointing", "true".to_owned());
+        }
         row("use_cpu", args.use_cpu.to_string());
         row("full_determinism", args.full_determinism.to_string());
         if !args.router_mapping.is_empty() {
@@ -237,7 +244,7 @@ fn describe(dataset: &DatasetPlan) -> String {
     }
     if let Some(mining) = &dataset.hard_negatives {
         let from = mining.model.as_deref().unwrap_or("words in common (BM25)");
-        let limits = mining.limits().into_iter().filter_map(|(name, value)| Some(format!("{name} {}, ", value?)));
+        let limits = mining.limits().map(|(limit, value)| format!("{} {value}, ", limit.name()));
         let _ = write!(
             text,
             "; {} hard negatives of each anchor by {from}, {}rows as {}",

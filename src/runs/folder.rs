@@ -184,19 +184,14 @@ impl RunFolder {
         let path = self.dir().join(".lock");
         let file = files::create(&path)?;
         let deadline = Instant::now() + DYING;
-        loop {
-            match file.try_lock() {
-                // a file system without locks does not stop the run
-                Ok(()) | Err(std::fs::TryLockError::Error(_)) => return Ok(file),
-                Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                Err(std::fs::TryLockError::WouldBlock) => {
-                    return Err(Error::usage(format!("run `{}` is under way in another process", self.run_id))
-                        .with_hint(format!("follow it with `tallow status {}`", self.run_id)));
-                }
+        while !files::lock(&file) {
+            if Instant::now() >= deadline {
+                return Err(Error::usage(format!("run `{}` is under way in another process", self.run_id))
+                    .with_hint(format!("follow it with `tallow status {}`", self.run_id)));
             }
+            std::thread::sleep(Duration::from_millis(20));
         }
+        Ok(file)
     }
 
     /// The run's id, which is its folder's name.

@@ -8,10 +8,8 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-use super::Similarity;
 use super::blocks::Hit;
 use super::inverted::InvertedIndex;
-use super::rows::Rows;
 use crate::flow::SparseEmbeddings;
 
 /// How soon more of the same word stops counting.
@@ -22,64 +20,99 @@ const B: f64 = 0.75;
 /// The documents' words with their weights.
 pub struct Bm25 {
     words: HashMap<String, u32>,
-    rows: Rows,
     index: InvertedIndex,
+    /// Words of a document, on average.
+    mean: f64,
+}
+
+/// Documents whose words are counted, some at a time.
+#[derive(Debug, Default)]
+pub struct Counted {
+    words: HashMap<String, u32>,
+    /// `[words]`: documents with how often each has the word, in their order.
+    lists: Vec<Vec<(u32, f32)>>,
+    /// `[documents]`: how many words each has.
+    lengths: Vec<u32>,
+}
+
+impl Counted {
+    /// Counts the words of the documents that come next.
+    pub fn add(&mut self, documents: &[String]) {
+        let split: Vec<Vec<String>> = documents.par_iter().map(|text| words(text)).collect();
+        for words in split {
+            let document = self.lengths.len() as u32;
+            self.lengths.push(words.len() as u32);
+            for word in words {
+                let next = self.lists.len() as u32;
+                let number = *self.words.entry(word).or_insert(next);
+                if number == next {
+                    self.lists.push(Vec::new());
+                }
+                let list = &mut self.lists[number as usize];
+                match list.last_mut() {
+                    Some((last, count)) if *last == document => *count += 1.0,
+                    _ => list.push((document, 1.0)),
+                }
+            }
+        }
+    }
+
+    /// Weighs what was counted.
+    #[must_use]
+    pub fn weigh(self) -> Bm25 {
+        let Self { words, mut lists, lengths } = self;
+        let total: u64 = lengths.iter().map(|length| u64::from(*length)).sum();
+        let mean = total as f64 / lengths.len().max(1) as f64;
+        let documents = lengths.len();
+        lists.par_iter_mut().for_each(|list| {
+            let rarity = rarity(list.len(), documents);
+            for (document, weight) in list {
+                *weight = weigh(rarity, f64::from(*weight), lengths[*document as usize], mean);
+            }
+        });
+        Bm25 { words, index: InvertedIndex::of_lists(lists, documents), mean }
+    }
+}
+
+/// The inverse frequency of a word that `with` of all documents have.
+fn rarity(with: usize, documents: usize) -> f64 {
+    let with = with as f64;
+    (1.0 + (documents as f64 - with + 0.5) / (with + 0.5)).ln()
+}
+
+/// What a word that a document of that many words has `count` times adds to its score.
+fn weigh(rarity: f64, count: f64, words: u32, mean: f64) -> f32 {
+    let length = K1 * (1.0 - B + B * f64::from(words) / mean.max(f64::MIN_POSITIVE));
+    (rarity * count * (K1 + 1.0) / (count + length)) as f32
 }
 
 impl Bm25 {
-    /// Of all documents.
-    #[must_use]
-    pub fn new(documents: &[String]) -> Self {
-        let split: Vec<Vec<String>> = documents.par_iter().map(|text| words(text)).collect();
-        let mut numbers: HashMap<String, u32> = HashMap::new();
-        let counted: Vec<Vec<(u32, f32)>> = split
-            .iter()
-            .map(|words| {
-                let mut counts: HashMap<u32, f32> = HashMap::new();
-                for word in words {
-                    let next = numbers.len() as u32;
-                    let number = match numbers.get(word) {
-                        Some(number) => *number,
-                        None => *numbers.entry(word.clone()).or_insert(next),
-                    };
-                    *counts.entry(number).or_default() += 1.0;
-                }
-                let mut counts: Vec<(u32, f32)> = counts.into_iter().collect();
-                counts.sort_unstable_by_key(|(word, _)| *word);
-                counts
-            })
-            .collect();
-        let mut with_word = vec![0u32; numbers.len()];
-        counted.iter().flatten().for_each(|(word, _)| with_word[*word as usize] += 1);
-        let total: usize = split.iter().map(Vec::len).sum();
-        let mean = total as f64 / documents.len().max(1) as f64;
-        let rarity = |word: u32| {
-            let with = f64::from(with_word[word as usize]);
-            (1.0 + (documents.len() as f64 - with + 0.5) / (with + 0.5)).ln()
-        };
-        let mut rows = SparseEmbeddings::new(numbers.len());
-        for (words, counts) in split.iter().zip(counted) {
-            let length = K1 * (1.0 - B + B * words.len() as f64 / mean.max(f64::MIN_POSITIVE));
-            let weight = |(word, count): (u32, f32)| {
-                let count = f64::from(count);
-                (word, (rarity(word) * count * (K1 + 1.0) / (count + length)) as f32)
-            };
-            rows.push_entries(&counts.into_iter().map(weight).collect::<Vec<_>>());
-        }
-        Self { words: numbers, index: InvertedIndex::new(&rows, false), rows: Rows::Sparse(rows) }
-    }
-
     /// Queries as rows: how often each word that a document has is in them.
     #[must_use]
     pub fn queries(&self, texts: &[String]) -> SparseEmbeddings {
-        let entries = |text: &String| {
+        self.rows(texts, |_, count, _| count)
+    }
+
+    /// Documents, of those that were counted or others, as rows of weights.
+    #[must_use]
+    pub fn documents<T: AsRef<str> + Sync>(&self, texts: &[T]) -> SparseEmbeddings {
+        self.rows(texts, |word, count, length| {
+            weigh(rarity(self.index.having(word), self.index.rows()), f64::from(count), length, self.mean)
+        })
+    }
+
+    /// A row a text: of each known word the value that its number, its count and the text's length give.
+    fn rows<T: AsRef<str> + Sync>(&self, texts: &[T], value: impl Fn(u32, f32, u32) -> f32 + Sync) -> SparseEmbeddings {
+        let entries = |text: &T| {
+            let words = words(text.as_ref());
             let mut counts: HashMap<u32, f32> = HashMap::new();
-            words(text).iter().filter_map(|word| self.words.get(word)).for_each(|word| {
+            words.iter().filter_map(|word| self.words.get(word)).for_each(|word| {
                 *counts.entry(*word).or_default() += 1.0;
             });
-            let mut counts: Vec<(u32, f32)> = counts.into_iter().collect();
-            counts.sort_unstable_by_key(|(word, _)| *word);
-            counts
+            let value = |(word, count)| (word, value(word, count, words.len() as u32));
+            let mut entries: Vec<(u32, f32)> = counts.into_iter().map(value).collect();
+            entries.sort_unstable_by_key(|(word, _)| *word);
+            entries
         };
         let all: Vec<Vec<(u32, f32)>> = texts.par_iter().map(entries).collect();
         let mut rows = SparseEmbeddings::new(self.words.len());
@@ -93,12 +126,6 @@ impl Bm25 {
     pub fn search(&self, queries: &SparseEmbeddings, k: usize) -> Vec<Vec<Hit>> {
         self.index.search(queries, k)
     }
-
-    /// The score of query `a[i]` and document `b[i]`, for every `i`.
-    #[must_use]
-    pub fn pairs(&self, queries: &SparseEmbeddings, a: &[usize], b: &[usize]) -> Vec<f32> {
-        Rows::Sparse(queries.clone()).pairwise(Similarity::Dot, a, &self.rows, b)
-    }
 }
 
 fn words(text: &str) -> Vec<String> {
@@ -108,6 +135,14 @@ fn words(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scoring::Similarity;
+    use crate::scoring::rows::Rows;
+
+    fn index(documents: &[&str], at_a_time: usize) -> Bm25 {
+        let mut counted = Counted::default();
+        texts(documents).chunks(at_a_time).for_each(|some| counted.add(some));
+        counted.weigh()
+    }
 
     fn texts(texts: &[&str]) -> Vec<String> {
         texts.iter().map(|text| (*text).to_owned()).collect()
@@ -131,25 +166,38 @@ mod tests {
 
     #[test]
     fn scores_are_those_of_the_formula() {
-        let documents = ["The cat sat on the mat.", "A dog; a DOG!", "cat and dog", "", "élan vital"];
-        let index = Bm25::new(&texts(&documents));
+        // some of them twice, and words twice in one
+        let documents = [
+            "The cat sat on the mat.",
+            "A dog; a DOG!",
+            "cat and dog",
+            "",
+            "élan vital",
+            "cat and dog",
+            "dog, cat and",
+        ];
+        let index = index(&documents, 2);
         let asked = ["cat dog dog", "the", "Élan", "nothing known"];
         let queries = index.queries(&texts(&asked));
-        let found = index.search(&queries, 5);
+        let found = index.search(&queries, documents.len());
         for (query, hits) in asked.iter().zip(&found) {
-            assert_eq!(hits.len(), 5);
+            assert_eq!(hits.len(), documents.len());
             for hit in hits {
                 let want = by_hand(&documents, query, hit.rank as usize);
                 assert!((f64::from(hit.score) - want).abs() < 1e-5, "{query}: {hit:?} {want}");
             }
         }
-        // one word of each beats one word twice
-        assert_eq!((found[0][0].rank, found[0][1].rank), (2, 1));
+        // one word of each beats one word twice, and equal documents keep their order
+        assert_eq!(found[0][..4].iter().map(|hit| hit.rank).collect::<Vec<_>>(), [2, 5, 6, 1]);
         assert_eq!(found[2][0].rank, 4);
-        let pair = index.pairs(&queries, &[0], &[2])[0];
-        assert!((pair - found[0][0].score).abs() < 1e-6);
+        // a document by itself scores as in the index
+        let all = Rows::Sparse(index.documents(&documents));
+        let pairs = Rows::Sparse(queries).pairwise(Similarity::Dot, &[0; 7], &all, &[0, 1, 2, 3, 4, 5, 6]);
+        for hit in &found[0] {
+            assert!((pairs[hit.rank as usize] - hit.score).abs() < 1e-6);
+        }
         // nothing to search in
-        let none = Bm25::new(&[]);
+        let none = Counted::default().weigh();
         assert!(none.search(&none.queries(&texts(&["a"])), 3)[0].is_empty());
     }
 }

@@ -30,6 +30,24 @@ impl InvertedIndex {
         Self { lists, rows: documents.rows(), cosine }
     }
 
+    /// Of the rows of each dimension with their values, rows ascending.
+    #[must_use]
+    pub fn of_lists(lists: Vec<Vec<(u32, f32)>>, rows: usize) -> Self {
+        Self { lists, rows, cosine: false }
+    }
+
+    /// How many rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// How many rows have a dimension.
+    #[must_use]
+    pub fn having(&self, dimension: u32) -> usize {
+        self.lists.get(dimension as usize).map_or(0, Vec::len)
+    }
+
     /// The `k` rows with the largest scores for each query, best first, equal ones in the order of the rows. Rows that
     /// have nothing in common with a query score 0, and follow.
     #[must_use]

@@ -8,7 +8,7 @@ use super::blocks::{self, Hit, Search};
 use super::inverted::InvertedIndex;
 use super::late::{self, LateSearch};
 use crate::error::{Error, Result};
-use crate::flow::{Embeddings, MultiVectors, SparseEmbeddings};
+use crate::flow::{Embeddings, Encode, EncodeOptions, MultiVectors, SparseEmbeddings, embedding_not_finite};
 use crate::ops::LateInteraction;
 
 /// Rows of embeddings.
@@ -28,6 +28,36 @@ fn scoring(similarity: Similarity) -> LateInteraction {
 }
 
 impl Rows {
+    /// The embeddings of texts: sparse or with a vector for each token where the model's are.
+    ///
+    /// # Errors
+    /// The model's, and as [`Rows::checked`].
+    pub fn encode(model: &dyn Encode, texts: &[&str], options: &EncodeOptions) -> Result<Self> {
+        if let Some(late) = model.multi_vector() {
+            return Self::Tokens(late.encode_multi_vector(texts, options)?).checked(texts);
+        }
+        // cut or normalised ones are made of a whole row
+        let rows = match model.sparse().filter(|_| options.truncate_dim.is_none() && !options.normalize) {
+            Some(sparse) => Self::Sparse(sparse.encode_sparse(texts, options)?),
+            None => Self::Dense(model.encode(texts, options)?),
+        };
+        rows.checked(texts)
+    }
+
+    /// Refuses what a model gave for texts if it is not one row a text, or not all numbers.
+    ///
+    /// # Errors
+    /// [`Error::Model`] naming the first text whose embedding is not finite.
+    pub fn checked(self, texts: &[&str]) -> Result<Self> {
+        if self.rows() != texts.len() {
+            return Err(Error::Internal(format!("{} texts gave {} embeddings", texts.len(), self.rows())));
+        }
+        match self.not_finite() {
+            Some(row) => Err(embedding_not_finite(texts.get(row).copied().unwrap_or_default())),
+            None => Ok(self),
+        }
+    }
+
     /// How many rows.
     #[must_use]
     pub fn rows(&self) -> usize {

@@ -155,6 +155,14 @@ pub fn read(kind: DataKind, plan: &EvaluatorPlan) -> Result<EvaluationData> {
             Ok(EvaluationData::RankedDocuments(samples.into_iter().map(to_rank).collect()))
         }
         DataKind::RankedDocumentSets => {
+            let names = if plan.path.is_dir() { nano::names(&plan.path)? } else { Vec::new() };
+            if !names.is_empty() {
+                let read = |name: String| {
+                    let samples = nano::read_found(&plan.path, &name)?.into_iter().map(to_rank).collect();
+                    Ok((name, samples))
+                };
+                return names.into_iter().map(read).collect::<Result<_>>().map(EvaluationData::RankedDocumentSets);
+            }
             let found = |path: &Path| Ok(read_found(path, "test")?.into_iter().map(to_rank).collect());
             Ok(EvaluationData::RankedDocumentSets(folders(plan, ", each with a `bm25.jsonl`", &found)?))
         }
@@ -222,7 +230,7 @@ fn retrievals(plan: &EvaluatorPlan) -> Result<EvaluationData> {
 fn folders<T>(plan: &EvaluatorPlan, also: &str, read: &dyn Fn(&Path) -> Result<T>) -> Result<Vec<(String, T)>> {
     let hint = format!(
         "data sets are read from a folder of folders in the BEIR layout (`corpus.jsonl`, `queries.jsonl`, \
-         `qrels/test.tsv`), such as `NanoMSMARCO`{also}; they are not downloaded"
+         `qrels/test.tsv`), such as `NanoMSMARCO`{also}; without a path they come from the Hub"
     );
     if !plan.path.is_dir() {
         return Err(Error::data(format!("there is no folder `{}`", plan.path.display())).with_hint(hint));

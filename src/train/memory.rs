@@ -54,7 +54,9 @@ impl Estimate {
         for param in params {
             // a value; with training a gradient and two moments
             let copies = if param.trainable() { 4 } else { 1 };
-            state += copies * 4 * param.elements() as u64;
+            // of a layer with magnitudes what its weight is in this pass, and what is added to it for that
+            let merged = if param.adapter().is_some_and(|adapter| adapter.magnitude.is_some()) { 2 } else { 0 };
+            state += (copies + merged) * 4 * param.elements() as u64;
         }
         let sequences = largest.sequences as u64;
         let decoded = decoder_floats as u64 * largest.tokens as u64;

@@ -75,6 +75,8 @@ fn options(plan: &Plan, device: &Device) -> ModelOptions {
         seed: plan.seed,
         device: Some(device.clone()),
         name_prefix: String::new(),
+        gradient_checkpointing: plan.args.gradient_checkpointing,
+        keep_layers: plan.model.keep_layers.clone(),
         max_seq_length: plan.model.max_seq_length,
         pooling_mode: plan.model.pooling_mode.clone(),
         normalize: plan.model.normalize,
@@ -129,7 +131,8 @@ fn load_model_as(
         return Ok(model);
     }
     if let Some(directory) = checkpoint {
-        return SentenceTransformer::load_with(directory, &ModelOptions { autoencoder: None, ..options });
+        let made = ModelOptions { autoencoder: None, keep_layers: None, ..options };
+        return SentenceTransformer::load_with(directory, &made);
     }
     from_source(plan, options)
 }
@@ -181,7 +184,14 @@ impl Prepared {
         let mut model = load_model(plan, checkpoint, &device)?;
         if !model.params().iter().any(|param| param.trainable()) {
             return Err(Error::usage("the model has nothing to train: none of its modules has trainable parameters")
-                .with_hint("set `update_embeddings` in its wordembedding_config.json to true, or add a Dense module"));
+                .with_hint(
+                    "a JinaBERT network serves as teacher (`tallow teach`) or `guide` only; of word embeddings set \
+                     `update_embeddings` in wordembedding_config.json to true; a Dense module would be trained",
+                ));
+        }
+        if plan.args.gradient_checkpointing && model.layers() == 0 {
+            return Err(Error::usage("`args.gradient_checkpointing`: the model has no layers to compute again")
+                .with_hint("leave it out: it is for networks such as BERT"));
         }
         let mut warnings = Vec::new();
         let precision = if plan.args.bf16 && device.is_cpu() { Precision::Bf16 } else { Precision::Full };

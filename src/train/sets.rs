@@ -53,6 +53,12 @@ pub struct Guide {
 }
 
 impl Guide {
+    /// One that reads texts as the model does.
+    #[cfg(test)]
+    pub fn alike(model: SentenceTransformer) -> Self {
+        Self { model: Arc::new(model), store: None }
+    }
+
     /// Its embeddings of a batch's texts: `[columns]` of `[rows, dim]`.
     ///
     /// # Errors
@@ -170,6 +176,13 @@ impl<'a> Opener<'a> {
             Some(name) => {
                 let model =
                     self.guide(name).map_err(|e| e.within(format!("`{key}`: the guide of {}", set.loss.name)))?;
+                if self.model.looks_up() && !model.tokenizer().same_vocabulary(self.model.tokenizer()) {
+                    return Err(Error::usage(format!(
+                        "`{key}`: {} compares a static embedding with a guide that has other tokens",
+                        set.loss.name
+                    ))
+                    .with_hint("choose a guide with the tokenizer of the model, or train a network"));
+                }
                 let same = model.tokenizer().fingerprint() == self.model.tokenizer().fingerprint()
                     && self.plan.args.router_mapping.is_empty();
                 let store = if same {
@@ -210,6 +223,16 @@ impl<'a> Opener<'a> {
             return Ok(known.clone());
         }
         let mut loss = loss::build_for(self.model.kind(), &plan.name, &plan.table())?;
+        if self.model.looks_up() && loss.micro_batch().is_some() {
+            return Err(Error::usage(format!(
+                "{} takes a batch in parts, and the model is a static embedding, whose memory parts would not lower",
+                loss.base_card().name
+            ))
+            .with_hint(
+                "take the loss of the same name without `Cached`; of MegaBatchMarginLoss set `use_mini_batched_version \
+                 = false`",
+            ));
+        }
         if loss.autoencodes() && self.model.autoencoder().is_none() {
             return Err(loss::wrap::csr::no_autoencoder());
         }
@@ -335,8 +358,8 @@ fn labels_within(store: &Store, (least, most, hint): (f64, f64, &str), loss: &st
     Ok(())
 }
 
-/// The directory of a model that a loss names: a plan has whole paths, everything else is an id.
-fn locate(name: &str) -> Result<PathBuf> {
+/// The directory of a model that a loss or a data set names: a plan has whole paths, everything else is an id.
+pub(super) fn locate(name: &str) -> Result<PathBuf> {
     let path = Path::new(name);
     if path.is_absolute() { Ok(PathBuf::from(path)) } else { crate::hub::fetch(name) }
 }

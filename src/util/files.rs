@@ -1,8 +1,9 @@
 //! File operations whose errors carry the path, and writes that are whole or not there.
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -112,11 +113,125 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// A hidden name beside `path` that no other process uses.
+/// A hidden name beside `path` that no other process or thread uses.
 #[must_use]
 pub fn temporary_name(path: &Path) -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    path.with_file_name(format!(".{name}.tmp-{}", std::process::id()))
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    path.with_file_name(format!(".{name}.tmp-{}-{number}", std::process::id()))
+}
+
+/// Takes the lock of a file, which goes with it; `false` when another process has it. A file system without locks
+/// stops nobody.
+#[must_use]
+pub fn lock(file: &File) -> bool {
+    !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+}
+
+/// Whether `path` is still the name of an open file, which another process may have renamed or removed meanwhile.
+#[must_use]
+pub fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(there)) => identity(&open) == identity(&there),
+        _ => false,
+    }
+}
+
+#[cfg(unix)]
+fn identity(metadata: &fs::Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
+}
+
+/// What tells files apart here: when they were made, and their length.
+#[cfg(not(unix))]
+fn identity(metadata: &fs::Metadata) -> (Option<std::time::SystemTime>, u64) {
+    (metadata.created().ok(), metadata.len())
+}
+
+/// Refuses an output that is one of the files it is made of, whatever its name: a link to it, or another way there.
+///
+/// # Errors
+/// [`Error::Usage`] naming both.
+pub fn keep_apart<'a>(output: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    let Ok(there) = output.canonicalize() else { return Ok(()) };
+    let same = |input: &Path| {
+        let linked = || match (fs::metadata(&there), fs::metadata(input)) {
+            (Ok(a), Ok(b)) => cfg!(unix) && identity(&a) == identity(&b),
+            _ => false,
+        };
+        input.canonicalize().is_ok_and(|input| input == there) || linked()
+    };
+    match inputs.into_iter().find(|input| same(input)) {
+        None => Ok(()),
+        Some(input) if input == output => {
+            Err(Error::usage(format!("the output `{}` is read, too, and would be overwritten", output.display()))
+                .with_hint("give the output another name"))
+        }
+        Some(input) => Err(Error::usage(format!(
+            "the output `{}` is the same file as `{}`, which is read",
+            output.display(),
+            input.display()
+        ))
+        .with_hint("give the output another name")),
+    }
+}
+
+/// A file that is written under a hidden name and has its own when it is whole; one that is dropped before leaves
+/// nothing, and what stood there stays.
+#[derive(Debug)]
+pub struct NewFile {
+    path: PathBuf,
+    temporary: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl NewFile {
+    /// Begins the file that will be `path`: where that cannot be written, it is told now.
+    ///
+    /// # Errors
+    /// When the folder is not there or cannot be written to, or `path` is a folder.
+    pub fn create(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Err(Error::usage(format!("`{}` is a folder", path.display())).with_hint("name a file in it"));
+        }
+        let temporary = temporary_name(path);
+        let file = File::create(&temporary).map_err(Error::io("create", path))?;
+        Ok(Self { path: path.to_path_buf(), temporary, file: BufWriter::new(file) })
+    }
+
+    /// Writes a line.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn line(&mut self, line: &str) -> Result<()> {
+        writeln!(self.file, "{line}").map_err(Error::io("write", &self.path))
+    }
+
+    /// Makes it appear, after everything is on the disk.
+    ///
+    /// # Errors
+    /// When it cannot be written or renamed.
+    pub fn publish(mut self) -> Result<()> {
+        let whole = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
+        whole.and_then(|()| fs::rename(&self.temporary, &self.path)).map_err(Error::io("write", &self.path))?;
+        sync_parent(&self.path);
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // not there any more when it was published
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+/// Makes a rename within the folder of `path` last, where the file system can.
+pub fn sync_parent(path: &Path) {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    sync_dir(parent.unwrap_or(Path::new(".")));
 }
 
 /// Makes a directory that was filled under a temporary name appear under its own: contents are synced first, and what
@@ -135,9 +250,7 @@ pub fn publish_dir(temporary: &Path, path: &Path) -> Result<()> {
         }
         return Err(Error::io("rename to", path)(e));
     }
-    if let Some(parent) = path.parent() {
-        sync_dir(parent);
-    }
+    sync_parent(path);
     if replaced { remove_dir(&aside) } else { Ok(()) }
 }
 
@@ -172,6 +285,55 @@ mod tests {
         write_atomic(&path, b"two").unwrap();
         assert_eq!(read_text(&path).unwrap(), "two");
         assert_eq!(list(dir.path()).unwrap(), [path]);
+    }
+
+    #[test]
+    fn new_files_appear_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.jsonl");
+        fs::write(&path, "old").unwrap();
+        let mut dropped = NewFile::create(&path).unwrap();
+        dropped.line("half").unwrap();
+        // two of one process do not share a name
+        let mut kept = NewFile::create(&path).unwrap();
+        kept.line("new").unwrap();
+        drop(dropped);
+        assert_eq!(read_text(&path).unwrap(), "old");
+        kept.publish().unwrap();
+        assert_eq!((read_text(&path).unwrap().as_str(), list(dir.path()).unwrap().len()), ("new\n", 1));
+        assert!(NewFile::create(dir.path()).unwrap_err().to_string().contains("is a folder"));
+        assert!(NewFile::create(&dir.path().join("no/rows.jsonl")).is_err());
+    }
+
+    #[test]
+    fn an_output_is_none_of_the_inputs() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("a.jsonl"), "a").unwrap();
+        fs::write(at("b.jsonl"), "a").unwrap();
+        let refused = |output: &Path| keep_apart(output, [at("b.jsonl").as_path(), &at("a.jsonl")]).is_err();
+        assert!(refused(&at("a.jsonl")) && refused(&at("../").join(dir.path()).join("./a.jsonl")));
+        assert!(!refused(&at("new.jsonl")) && !refused(&at("no/a.jsonl")));
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("a.jsonl", at("soft.jsonl")).unwrap();
+            fs::hard_link(at("a.jsonl"), at("hard.jsonl")).unwrap();
+            assert!(refused(&at("soft.jsonl")) && refused(&at("hard.jsonl")));
+        }
+    }
+
+    #[test]
+    fn a_renamed_file_is_no_longer_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("a"), dir.path().join("b"));
+        let file = create(&path).unwrap();
+        assert!(is_at(&file, &path));
+        fs::rename(&path, &other).unwrap();
+        assert!(!is_at(&file, &path) && is_at(&file, &other));
+        let second = open(&other).unwrap();
+        assert!(lock(&file) && !lock(&second));
+        drop(file);
+        assert!(lock(&second));
     }
 
     #[test]

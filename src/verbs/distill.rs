@@ -1,4 +1,4 @@
-//! `distill`: a static embedding out of a transformer.
+//! `distill`: a smaller model out of a transformer, a static embedding or some of its layers.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -12,18 +12,31 @@ use super::{Answer, Reporter, Verb, engine};
 use crate::error::{Error, Result};
 use crate::util::clock;
 
-/// Make a static embedding out of a transformer: every token of its vocabulary goes through it once.
+/// Make a smaller model out of a transformer: a static embedding, or with `--keep-layers` a student with some of its
+/// layers.
 ///
-/// What comes out encodes by a look-up and a mean, hundreds of times faster, at some cost in quality; a recipe with
-/// `[model.static_embedding] distill_from` trains it on.
+/// For a static embedding every token of the vocabulary goes through the transformer once. It encodes by a look-up and a
+/// mean, hundreds of times faster, at some cost in quality; a recipe with
+/// `[model.static_embedding] distill_from` trains it on. A student has to be trained before it is of use: `tallow teach`
+/// gives the teacher's embeddings as labels, and a recipe with MSELoss brings the student near them.
 #[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// The transformer's folder.
     pub model: PathBuf,
-    /// The folder for the static embedding.
+    /// The folder for what is made.
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
+    /// Keep these layers of the network, counted from 0, as `0,3,6,9`, and drop the others: a student, whose model is of
+    /// the same type as its teacher, and no static embedding.
+    #[arg(
+        long,
+        value_name = "LAYERS",
+        value_delimiter = ',',
+        conflicts_with_all = ["pca_dims", "sif_coefficient", "token_remove_pattern", "pooling"]
+    )]
+    #[serde(default)]
+    pub keep_layers: Option<Vec<usize>>,
     /// Principal components to keep: a number, a part of the variance as 0.9, `auto` for all, or `none`.
     #[arg(long, value_name = "N", default_value_t = default_dims())]
     #[serde(default = "default_dims")]
@@ -61,8 +74,11 @@ pub struct Response {
     pub output: PathBuf,
     /// Tokens, a vector each.
     pub tokens: usize,
-    /// The vectors' width.
+    /// The vectors' width; of a CrossEncoder the number of its scores.
     pub dimension: usize,
+    /// Layers of a student's network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<usize>,
     /// What it took.
     pub seconds: f64,
 }
@@ -82,22 +98,26 @@ impl Verb for Request {
             return Err(Error::usage(format!("there is something at `{}` already", self.output.display()))
                 .with_hint("name a new folder with `--output`"));
         }
-        let dims = serde_json::from_str(&self.pca_dims).unwrap_or_else(|_| Value::String(self.pca_dims.clone()));
         let begun = Instant::now();
+        if let Some(keep) = &self.keep_layers {
+            let (tokens, dimension, layers) = engine::prune(&self.model, keep, &self.output)?;
+            let seconds = begun.elapsed().as_secs_f64();
+            return Ok(Response { output: self.output, tokens, dimension, layers: Some(layers), seconds });
+        }
+        let dims = serde_json::from_str(&self.pca_dims).unwrap_or_else(|_| Value::String(self.pca_dims.clone()));
         let how = engine::distillation(dims, self.sif_coefficient, &self.token_remove_pattern, self.pooling)?;
         let (tokens, dimension) = engine::distill(&self.model, how, &self.output, reporter)?;
-        Ok(Response { output: self.output, tokens, dimension, seconds: begun.elapsed().as_secs_f64() })
+        let seconds = begun.elapsed().as_secs_f64();
+        Ok(Response { output: self.output, tokens, dimension, layers: None, seconds })
     }
 }
 
 impl Answer for Response {
     fn human(&self) -> String {
-        format!(
-            "{} tokens of {} dimensions in {}, in {}",
-            self.tokens,
-            self.dimension,
-            self.output.display(),
-            clock::human(self.seconds)
-        )
+        let (place, time) = (self.output.display(), clock::human(self.seconds));
+        match self.layers {
+            Some(layers) => format!("{layers} layers, {} dimensions in {place}, in {time}", self.dimension),
+            None => format!("{} tokens of {} dimensions in {place}, in {time}", self.tokens, self.dimension),
+        }
     }
 }

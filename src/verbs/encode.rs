@@ -129,7 +129,8 @@ impl Verb for Request {
                 .with_hint("give texts for them with `--calibration FILE`"));
         }
         let model = engine::load_encoder(&self.model, reporter)?;
-        let mut options = engine::named_options(&model, self.prompt, self.prompt_name.as_deref(), "encoding")?;
+        let mut options =
+            engine::named_options(&model, self.prompt, self.prompt_name.as_deref(), ("--prompt", "encoding"))?;
         if let Some(dim) = self.truncate_dim.filter(|d| *d > model.dimension()) {
             return Err(Error::usage(format!(
                 "`truncate_dim` is {dim}, the model has {} dimensions",

@@ -44,15 +44,15 @@ pub(super) fn evaluator_settings(kind: &str, set: &[String]) -> Result<Map<Strin
     recipe::settings(&(entry.schema)().to_value(), set)
 }
 
-/// Where an evaluator's data are: the path that was given, or for NanoBEIR the Hugging Face cache.
+/// Where an evaluator's data are: the path that was given, or for NanoBEIR the Hub and its cache.
 pub(super) fn evaluation_path(kind: &str, path: Option<&Path>, settings: &Map<String, Value>) -> Result<PathBuf> {
     match path {
         Some(path) if path.exists() => Ok(path.to_path_buf()),
         Some(path) => Err(Error::usage(format!("there is nothing at `{}`", path.display()))
             .with_hint("`--path` names the evaluator's data, read relative to the current directory")),
-        None if nano_beir::from_the_cache(kind) => {
+        None if nano_beir::from_the_hub(kind) => {
             let id = settings.get("dataset_id").and_then(Value::as_str);
-            hub::cached_dataset(id.unwrap_or(nano_beir::DATASET_ID))
+            hub::fetch_dataset(id.unwrap_or(nano_beir::DATASET_ID))
         }
         None => Err(Error::usage(format!("`{kind}` reads its data from `--path`, which is missing"))
             .with_hint("give the folder or file; `tallow evaluate --help` says what is in it")),
@@ -131,7 +131,7 @@ pub(super) fn encode_filled(
     let model = load_encoder(path, reporter)?;
     let filled = || texts.iter().enumerate().filter(|(_, text)| !text.trim().is_empty());
     let all: Vec<&str> = filled().map(|(_, text)| text.as_str()).collect();
-    let embeddings = model.encode(&all, &named_options(&model, None, prompt_name, "encoding")?)?;
+    let embeddings = model.encode(&all, &named_options(&model, None, prompt_name, ("--prompt", "encoding"))?)?;
     if embeddings.data().iter().any(|value| !value.is_finite()) {
         return Err(Error::model(format!("`{}` gives embeddings with values that are not finite", path.display()))
             .with_hint("the weights are damaged, or training has diverged"));
@@ -169,6 +169,14 @@ pub(super) fn distill(
     let model = SentenceTransformer::new_static_from(&source, &options, Rng::new(0))?;
     model.save(output)?;
     Ok((model.tokenizer().vocabulary(), model.dimension()))
+}
+
+/// The model in `path` with these layers of its network only, saved in `output`: its tokens, dimensions and layers.
+pub(super) fn prune(path: &Path, keep: &[usize], output: &Path) -> Result<(usize, usize, usize)> {
+    let options = ModelOptions { keep_layers: Some(keep.to_vec()), ..ModelOptions::default() };
+    let model = SentenceTransformer::load_with(&found(path)?, &options)?;
+    model.save(output)?;
+    Ok((model.tokenizer().vocabulary(), model.dimension(), model.layers()))
 }
 
 fn load(path: &Path, device: Option<Device>) -> Result<SentenceTransformer> {
@@ -215,7 +223,8 @@ pub(super) enum Role {
     Document,
 }
 
-/// Options for encoding with a given prompt, with the model's prompt or route of a name, or with its default prompt.
+/// Options for encoding with a given prompt, with the model's prompt or route of a name, or with its default prompt; the
+/// prompt is given with `option`, its name with that and `-name`.
 ///
 /// # Errors
 /// When there is nothing of that name, or the model's Router has no way for texts of no name.
@@ -223,13 +232,13 @@ pub(super) fn named_options(
     model: &SentenceTransformer,
     prompt: Option<String>,
     name: Option<&str>,
-    what: &'static str,
+    (option, what): (&str, &'static str),
 ) -> Result<EncodeOptions> {
     let tasks = model.tasks();
     let task = name.filter(|name| tasks.iter().any(|task| task == name));
     if task.is_none() && model.tokenizer_for(None).is_err() {
         return Err(Error::usage("the model's Router has no default route").with_hint(format!(
-            "say which one these texts take with `--prompt-name`: {}",
+            "say which one these texts take with `{option}-name`: {}",
             tasks.iter().map(|task| format!("`{task}`")).collect::<Vec<_>>().join(", ")
         )));
     }
@@ -237,10 +246,18 @@ pub(super) fn named_options(
         (Some(text), _) => Some(text),
         // a route needs no prompt
         (None, Some(name)) if task.is_some() => model.prompts().get(name).cloned(),
-        (None, Some(name)) => Some(model.prompt(name)?.to_owned()),
+        (None, Some(name)) => Some(model.prompt(name).map_err(|e| given_itself(e, option))?.to_owned()),
         (None, None) => model.default_prompt().map(str::to_owned),
     };
     Ok(EncodeOptions { prompt, task: task.map(str::to_owned), ..encode_options(model, Role::Any, what) })
+}
+
+/// The hint of an error with the option by which a prompt is given here.
+fn given_itself(error: Error, option: &str) -> Error {
+    match error.hint().map(|hint| hint.replace("`--prompt`", &format!("`{option}`"))) {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
 }
 
 /// Options for encoding texts of a role, with the model's prompt of the role's name. A model without one puts nothing

@@ -36,7 +36,7 @@ Data of the other evaluators:
   NanoBEIREvaluator
       a folder of folders in the BEIR layout, such as `NanoMSMARCO`;
       without `--path`, `sentence-transformers/NanoBEIR-en` (or
-      `--set dataset_id=ID`) from the Hugging Face cache
+      `--set dataset_id=ID`) from the Hub or its cache
   LabelAccuracyEvaluator
       only in a run: its classifier is thrown away with it
   CrossEncoderRerankingEvaluator
@@ -76,8 +76,8 @@ pub struct Request {
     /// The evaluator, by sentence-transformers' class name.
     #[arg(long, value_name = "CLASS")]
     pub evaluator: String,
-    /// The data: a folder or a file, as the evaluator needs it; NanoBEIREvaluator and SparseNanoBEIREvaluator without it
-    /// read the Hugging Face cache.
+    /// The data: a folder or a file, as the evaluator needs it; those of NanoBEIR without it fetch
+    /// theirs from the Hub.
     #[arg(long)]
     #[serde(default)]
     pub path: Option<PathBuf>,

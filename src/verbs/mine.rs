@@ -12,9 +12,9 @@ use crate::data::OnBadRow;
 use crate::error::Result;
 use crate::negatives::Settings;
 use crate::runs::folder::display;
-use crate::train::hard_negatives::{Pairs, Summary, mine};
-use crate::util::memory;
+use crate::train::hard_negatives::{Pairs, Summary, Wanted, mine};
 use crate::util::numbers::thousands;
+use crate::util::{interrupt, memory};
 
 /// Find hard negatives: texts that a model takes for answers to an anchor and that are none of its positives.
 ///
@@ -44,6 +44,10 @@ pub struct Request {
     #[command(flatten)]
     #[serde(flatten)]
     pub settings: Settings,
+    /// Whether signals stop the work in good order: on the command line, not in a server, which lives on.
+    #[arg(skip = true)]
+    #[serde(skip)]
+    pub heed_signals: bool,
 }
 
 /// What was found.
@@ -64,13 +68,17 @@ impl Verb for Request {
 
     fn run(self, reporter: &mut dyn Reporter) -> Result<Response> {
         engine::json_lines(&self.output)?;
-        let pairs = Pairs {
-            paths: vec![self.data],
-            anchor: self.anchor_column_name,
-            positive: self.positive_column_name,
+        if self.heed_signals {
+            interrupt::install();
+        }
+        let pairs = Pairs::find(&Wanted {
+            paths: &[self.data],
+            anchor: self.anchor_column_name.as_deref(),
+            positive: self.positive_column_name.as_deref(),
             limit: None,
             on_bad_row: self.on_bad_row,
-        };
+            way_out: "correct them, or leave them out with `--on-bad-row skip`",
+        })?;
         engine::warn_of_bf16(self.settings.bf16, reporter);
         let begun = Instant::now();
         let summary = mine(

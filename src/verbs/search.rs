@@ -10,12 +10,11 @@ use super::engine::{self, Role};
 use super::{Answer, Reporter, Verb};
 use crate::data::corpus;
 use crate::error::{Error, Result};
-use crate::eval::shared;
 use crate::flow::{Embeddings, Encode, EncodeOptions, EncodeSparse, embedding_not_finite};
 use crate::scoring::Similarity;
 use crate::scoring::blocks::{self, Search};
 use crate::scoring::inverted::InvertedIndex;
-use crate::scoring::rows::Finder;
+use crate::scoring::rows::{Finder, Rows};
 
 /// Search a small corpus with a saved model: it is encoded anew each time.
 #[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
@@ -193,9 +192,9 @@ fn late_hits(
     (documents, numbers, corpus_options): (&[&str], &[u32], &EncodeOptions),
     top_k: usize,
 ) -> Result<Vec<Vec<blocks::Hit>>> {
-    let mut search = Finder::new(similarity, shared::encode_rows(model, queries, query_options)?, top_k);
+    let mut search = Finder::new(similarity, Rows::encode(model, queries, query_options)?, top_k);
     for (documents, numbers) in documents.chunks(LATE_CHUNK).zip(numbers.chunks(LATE_CHUNK)) {
-        search.add(shared::encode_rows(model, documents, corpus_options)?, numbers);
+        search.add(Rows::encode(model, documents, corpus_options)?, numbers);
     }
     Ok(search.finish())
 }

@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 use super::{Answer, Reporter, Verb, engine};
 use crate::data::OnBadRow;
 use crate::error::{Error, Result};
+use crate::eval::shared::{self, DOCUMENT, QUERY};
 use crate::flow::{ActivationFn, Encode, EncodeOptions};
+use crate::model::SentenceTransformer;
 use crate::runs::folder::display;
-use crate::train::teaching::{Lesson, Teaching, teach};
+use crate::train::teaching::{Lesson, Subject, Teaching, teach};
 use crate::util::numbers::thousands;
-use crate::util::{interrupt, memory};
+use crate::util::{files, interrupt, memory};
 
 /// Write what a teacher says of each row, to distil it into another model.
 ///
@@ -100,6 +102,8 @@ pub struct Response {
     pub rows: usize,
     /// Of these, rows that an earlier call had done.
     pub resumed: usize,
+    /// Rows of the data that were left out.
+    pub rows_skipped: u64,
     /// What was taught.
     pub labels: Lesson,
     /// The columns, the label last.
@@ -130,67 +134,85 @@ impl Verb for Request {
             return Err(Error::usage("`truncate_dim` is 0").with_hint("give the number of dimensions to keep"));
         }
         interrupt::install();
-        let teacher = engine::load_encoder(&self.teacher, reporter)?;
-        let embeds = match self.labels {
-            Some(lesson) => matches!(lesson, Lesson::Embedding | Lesson::Embeddings),
-            None => self.columns.len() == 1,
-        };
+        let subject = Subject::settle(std::slice::from_ref(&self.data), &self.columns, self.labels, &self.label)?;
+        files::keep_apart(&self.output, subject.paths())?;
+        let embeds = subject.lesson().embeds();
         if !embeds && (self.truncate_dim.is_some() || self.normalize) {
             return Err(Error::usage("`--truncate-dim` and `--normalize` are for embeddings")
                 .with_hint("name them with `--labels embedding`, or leave these out"));
         }
+        if embeds && (self.corpus_prompt.is_some() || self.corpus_prompt_name.is_some()) {
+            return Err(Error::usage("`--corpus-prompt` and `--corpus-prompt-name` are for documents that are scored")
+                .with_hint("`--query-prompt` and `--query-prompt-name` are for texts to embed"));
+        }
+        let teacher = engine::load_encoder(&self.teacher, reporter)?;
+        subject.check_teacher(&teacher)?;
         engine::warn_of_bf16(self.bf16, reporter);
-        let scores_pairs = teacher.predictor().is_some();
-        let options = |role: engine::Role, given: &Option<String>, name: &Option<String>| -> Result<EncodeOptions> {
-            let plain = scores_pairs || embeds;
-            let mut options = match (plain, given, name) {
-                (true, given, name) => engine::named_options(&teacher, given.clone(), name.as_deref(), "teaching")?,
-                (false, Some(text), _) => {
-                    EncodeOptions { prompt: Some(text.clone()), ..engine::encode_options(&teacher, role, "teaching") }
-                }
-                (false, None, Some(name)) => {
-                    let prompt = Some(teacher.prompt(name)?.to_owned());
-                    EncodeOptions { prompt, ..engine::encode_options(&teacher, role, "teaching") }
-                }
-                (false, None, None) => engine::encode_options(&teacher, role, "teaching"),
-            };
-            options.bf16 = self.bf16;
-            options.truncate_dim = self.truncate_dim;
-            options.normalize = self.normalize;
-            options.progress = None;
-            Ok(options)
-        };
+        let (query, document) = self.options(&teacher, embeds)?;
         let teaching = Teaching {
-            paths: vec![self.data.clone()],
-            columns: self.columns.clone(),
-            lesson: self.labels,
             label: self.label.clone(),
             on_bad_row: self.on_bad_row,
             activation_fn: self.activation_fn,
-            query: options(engine::Role::Query, &self.query_prompt, &self.query_prompt_name)?,
-            document: match scores_pairs {
-                true => EncodeOptions::default(),
-                false => options(engine::Role::Document, &self.corpus_prompt, &self.corpus_prompt_name)?,
-            },
+            query,
+            document,
         };
-        let key = engine::model_key(&self.teacher)?;
         let begun = Instant::now();
-        let taught = teach(&teaching, &teacher, &key, &self.output)?;
-        let mut columns = taught.columns;
-        columns.push(self.label);
+        let key = engine::model_key(&self.teacher)?;
+        let taught = teach(&subject, &teaching, &teacher, &key, &self.output, &mut |line| reporter.line(line))?;
         Ok(Response {
             output: self.output,
             rows: taught.rows,
             resumed: taught.resumed,
-            labels: taught.lesson,
-            columns,
-            left_out: taught.left_out,
+            rows_skipped: taught.skipped,
+            labels: subject.lesson(),
+            columns: [subject.columns(), &[self.label]].concat(),
+            left_out: subject.left_out().to_vec(),
             min: taught.range.map(|range| range.0),
             mean: taught.range.map(|range| range.1),
             max: taught.range.map(|range| range.2),
             seconds: begun.elapsed().as_secs_f64(),
             peak_memory_bytes: memory::peak(),
         })
+    }
+}
+
+impl Request {
+    /// How queries and single texts are encoded, and how documents.
+    fn options(&self, teacher: &SentenceTransformer, embeds: bool) -> Result<(EncodeOptions, EncodeOptions)> {
+        let scores_pairs = teacher.predictor().is_some();
+        if scores_pairs && (self.corpus_prompt.is_some() || self.corpus_prompt_name.is_some()) {
+            return Err(Error::usage(format!(
+                "a {} has one prompt, before the pair: `--corpus-prompt` and `--corpus-prompt-name` mean nothing to it",
+                teacher.kind()
+            ))
+            .with_hint("give it with `--query-prompt` or `--query-prompt-name`"));
+        }
+        if !scores_pairs && self.activation_fn != ActivationFn::Identity {
+            return Err(Error::usage(format!(
+                "`--activation-fn` is for rerankers, and the teacher is a {}",
+                teacher.kind()
+            ))
+            .with_hint("leave it out"));
+        }
+        let own = EncodeOptions {
+            bf16: self.bf16,
+            truncate_dim: self.truncate_dim,
+            normalize: self.normalize,
+            ..EncodeOptions::default()
+        };
+        let name = self.query_prompt_name.as_deref();
+        if scores_pairs || embeds {
+            let plain =
+                engine::named_options(teacher, self.query_prompt.clone(), name, ("--query-prompt", "teaching"))?;
+            let query = EncodeOptions { prompt: plain.prompt, task: plain.task, ..own };
+            return Ok((query, EncodeOptions::default()));
+        }
+        let of = |role: &str, text: Option<&str>, name: Option<&str>| -> Result<EncodeOptions> {
+            let prompt = shared::prompt(teacher, text, name, role)?;
+            Ok(EncodeOptions { prompt, task: Some(role.to_owned()), ..own.clone() })
+        };
+        let query = of(QUERY, self.query_prompt.as_deref(), name)?;
+        Ok((query, of(DOCUMENT, self.corpus_prompt.as_deref(), self.corpus_prompt_name.as_deref())?))
     }
 }
 
@@ -203,8 +225,11 @@ impl Answer for Response {
         if let (Some(min), Some(mean), Some(max)) = (self.min, self.mean, self.max) {
             lines.push(format!("{}: {min:.4} to {max:.4}, {mean:.4} on average", self.labels.name()));
         }
+        if self.rows_skipped > 0 {
+            lines.push(format!("{} rows of the data were left out", thousands(self.rows_skipped)));
+        }
         if !self.left_out.is_empty() {
-            lines.push(format!("left out: {}", self.left_out.join(", ")));
+            lines.push(format!("columns left out: {}", self.left_out.join(", ")));
         }
         lines.push(format!(
             "{} rows ({}) in {} after {:.1} s",

@@ -166,7 +166,6 @@ POSITIONS = "embeddings.position_embeddings.weight"
 
 
 def main():
-    shutil.rmtree(FOLDER, ignore_errors=True)
     roberta = dict(BERT, type_vocab_size=1, layer_norm_eps=1e-5)
     cases = [
         case("roberta", make("roberta", "roberta", roberta_tokenizer(), 1, **roberta),

@@ -13,6 +13,7 @@ from sentence_transformers.sentence_transformer.losses import (
     ContrastiveTensionLoss,
     ContrastiveTensionLossInBatchNegatives,
     CoSENTLoss,
+    CosineSimilarityLoss,
     EmbedDistillLoss,
     GISTEmbedLoss,
     Matryoshka2dLoss,
@@ -302,11 +303,34 @@ def adaptive():
         layered("Matryoshka2dLoss", {**dims, **config}, wrap, MultipleNegativesRankingLoss, {}, 2, 5, 2)
 
 
+class Exact(torch.Tensor):
+    """Labels that stay in double precision where the loss asks for float32."""
+
+    def float(self):
+        return self
+
+
+def cosine():
+    fresh = torch.Generator().manual_seed(44)
+    for loss_fct in ("L1Loss", "SmoothL1Loss", "HuberLoss", "MSELoss"):
+        for transformation in ("Identity", "Sigmoid", "Tanh", "ReLU"):
+            if (loss_fct, transformation) == ("MSELoss", "Identity"):
+                continue
+            config = {"loss_fct": loss_fct, "cos_score_transformation": transformation}
+            make = lambda model: CosineSimilarityLoss(
+                model, getattr(torch.nn, loss_fct)(), getattr(torch.nn, transformation)())
+            pairs = [torch.round(torch.randn(5, 3, generator=fresh, dtype=torch.float64) * 100) / 100 for _ in range(2)]
+            # differences on both sides of 1; labels come to the loss in f32
+            labels = torch.tensor([-1.0, 0.25, 1.0, 0.5, -0.75], dtype=torch.float64).as_subclass(Exact)
+            record("CosineSimilarityLoss", config, make, pairs, labels)
+
+
 softmax()
 gist()
 distill()
 adaptive()
 cached_gist()
 contrastive_tension()
+cosine()
 write("losses_own.json", {"about": versions(), "cases": cases})
 print(len(cases), "cases")

@@ -18,16 +18,17 @@ pub fn fixture(name: &str) -> PathBuf {
 }
 
 fn cases() -> Vec<Value> {
-    let cases = golden("backbones")["cases"].as_array().unwrap().clone();
-    assert!(cases.len() >= 5, "only {} cases", cases.len());
+    let of = |file: &str| golden(file)["cases"].as_array().unwrap().clone();
+    let cases: Vec<Value> = ["backbones", "backbones_encoders"].into_iter().flat_map(of).collect();
+    assert!(cases.len() >= 14, "only {} cases", cases.len());
     cases
 }
 
-fn name(case: &Value) -> &str {
+pub fn name(case: &Value) -> &str {
     case["model"].as_str().unwrap()
 }
 
-fn texts(case: &Value) -> Vec<&str> {
+pub fn texts(case: &Value) -> Vec<&str> {
     case["texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
 }
 
@@ -65,31 +66,36 @@ fn check_gradients<'a>(what: &str, wanted: &Value, params: impl Fn(&str) -> Opti
 #[test]
 pub fn hidden_states_and_gradients_are_transformers() {
     for case in cases() {
-        let what = name(&case);
-        let (mut network, _) = backbone::load(&fixture(what), "", &Device::Cpu).unwrap();
-        network.set_dropout(0.0);
-        let batch = pack(&case["token_ids"]);
-        let context = Context::training(DType::F32, Rng::new(0)).unwrap();
-        let hidden = network.forward(&batch, &context).unwrap();
-        assert_close(what, &values(&hidden), &numbers(&case["hidden"]), 1e-5);
-        let named = network.params();
-        let params: Vec<_> = named.iter().map(|(_, param)| std::sync::Arc::clone(param)).collect();
-        differentiate(&hidden, &params);
-        check_gradients(what, &case["gradients"], |name| {
-            named.iter().find(|(other, _)| other == name).map(|(_, param)| param.as_ref())
-        });
-        for (name, param) in &named {
-            assert!(param.gradient_tensor().unwrap().is_some(), "{what}: {name} has no gradient");
-        }
-        // every way through the layers ends in the same states
-        let layers = network.forward_layers(&batch, &Context::inference()).unwrap();
-        assert_eq!(layers.len(), network.layers() + 1);
-        assert_close(what, &values(layers.last().unwrap()), &numbers(&case["hidden"]), 1e-5);
-        let some = network.forward_some(&batch, &[1, 0], &Context::inference()).unwrap();
-        assert_eq!(some.len(), 3);
-        for (got, want) in some.iter().zip([1, 0, network.layers()]) {
-            assert_close(what, &values(got), &values(&layers[want]), 1e-6);
-        }
+        check_network(&fixture(name(&case)), &case);
+    }
+}
+
+/// The network in a folder against a golden case: hidden states, gradients (every parameter has one), all layers.
+pub fn check_network(folder: &Path, case: &Value) {
+    let what = name(case);
+    let (mut network, _) = backbone::load(folder, "", &Device::Cpu).unwrap();
+    network.set_dropout(0.0);
+    let batch = pack(&case["token_ids"]);
+    let context = Context::training(DType::F32, Rng::new(0)).unwrap();
+    let hidden = network.forward(&batch, &context).unwrap();
+    assert_close(what, &values(&hidden), &numbers(&case["hidden"]), 1e-5);
+    let named = network.params();
+    let params: Vec<_> = named.iter().map(|(_, param)| std::sync::Arc::clone(param)).collect();
+    differentiate(&hidden, &params);
+    check_gradients(what, &case["gradients"], |name| {
+        named.iter().find(|(other, _)| other == name).map(|(_, param)| param.as_ref())
+    });
+    for (name, param) in &named {
+        assert!(param.gradient_tensor().unwrap().is_some(), "{what}: {name} has no gradient");
+    }
+    // every way through the layers ends in the same states
+    let layers = network.forward_layers(&batch, &Context::inference()).unwrap();
+    assert_eq!(layers.len(), network.layers() + 1);
+    assert_close(what, &values(layers.last().unwrap()), &numbers(&case["hidden"]), 1e-5);
+    let some = network.forward_some(&batch, &[1, 0], &Context::inference()).unwrap();
+    assert_eq!(some.len(), 3);
+    for (got, want) in some.iter().zip([1, 0, network.layers()]) {
+        assert_close(what, &values(got), &values(&layers[want]), 1e-6);
     }
 }
 
@@ -107,6 +113,9 @@ fn logits(model: &SentenceTransformer, case: &Value) -> Vec<f64> {
     let given = model.predict(&pairs(case), Some(ActivationFn::Identity), &EncodeOptions::default()).unwrap();
     given.data().iter().map(|x| f64::from(*x)).collect()
 }
+
+/// What stands before the names of networks that have a head.
+const PREFIXES: [&str; 6] = ["bert.", "electra.", "mpnet.", "deberta.", "nomic_bert.", "gte."];
 
 #[test]
 pub fn classifiers_are_transformers() {
@@ -131,8 +140,7 @@ pub fn classifiers_are_transformers() {
         differentiate(&out, &params);
         check_gradients(what, &case["head_gradients"], |name| {
             // the optimizer has other names before those of the network
-            let name =
-                ["bert.", "electra.", "mpnet."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+            let name = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
             params.iter().find(|param| param.name().ends_with(&format!(".{name}"))).map(AsRef::as_ref)
         });
 
@@ -193,7 +201,7 @@ fn a_saved_network_is_the_same_network() {
 }
 
 /// Where `TALLOW_SAVED` is set, what was saved stays there, for the reference to load.
-fn keep(saved: &Path, name: &str) {
+pub fn keep(saved: &Path, name: &str) {
     if let Some(folder) = std::env::var_os("TALLOW_SAVED") {
         let target = Path::new(&folder).join(name);
         let _ = std::fs::remove_dir_all(&target);
@@ -245,13 +253,14 @@ fn networks_are_made_from_their_configuration() {
             assert_eq!((first(&again), again.kind()), (first(&make(1)), kind), "{what}");
             let config: Value =
                 serde_json::from_str(&std::fs::read_to_string(saved.join("config.json")).unwrap()).unwrap();
-            let padding = u32::from(what.contains("roberta") || what.starts_with("modernbert") || what == "mpnet");
+            let second = what.contains("roberta") || what.starts_with("modernbert") || ["mpnet", "gte"].contains(&what);
+            let padding = u32::from(second);
             assert_eq!(config["pad_token_id"], padding, "{what}: the tokenizer's");
         }
     }
 }
 
-fn change_config(directory: &Path, change: impl FnOnce(&mut Value)) {
+pub fn change_config(directory: &Path, change: impl FnOnce(&mut Value)) {
     let file = directory.join("config.json");
     let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     change(&mut config);
@@ -315,7 +324,7 @@ fn every_architecture_is_trained() {
         assert!(SentenceTransformer::load(&saved).is_ok());
         (logs.iter().map(|line| line.loss).collect::<Vec<_>>(), config)
     };
-    for name in ["roberta", "distilbert", "electra", "modernbert"] {
+    for name in ["roberta", "distilbert", "electra", "modernbert", "deberta-v3", "deberta-v2", "nomic", "new"] {
         let text = recipe(&format!("[model]\nbase = \"tests/fixtures/backbones/{name}\"\ndropout = 0.0"));
         let (whole, _) = train(&text, &[]);
         assert!(whole.len() == 3 && whole[2] < 0.9 * whole[0], "{name}: {whole:?}");
@@ -381,10 +390,10 @@ fn configurations_that_cannot_be_computed_are_refused() {
     let (roberta, _) = backbone::load(&fixture("roberta"), "", &Device::Cpu).unwrap();
     let error = roberta.decoder("", Rng::new(0)).err().unwrap();
     assert!(error.to_string().contains("a RoBERTa network cannot be a decoder"), "{error}");
-    assert!(told("electra", "hidden_act", "silu".into()).contains("`hidden_act` is `silu`"));
-    assert!(told("distilbert", "activation", "silu".into()).contains("`activation` is `silu`"));
+    assert!(told("electra", "hidden_act", "mish".into()).contains("`hidden_act` is `mish`"));
+    assert!(told("distilbert", "activation", "mish".into()).contains("`activation` is `mish`"));
     assert!(told("distilbert", "n_heads", 3.into()).contains("`n_heads` 3 does not divide `dim` 16"));
-    assert!(told("modernbert", "hidden_activation", "silu".into()).contains("`hidden_activation` is `silu`"));
+    assert!(told("modernbert", "hidden_activation", "mish".into()).contains("`hidden_activation` is `mish`"));
     assert!(told("modernbert", "num_attention_heads", 16.into()).contains("an odd number"));
     assert!(told("modernbert", "layer_types", json!(["full_attention"])).contains("1 entries"));
     assert!(told("modernbert", "layer_types", json!(["a", "b", "c", "d"])).contains("`layer_types` has `a`"));

@@ -102,11 +102,24 @@ fn the_switch_reaches_every_operation() {
                 ops::rotary_attention(x, &offsets, 1, &rotary, Sight::Near(1), context.dropout(0.1))
             }),
             ("gated", ops::gated(x, Activation::Gelu)),
+            ("gated last", ops::gated_last(x, Activation::Gelu)),
+            ("linears", ops::linears(&context, x, &[(&square, None), (&square, Some(&vector))])),
+            ("disentangled attention", {
+                let distances = Arc::new(ops::Disentangled::new(vec![0, 1, 2, 3, 0], true, true).unwrap());
+                let positions = x.narrow(1, 0, 4).unwrap().contiguous().unwrap();
+                ops::disentangled_attention(x, &positions, &offsets, 1, &distances, context.dropout(0.1))
+            }),
             ("self-attention", ops::self_attention(&context, x, &offsets, &layer)),
             ("feed-forward", ops::feed_forward(&context, x, &forward)),
             (
                 "encoder",
-                ops::encoder(&context, x, &offsets, &[ops::EncoderLayer { attention: layer, feed_forward: forward }]),
+                ops::encoder(
+                    &context,
+                    x,
+                    &offsets,
+                    &[ops::EncoderLayer { attention: layer, feed_forward: forward }],
+                    ops::Keep::All,
+                ),
             ),
             ("pooling", ops::pool(x, &offsets, &skip, PoolingMode::Mean)),
             ("dot products", ops::dot_products(x, x)),
@@ -126,7 +139,7 @@ fn the_switch_reaches_every_operation() {
 // Both paths side by side.
 
 /// Variables and parameters in, a result out.
-type Operation<'a> = &'a dyn Fn(&[Tensor], &[Arc<Param>], &Context) -> Result<Tensor>;
+pub type Operation<'a> = &'a dyn Fn(&[Tensor], &[Arc<Param>], &Context) -> Result<Tensor>;
 
 /// Makes parameters, runs `f` on variables, and returns its value and all gradients.
 fn results(inputs: &[Tensor], params: &dyn Fn() -> Vec<Arc<Param>>, f: Operation<'_>, dtype: DType) -> Vec<Vec<f64>> {
@@ -151,7 +164,7 @@ fn results(inputs: &[Tensor], params: &dyn Fn() -> Vec<Arc<Param>>, f: Operation
 }
 
 /// Compares the kernel with the composed operation in both element types.
-fn compare(what: &str, inputs: &[Tensor], params: &dyn Fn(DType) -> Vec<Arc<Param>>, f: Operation<'_>) {
+pub fn compare(what: &str, inputs: &[Tensor], params: &dyn Fn(DType) -> Vec<Arc<Param>>, f: Operation<'_>) {
     for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 2e-5)] {
         let inputs: Vec<Tensor> = inputs.iter().map(|x| x.to_dtype(dtype).unwrap()).collect();
         let kernel = results(&inputs, &|| params(dtype), f, dtype);
@@ -162,7 +175,7 @@ fn compare(what: &str, inputs: &[Tensor], params: &dyn Fn(DType) -> Vec<Arc<Para
     }
 }
 
-const NO_PARAMS: &dyn Fn(DType) -> Vec<Arc<Param>> = &|_| Vec::new();
+pub const NO_PARAMS: &dyn Fn(DType) -> Vec<Arc<Param>> = &|_| Vec::new();
 
 fn matrix(rows: &[&[f64]]) -> Tensor {
     let width = rows[0].len();
@@ -260,8 +273,7 @@ fn attention_to_some_keys_equals_the_kernel() {
     for attended in [&[3u32, 1, 9][..], &[7, 1, 12], &[1, 1, 1]] {
         let qkv = random(rng, &[20, 24]);
         let offsets = offsets(&[7, 1, 12]);
-        for near in [None, Some(1), Some(3)] {
-            let sight = near.map_or(Sight::All, Sight::Near);
+        for sight in [Sight::All, Sight::Near(1), Sight::Near(3), Sight::Before, Sight::Last(2)] {
             let what = format!("attention to {attended:?} of {sight:?}");
             compare(&what, std::slice::from_ref(&qkv), NO_PARAMS, &|x, _, c| {
                 ops::rotary_attention_to(&x[0], (&offsets, attended), 2, &rotary, sight, c.dropout(0.3))
@@ -294,7 +306,15 @@ fn rotary_attention_and_gates_equal_the_kernels() {
         let qkv = random(rng, &[tokens, 3 * width]);
         let offsets = offsets(lengths);
         let rotary = Arc::new(Rotary::new(300.0, width / heads, tokens));
-        for sight in [Sight::All, Sight::Before, Sight::Near(0), Sight::Near(3), Sight::Near(64)] {
+        for sight in [
+            Sight::All,
+            Sight::Before,
+            Sight::Near(0),
+            Sight::Near(3),
+            Sight::Near(64),
+            Sight::Last(5),
+            Sight::Last(99),
+        ] {
             for rate in [0.0, 0.2] {
                 compare("rotary attention", std::slice::from_ref(&qkv), NO_PARAMS, &|x, _, c| {
                     ops::rotary_attention(&x[0], &offsets, heads, &rotary, sight, c.dropout(rate))
@@ -302,7 +322,7 @@ fn rotary_attention_and_gates_equal_the_kernels() {
             }
         }
     }
-    for kind in [Activation::Gelu, Activation::Relu, Activation::Silu] {
+    for kind in [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu] {
         for shape in [&[5usize, 14][..], &[2, 3, 4]] {
             compare("gated", &[random(rng, shape)], NO_PARAMS, &|x, _, _| ops::gated(&x[0], kind));
         }
@@ -340,6 +360,17 @@ fn operations_with_parameters_equal_the_kernels() {
     let norm = params(&[("g", &[19]), ("h", &[19])]);
     let pair = [random(rng, &[6, 19]), random(rng, &[6, 19])];
     compare("layer norm", &pair[..1], &norm, &|x, p, _| ops::layer_norm(&x[0], &p[0], &p[1], 1e-12));
+    for (shift, norm) in [(0.0, params(&[("g", &[19])])), (1.0, params(&[("g", &[1])]))] {
+        compare("rms norm", &pair[..1], &norm, &|x, p, _| ops::rms_norm(&x[0], &p[0], shift, 1e-6));
+    }
+    let (table, qkv) = (params(&[("distances", &[3, 2])]), [0, 1, 2].map(|_| random(rng, &[9, 4])));
+    let (lengths, rows) = (offsets(&[5, 0, 4]), Arc::new(vec![0, 0, 1, 2, 2, 1, 1, 0, 2]));
+    for attended in [&[][..], &[3, 1, 4]] {
+        compare("relative attention", &qkv, &table, &|x, p, c| {
+            let relative = ops::Relative::new(&p[0], &rows)?;
+            ops::relative_attention(&x[0], &x[1], &x[2], (&lengths, attended), 2, &relative, c.dropout(0.3))
+        });
+    }
     for rate in [0.0, 0.3] {
         compare("residual layer norm", &pair, &norm, &|x, p, c| {
             ops::residual_layer_norm(&x[0], &x[1], c.dropout(rate), &p[0], &p[1], 1e-12)
@@ -381,7 +412,7 @@ fn layers_equal_the_kernels() {
                     attention: layer.attention_layer(c, 4, rate),
                     feed_forward: layer.forward_layer(c, kind, rate),
                 };
-                ops::encoder(c, &x[0], &offsets, &[one(), one()])
+                ops::encoder(c, &x[0], &offsets, &[one(), one()], ops::Keep::All)
             });
         }
     }

@@ -1,12 +1,13 @@
 //! Rerankers: scores, rankings and twenty steps of training as the reference's, and what is refused.
 
+use candle_core::Device;
 use serde_json::{Value, json};
 use tallow::flow::{ActivationFn, Encode, EncodeOptions, ModelType, Predict};
 use tallow::model::{ModelOptions, SentenceTransformer};
-use tallow::train::Options;
+use tallow::train::{self, Event, Options};
 
 use crate::curves::{follow, recipe_of};
-use crate::support::{assert_close, golden, numbers, project};
+use crate::support::{assert_close, copy_dir, golden, numbers, project};
 use crate::train::{plan, run};
 
 fn load(fixture: &str) -> SentenceTransformer {
@@ -290,4 +291,36 @@ fn lists_are_checked_row_by_row() {
     let twice = r#"{"query": ["a"], "docs": ["b", "c"], "labels": [1, 0]}"#;
     let told = refused(&text(&format!("{twice}\n")));
     assert!(told.contains("both hold lists"), "{told}");
+}
+
+/// A reranker whose classifier sees nothing gives every pair its bias.
+#[test]
+fn scores_that_are_all_alike_are_an_alarm() {
+    let alarms = |zeroed: bool| {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().join("base");
+        copy_dir(&project("tests/fixtures/tiny-cross-encoder"), &base);
+        if zeroed {
+            let file = base.join("model.safetensors");
+            let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+            let weight = tensors.get_mut("classifier.weight").unwrap();
+            *weight = weight.zeros_like().unwrap();
+            candle_core::safetensors::save(&tensors, &file).unwrap();
+        }
+        let text =
+            recipe("BinaryCrossEntropyLoss", "").replace("tests/fixtures/tiny-bert", &base.display().to_string());
+        let text = text.replace("save_strategy = \"no\"", "save_steps = 1\nlearning_rate = 1e-12");
+        let text = format!("{text}{}", IMPATIENT.replace("patience = 2", "patience = 3"));
+        let mut warnings = Vec::new();
+        train::run(&plan(&text, &[]), &dir.path().join("run"), &Options::default(), &mut |event: &Event<'_>| {
+            if let Event::Warning(text) = event {
+                warnings.push((*text).to_owned());
+            }
+        })
+        .unwrap();
+        warnings.into_iter().filter(|text| text.contains("all pairs get the same score")).collect::<Vec<_>>()
+    };
+    assert!(alarms(false).is_empty());
+    let told = alarms(true);
+    assert!(!told.is_empty() && told[0].contains("after step") && told[0].contains("learning_rate"), "{told:?}");
 }

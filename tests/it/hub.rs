@@ -296,6 +296,37 @@ fn models_and_data_sets_come_once() {
 }
 
 #[test]
+fn nano_beir_comes_once() {
+    let (nano, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    crate::nano::write(nano.path());
+    let own = ("datasets/sentence-transformers/NanoBEIR-en".to_owned(), "main".to_owned());
+    let hub = Hub::start(BTreeMap::from([(own, folder(nano.path()))]));
+    let (bi, cross) = (project("tests/fixtures/tiny-bert"), project("tests/fixtures/tiny-cross-encoder"));
+    for (model, evaluator) in [(&bi, "NanoBEIREvaluator"), (&cross, "CrossEncoderNanoBEIREvaluator")] {
+        let arguments = ["evaluate", model.to_str().unwrap(), "--evaluator", evaluator, "--json"];
+        let by_path = [&arguments[..], &["--path", nano.path().to_str().unwrap()]].concat();
+        let metrics = |(done, text): (bool, String)| {
+            assert!(done, "{text}");
+            let line = text.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{text}"));
+            let answer: Value = serde_json::from_str(line).unwrap();
+            answer["metrics"].clone()
+        };
+        let fetched = metrics(hub.tallow(&arguments, dir.path(), &[]));
+        assert_eq!(fetched, metrics(hub.tallow(&by_path, dir.path(), &[])));
+    }
+    // the second evaluator found them in the cache
+    let paths: Vec<String> =
+        hub.asked().into_iter().map(|asked| asked.path).filter(|path| path.contains("/tree/")).collect();
+    assert_eq!(paths.len(), 1, "{paths:?}");
+    let offline = [("HF_HUB_OFFLINE", "1")];
+    let arguments = ["evaluate", bi.to_str().unwrap(), "--evaluator", "NanoBEIREvaluator", "--json"];
+    assert!(hub.tallow(&arguments, dir.path(), &offline).0);
+    let elsewhere = [&arguments[..], &["--set", "dataset_id=owner/none"]].concat();
+    let (done, text) = hub.tallow(&elsewhere, dir.path(), &[]);
+    assert!(!done && text.contains("`owner/none`"), "{text}");
+}
+
+#[test]
 fn every_refusal_is_told() {
     let (hub, dir) = (hub(), tempfile::tempdir().unwrap());
     recipe(dir.path(), "id = \"owner/pairs\"", "");

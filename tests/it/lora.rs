@@ -9,7 +9,7 @@ use serde_json::Value;
 use tallow::flow::{ActivationFn, Encode, EncodeOptions, ModelType, Predict};
 use tallow::model::lora::{LoraOptions, Targets};
 use tallow::model::{ModelOptions, SentenceTransformer, backbone};
-use tallow::ops::adapter::{A, B};
+use tallow::ops::adapter::{A, B, MAGNITUDE};
 use tallow::ops::{
     self, Activation, Adapter, Context, FeedForward, Param, Precision, SelfAttention, collect, composed,
 };
@@ -21,56 +21,65 @@ use crate::curves::{embeds_alike, follow, recipe_of};
 use crate::support::{assert_close, golden, numbers, project, tensor, values};
 use crate::train::{SMALL, plan, resumes_exactly, run};
 
-fn adapter_of(fixture: &str) -> std::collections::HashMap<String, Tensor> {
+pub fn adapter_of(fixture: &str) -> std::collections::HashMap<String, Tensor> {
     let file = project(&format!("tests/fixtures/{fixture}/adapter_model.safetensors"));
     candle_core::safetensors::load(file, &Device::Cpu).unwrap()
 }
 
-fn names(folder: &Path) -> BTreeSet<String> {
+pub fn names(folder: &Path) -> BTreeSet<String> {
     let file = folder.join("adapter_model.safetensors");
     candle_core::safetensors::load(file, &Device::Cpu).unwrap().into_keys().collect()
 }
 
-fn fixture(name: &str) -> PathBuf {
+pub fn fixture(name: &str) -> PathBuf {
     project("tests/fixtures").join(name)
 }
 
 #[test]
 fn hidden_states_and_gradients_are_pefts() {
-    let case = &golden("lora")["hidden"];
-    let check = || {
-        let (mut network, _) = backbone::load(&fixture("tiny-bert"), "", &Device::Cpu).unwrap();
-        network.set_dropout(0.0);
-        let saved = adapter_of("tiny-adapter");
-        let mut adapters = Vec::new();
-        for (name, param) in network.params() {
-            param.freeze();
-            let at = |end: &str| format!("base_model.model.{}{end}", name.strip_suffix("weight").unwrap_or("-"));
-            if let (Some(a), Some(b)) = (saved.get(&at(A)), saved.get(&at(B))) {
-                let (a, b) = (Param::new(at(A), a).unwrap(), Param::new(at(B), b).unwrap());
-                adapters.extend([Arc::clone(&a), Arc::clone(&b)]);
-                param.adapt(Adapter { a, b, scale: 2.0, dropout: 0.0 }).unwrap();
-            }
+    for (file, adapter) in [("lora", "tiny-adapter"), ("dora", "tiny-adapter-dora")] {
+        hidden_states(file, adapter);
+        composed::everywhere(|| hidden_states(file, adapter));
+    }
+}
+
+/// With an adapter whose scale is 2.
+fn hidden_states(file: &str, adapter: &str) {
+    let case = &golden(file)["hidden"];
+    let (mut network, _) = backbone::load(&fixture("tiny-bert"), "", &Device::Cpu).unwrap();
+    network.set_dropout(0.0);
+    let saved = adapter_of(adapter);
+    let mut adapters = Vec::new();
+    for (name, param) in network.params() {
+        param.freeze();
+        let at = |end: &str| format!("base_model.model.{}{end}", name.strip_suffix("weight").unwrap_or("-"));
+        let given = |end: &str| saved.get(&at(end)).map(|value| Param::new(at(end), value).unwrap());
+        if let (Some(a), Some(b)) = (given(A), given(B)) {
+            let magnitude = given(MAGNITUDE);
+            adapters.extend([Arc::clone(&a), Arc::clone(&b)]);
+            adapters.extend(magnitude.clone());
+            param.adapt(Adapter { a, b, scale: 2.0, dropout: 0.0, magnitude }).unwrap();
         }
-        assert_eq!(adapters.len(), saved.len());
-        let context = Context::training(DType::F32, Rng::new(0)).unwrap();
-        let hidden = network.forward(&pack(&case["token_ids"]), &context).unwrap();
-        assert_close("hidden", &values(&hidden), &numbers(&case["hidden"]), 1e-5);
-        differentiate(&hidden, &adapters);
-        for param in &adapters {
-            let want = numbers(&case["gradients"][param.name()]);
-            let got = param.gradient_tensor().unwrap().unwrap();
-            assert_close(param.name(), &values(&got), &want, 1e-4);
+    }
+    assert_eq!(adapters.len(), saved.len());
+    let context = Context::training(DType::F32, Rng::new(0)).unwrap();
+    let hidden = network.forward(&pack(&case["token_ids"]), &context).unwrap();
+    assert_close("hidden", &values(&hidden), &numbers(&case["hidden"]), 1e-5);
+    differentiate(&hidden, &adapters);
+    for param in &adapters {
+        let want = numbers(&case["gradients"][param.name()]);
+        let got = param.gradient_tensor().unwrap().unwrap();
+        assert_close(param.name(), &values(&got), &want, 1e-4);
+    }
+    // the network is frozen, and merged it is another one with the same results
+    for (name, param) in network.params() {
+        assert!(param.gradient_tensor().unwrap().is_none(), "{name} has a gradient");
+        if let Some(want) = case.get("merged").and_then(|merged| merged.get(&name)) {
+            assert_close(&name, &values(&param.merged().unwrap()), &numbers(want), 1e-5);
         }
-        // the network is frozen, and merged it is another one with the same results
-        for (name, param) in network.params() {
-            assert!(param.gradient_tensor().unwrap().is_none(), "{name} has a gradient");
-        }
-        let adapted = network.params().iter().filter(|(_, param)| param.adapter().is_some()).count();
-        assert_eq!(2 * adapted, adapters.len());
-    };
-    check();
-    composed::everywhere(check);
+    }
+    let adapted: usize = network.params().iter().filter_map(|(_, param)| Some(param.adapter()?.params().count())).sum();
+    assert_eq!(adapted, adapters.len());
 }
 
 #[test]
@@ -134,13 +143,27 @@ fn made(dims: &[usize], seed: f64) -> Tensor {
 
 /// A frozen weight with an adapter, and its bias.
 fn layer(name: &str, out: usize, input: usize, dropout: f64) -> (Arc<Param>, Arc<Param>, Vec<Arc<Param>>) {
+    adapted(name, out, input, dropout, false)
+}
+
+/// As [`layer`], with lengths of its rows that are not its own.
+fn adapted(
+    name: &str,
+    out: usize,
+    input: usize,
+    dropout: f64,
+    dora: bool,
+) -> (Arc<Param>, Arc<Param>, Vec<Arc<Param>>) {
     let weight = Param::new(name, &made(&[out, input], 1.0 + out as f64)).unwrap();
     weight.freeze();
     let bias = Param::new(format!("{name}.bias"), &made(&[out], 2.0)).unwrap();
     let a = Param::new(format!("{name}.a"), &made(&[3, input], 3.0)).unwrap();
     let b = Param::new(format!("{name}.b"), &made(&[out, 3], 4.0)).unwrap();
-    let own = vec![Arc::clone(&a), Arc::clone(&b), Arc::clone(&bias)];
-    weight.adapt(Adapter { a, b, scale: 0.75, dropout }).unwrap();
+    let lengths = (made(&[out], 5.0) + 1.5).unwrap();
+    let magnitude = dora.then(|| Param::new(format!("{name}.m"), &lengths).unwrap());
+    let mut own = vec![Arc::clone(&a), Arc::clone(&b), Arc::clone(&bias)];
+    own.extend(magnitude.clone());
+    weight.adapt(Adapter { a, b, scale: 0.75, dropout, magnitude }).unwrap();
     (weight, bias, own)
 }
 
@@ -159,7 +182,7 @@ fn results(x: &Var, params: &[Arc<Param>], y: &Tensor) -> Results {
 }
 
 /// Every operation with layers, each with adapters on all of them.
-fn operations(dropout: f64) -> Vec<Results> {
+fn operations(dropout: f64, dora: bool) -> Vec<Results> {
     let (tokens, width, inner) = (7, 6, 10);
     let context = || Context::training(DType::F64, Rng::new(8)).unwrap();
     let ones = |name: &str| {
@@ -169,13 +192,14 @@ fn operations(dropout: f64) -> Vec<Results> {
     let mut all = Vec::new();
     {
         let x = Var::from_tensor(&made(&[tokens, width], 0.3)).unwrap();
-        let (weight, bias, own) = layer("w", inner, width, dropout);
+        let (weight, bias, own) = adapted("w", inner, width, dropout, dora);
         let y = ops::linear(&context(), x.as_tensor(), &weight, Some(&bias)).unwrap();
         all.push(results(&x, &own, &y));
     }
     {
         let x = Var::from_tensor(&made(&[tokens, width], 0.3)).unwrap();
-        let (first, second) = (layer("inner", inner, width, dropout), layer("outer", width, inner, dropout));
+        let (first, second) =
+            (adapted("inner", inner, width, dropout, dora), adapted("outer", width, inner, dropout, dora));
         let norm = ones("norm");
         let feed = FeedForward {
             inner: (&first.0, &first.1),
@@ -190,7 +214,7 @@ fn operations(dropout: f64) -> Vec<Results> {
     }
     {
         let x = Var::from_tensor(&made(&[tokens, width], 0.3)).unwrap();
-        let [q, k, v, o] = ["q", "k", "v", "o"].map(|name| layer(name, width, width, dropout));
+        let [q, k, v, o] = ["q", "k", "v", "o"].map(|name| adapted(name, width, width, dropout, dora));
         let norm = ones("norm");
         let offsets = Arc::new(vec![0, 3, 7]);
         let attended = Arc::new(Vec::new());
@@ -215,18 +239,19 @@ fn operations(dropout: f64) -> Vec<Results> {
 
 #[test]
 fn kernels_and_candles_graph_agree_with_and_without_dropout() {
-    for dropout in [0.0, 0.4] {
-        let (kernels, graph) = (operations(dropout), composed::everywhere(|| operations(dropout)));
+    for (dropout, dora) in [(0.0, false), (0.4, false), (0.0, true), (0.4, true)] {
+        let (kernels, graph) = (operations(dropout, dora), composed::everywhere(|| operations(dropout, dora)));
         for (number, (a, b)) in kernels.iter().zip(&graph).enumerate() {
             assert_eq!(a.len(), b.len());
             for ((name, got), (_, want)) in a.iter().zip(b) {
                 assert!(want.iter().any(|x| *x != 0.0), "{number}: {name} is nothing but zeros");
-                assert_close(&format!("{number} {name}, dropout {dropout}"), got, want, 1e-9);
+                assert_close(&format!("{number} {name}, dropout {dropout}, DoRA {dora}"), got, want, 1e-9);
             }
         }
     }
     // something is dropped
-    assert_ne!(operations(0.0)[0][0], operations(0.4)[0][0]);
+    assert_ne!(operations(0.0, false)[0][0], operations(0.4, false)[0][0]);
+    assert_ne!(operations(0.0, false)[0][0], operations(0.0, true)[0][0]);
 }
 
 #[test]
@@ -236,20 +261,28 @@ fn the_merged_weight_is_the_layer() {
     let y = ops::linear(&Context::inference().with_precision(Precision::Full), &x, &weight, Some(&bias)).unwrap();
     let want = x.matmul(&weight.merged().unwrap().t().unwrap()).unwrap().broadcast_add(bias.value()).unwrap();
     assert_close("merged", &values(&y), &values(&want), 1e-12);
-    assert!(weight.adapt(Adapter { a: bias.clone(), b: bias.clone(), scale: 1.0, dropout: 0.0 }).is_err());
+    let (weight, bias, _) = adapted("w", 5, 4, 0.3, true);
+    let y = ops::linear(&Context::inference(), &x, &weight, Some(&bias)).unwrap();
+    let want = x.matmul(&weight.merged().unwrap().t().unwrap()).unwrap().broadcast_add(bias.value()).unwrap();
+    assert_close("merged, DoRA", &values(&y), &values(&want), 1e-12);
+    assert!(
+        weight.adapt(Adapter { a: bias.clone(), b: bias.clone(), scale: 1.0, dropout: 0.0, magnitude: None }).is_err()
+    );
     let _ = tensor;
 }
 
 #[test]
 pub fn twenty_steps_follow_the_reference() {
-    let case = &golden("lora")["curve"];
-    let plan = plan(&recipe_of(case, "SentenceTransformer"), &[]);
-    let model = follow("lora", case, &plan);
-    embeds_alike("lora", case, &model);
+    for file in ["lora", "dora"] {
+        let case = &golden(file)["curve"];
+        let plan = plan(&recipe_of(case, "SentenceTransformer"), &[]);
+        let model = follow(file, case, &plan);
+        embeds_alike(file, case, &model);
+    }
 }
 
 /// Small runs with adapters.
-fn small(more: &str) -> String {
+pub fn small(more: &str) -> String {
     SMALL.replace("[train_dataset]", &format!("[model.lora]\nr = 4\nalpha = 16\n{more}\n[train_dataset]"))
 }
 

@@ -13,11 +13,12 @@ use tallow::util::seed::Rng;
 use crate::support::{golden, numbers, shape, tensor};
 
 /// Files of golden cases by model type: losses of embeddings alone, those with parameters or a guide; of logits.
-const FILES: [(&str, ModelType); 4] = [
+const FILES: [(&str, ModelType); 5] = [
     ("losses", ModelType::SentenceTransformer),
     ("losses_labels", ModelType::SentenceTransformer),
     ("losses_own", ModelType::SentenceTransformer),
     ("losses_pairs", ModelType::CrossEncoder),
+    ("losses_sparse", ModelType::SparseEncoder),
 ];
 
 fn settings(case: &Value) -> Map<String, Value> {
@@ -110,8 +111,11 @@ pub fn losses_equal_the_reference() {
     let parts = ["cases", "curves"].map(|part| denoising[part].as_array().unwrap().len());
     let bi_encoder = ModelType::SentenceTransformer.name();
     counts.insert((bi_encoder, "DenoisingAutoEncoderLoss".to_owned()), parts.iter().sum());
+    // of an autoencoder: see `sparse_more.rs`
+    let csr = golden("sparse_more")["csr"]["cases"].as_array().unwrap().len();
+    counts.insert((ModelType::SparseEncoder.name(), "CSRLoss".to_owned()), csr);
     // Every loss has its golden cases.
-    for model_type in [ModelType::SentenceTransformer, ModelType::CrossEncoder] {
+    for model_type in [ModelType::SentenceTransformer, ModelType::CrossEncoder, ModelType::SparseEncoder] {
         for name in loss::names_for(model_type) {
             let count = counts.get(&(model_type.name(), name.to_owned()));
             assert!(count.is_some_and(|count| *count >= 3), "{name}: {counts:?}");

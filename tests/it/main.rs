@@ -9,16 +9,22 @@
 )]
 
 mod backbones;
+mod borrowed;
 mod catalogue;
 mod check;
+mod checkpointing;
 mod classifier;
 mod cli;
 mod composed;
 mod cross_encoder;
 mod curves;
 mod data;
+mod decoders;
 mod denoising;
+mod disentangled;
 mod distill;
+mod dora;
+mod encoders;
 mod evaluators;
 mod hub;
 mod inference;
@@ -45,6 +51,8 @@ mod schedule;
 mod sparse_encoder;
 mod sparse_more;
 mod sparse_targets;
+mod stepped;
+mod students;
 mod support;
 mod teach;
 mod train;

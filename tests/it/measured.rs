@@ -159,7 +159,7 @@ fn data_of_another_kind_is_refused_with_the_way_out() {
     fails("RerankingEvaluator", "pairs.jsonl", &["`query`"]);
     fails("MSEEvaluator", "parallel.jsonl", &["teacher_model"]);
     fails("ParaphraseMiningEvaluator", "pairs.jsonl", &["sentences.jsonl"]);
-    fails("NanoBEIREvaluator", "mining", &["corpus.jsonl", "not downloaded"]);
+    fails("NanoBEIREvaluator", "mining", &["corpus.jsonl", "from the Hub"]);
 }
 
 #[test]

@@ -195,14 +195,18 @@ fn broken_models_are_named() {
         std::fs::rename(dir.join("model.safetensors"), dir.join("pytorch_model.bin")).unwrap();
     });
     assert!(weights.contains("safe_serialization"), "{weights}");
+    let parts = break_it(&|dir| {
+        std::fs::rename(dir.join("model.safetensors"), dir.join("pytorch_model.bin.index.json")).unwrap();
+    });
+    assert!(parts.contains("safe_serialization"), "{parts}");
     let alone = break_it(&|dir| {
         for file in ["config.json", "model.safetensors"] {
             std::fs::remove_file(dir.join(file)).unwrap();
         }
     });
     assert!(alone.contains("no config.json"), "{alone}");
-    let act = break_it(&|dir| replace(dir, "config.json", "\"gelu\"", "\"silu\""));
-    assert!(act.contains("silu"), "{act}");
+    let act = break_it(&|dir| replace(dir, "config.json", "\"gelu\"", "\"mish\""));
+    assert!(act.contains("mish"), "{act}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn texts(texts: &[&str]) -> ArrayRef {
 }
 
 /// Two data sets; of one the judgements are lists.
-fn write(dir: &Path) {
+pub fn write(dir: &Path) {
     for name in ["NanoMSMARCO", "NanoNQ"] {
         let file = |part: &str| dir.join(part).join(format!("{name}-00000-of-00001.parquet"));
         let corpus = ["the grey cat sleeps", "a ship at night", "", "bread is baked in the morning"];
@@ -43,6 +43,12 @@ fn write(dir: &Path) {
             texts(&["d1", "d4"])
         };
         parquet(&file("qrels"), vec![("query-id", texts(&["q1", "q2"])), ("corpus-id", judged)]);
+        let mut found = ListBuilder::new(StringBuilder::new());
+        for ids in [["d2", "d1", "d4"], ["d4", "d2", "d1"]] {
+            ids.iter().for_each(|id| found.values().append_value(id));
+            found.append(true);
+        }
+        parquet(&file("bm25"), vec![("query-id", texts(&["q1", "q2"])), ("corpus-ids", Arc::new(found.finish()))]);
     }
 }
 
@@ -52,6 +58,7 @@ fn evaluate(home: &Path, more: &[&str]) -> Output {
         .args(["--evaluator", "NanoBEIREvaluator", "--json"])
         .args(more)
         .env("HF_HOME", home)
+        .env("HF_HUB_OFFLINE", "1")
         .env_remove("HF_HUB_CACHE")
         .output()
         .unwrap()
@@ -64,7 +71,8 @@ fn the_cache_is_read_where_there_is_no_path() {
     let missing = answer(&evaluate(dir.path(), &[]));
     let message = missing["error"].to_string();
     assert!(message.contains("`sentence-transformers/NanoBEIR-en` is not in the Hugging Face cache"), "{message}");
-    assert!(message.contains("hf download --repo-type dataset sentence-transformers/NanoBEIR-en"), "{message}");
+    let hint = missing["error"]["hint"].to_string();
+    assert!(hint.contains("HF_HUB_OFFLINE"), "{missing}");
 
     let repository = dir.path().join("hub/datasets--sentence-transformers--NanoBEIR-en");
     let revision = "0123456789012345678901234567890123456789";
@@ -82,4 +90,39 @@ fn the_cache_is_read_where_there_is_no_path() {
     assert_eq!(by_path["metrics"], found["metrics"]);
     let one = answer(&evaluate(dir.path(), &["--set", "dataset_names=[\"nq\"]"]));
     assert!(one["metrics"].as_object().unwrap().keys().all(|key| !key.contains("MSMARCO")), "{one}");
+}
+
+/// Rerankers read what BM25 found from the same folder, and measure it as from the layout with a folder a data set.
+#[test]
+fn rerankers_read_what_was_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hub, beir) = (dir.path().join("hub"), dir.path().join("beir"));
+    write(&hub);
+    for name in ["NanoMSMARCO", "NanoNQ"] {
+        let folder = beir.join(name);
+        fs::create_dir_all(folder.join("qrels")).unwrap();
+        let corpus = "{\"_id\":\"d1\",\"text\":\"the grey cat sleeps\"}\n{\"_id\":\"d2\",\"text\":\"a ship at night\"}\n\
+                      {\"_id\":\"d4\",\"text\":\"bread is baked in the morning\"}\n";
+        let queries =
+            "{\"_id\":\"q1\",\"text\":\"a cat that sleeps\"}\n{\"_id\":\"q2\",\"text\":\"bread in the morning\"}\n";
+        let found = "{\"query-id\":\"q1\",\"corpus-ids\":[\"d2\",\"d1\",\"d4\"]}\n{\"query-id\":\"q2\",\"corpus-ids\":[\"d4\",\"d2\",\"d1\"]}\n";
+        fs::write(folder.join("corpus.jsonl"), corpus).unwrap();
+        fs::write(folder.join("queries.jsonl"), queries).unwrap();
+        fs::write(folder.join("bm25.jsonl"), found).unwrap();
+        fs::write(folder.join("qrels/test.tsv"), "query-id\tcorpus-id\tscore\nq1\td1\t1\nq2\td4\t1\n").unwrap();
+    }
+    let measured = |path: &Path| -> Value {
+        let out = Command::new(env!("CARGO_BIN_EXE_tallow"))
+            .args(["evaluate", project("tests/fixtures/tiny-cross-encoder").to_str().unwrap()])
+            .args(["--evaluator", "CrossEncoderNanoBEIREvaluator", "--json", "--path", path.to_str().unwrap()])
+            .output()
+            .unwrap();
+        serde_json::from_slice(&out.stdout).unwrap()
+    };
+    let (one, other) = (measured(&hub), measured(&beir));
+    assert!(one["metrics"].as_object().is_some_and(|metrics| metrics.len() > 6), "{one}");
+    assert_eq!(one["metrics"], other["metrics"]);
+    fs::remove_dir_all(hub.join("bm25")).unwrap();
+    let message = measured(&hub)["error"].to_string();
+    assert!(message.contains("bm25` has no Parquet file of `NanoMSMARCO`"), "{message}");
 }

@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tallow::Result;
 use tallow::flow::{ActivationFn, Embeddings, Encode, EncodeOptions, Predict};
 use tallow::negatives::cache::Cache;
-use tallow::negatives::rows::Rows;
-use tallow::negatives::{self, Pool, Prompts, Settings};
+use tallow::negatives::rows::{self, Rows};
+use tallow::negatives::{self, Depth, Found, Mined, Pool, Prompts, Selection, Settings};
 use tallow::scoring::Similarity;
 use tallow::scoring::blocks::pairwise;
 use tallow::util::seed::Rng;
@@ -46,6 +47,24 @@ impl Encode for Table {
     fn similarity_fn_name(&self) -> &str {
         "cosine"
     }
+}
+
+/// The candidates of all anchors together.
+fn search(pool: &Pool, model: &Table, prompts: &Prompts, depth: Depth, cache: Option<&mut Cache>) -> Result<Found> {
+    let mut found = Found::default();
+    negatives::search(pool, model, prompts, depth, cache, &mut |next| {
+        assert_eq!(next.first, found.candidates.len());
+        found.candidates.extend(next.candidates);
+        found.positives.extend(next.positives);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn select(pool: &Pool, found: &Found, settings: &Settings, last_rank: usize) -> Mined {
+    let mut selection = Selection::new(pool, settings, last_rank);
+    selection.add(found.clone());
+    selection.finish()
 }
 
 /// A score a pair, by the numbers in the texts.
@@ -109,12 +128,14 @@ fn every_option_gives_the_references_rows() {
         let pool = Pool::new(pairs(), corpus).unwrap();
         let rescored = rescored && settings.limited();
         let last_rank = settings.last_rank(pool.max_positives(), rescored);
-        let mut found = negatives::search(&pool, &model, &prompts, last_rank + pool.max_positives(), None).unwrap();
+        let depth = settings.depth(pool.max_positives(), last_rank);
+        let mut found = search(&pool, &model, &prompts, depth, None).unwrap();
         if rescored {
             negatives::rescore(&pool, &mut found, &Reranker).unwrap();
         }
-        let mined = negatives::select(&pool, found, &settings, last_rank);
-        let rows = Rows::new(&pool, &mined, &settings, ("anchor", "positive")).unwrap();
+        let mined = select(&pool, &found, &settings, last_rank);
+        rows::check(&pool, &settings, ("anchor", "positive")).unwrap();
+        let rows = Rows::new(&pool, &mined, &settings, ("anchor", "positive"));
         let mut got = Vec::new();
         rows.each(&mut |row| {
             assert_eq!(row.keys().cloned().collect::<Vec<_>>(), rows.columns());
@@ -180,7 +201,7 @@ fn the_search_is_exact_whatever_the_chunks() {
     // the last has more documents than one chunk holds
     for (queries, documents, k) in [(1, 2, 5), (7, 40, 6), (33, 300, 300), (5, 9000, 20)] {
         let (pool, model) = random_pool(&mut rng, queries, documents);
-        let found = negatives::search(&pool, &model, &Prompts::default(), k, None).unwrap();
+        let found = search(&pool, &model, &Prompts::default(), Depth::Same(k), None).unwrap();
         let options = EncodeOptions { normalize: true, ..EncodeOptions::default() };
         let encode =
             |texts: &[String]| model.encode(&texts.iter().map(String::as_str).collect::<Vec<_>>(), &options).unwrap();
@@ -204,6 +225,7 @@ fn the_search_is_exact_whatever_the_chunks() {
 #[test]
 fn negatives_keep_to_all_limits() {
     let mut rng = Rng::new(21);
+    let mut shallow = 0;
     for round in 0..60 {
         let (pool, model) = random_pool(&mut rng, 1 + round % 9, 2 + round % 37);
         let some = |rng: &mut Rng, value: f32| (rng.below(2) == 0).then_some(value);
@@ -224,13 +246,14 @@ fn negatives_keep_to_all_limits() {
         };
         let last_rank = settings.last_rank(pool.max_positives(), false);
         let k = last_rank + pool.max_positives();
-        let found = negatives::search(&pool, &model, &Prompts::default(), k, None).unwrap();
-        let mined = negatives::select(&pool, found.clone(), &settings, last_rank);
-        assert_eq!(
-            mined,
-            negatives::select(&pool, found.clone(), &settings, last_rank),
-            "the same seed, the same rows"
-        );
+        let found = search(&pool, &model, &Prompts::default(), Depth::Same(k), None).unwrap();
+        let mined = select(&pool, &found, &settings, last_rank);
+        assert_eq!(mined, select(&pool, &found, &settings, last_rank), "the same seed, the same rows");
+        // no more candidates than needed give the same rows
+        let depth = settings.depth(pool.max_positives(), last_rank);
+        let fewer = search(&pool, &model, &Prompts::default(), depth, None).unwrap();
+        assert_eq!(mined, select(&pool, &fewer, &settings, last_rank));
+        shallow += usize::from(depth != Depth::Same(k));
         for (query, hits) in mined.negatives.iter().enumerate() {
             let lowest = mined.positives[query].iter().copied().fold(f32::INFINITY, f32::min);
             let allowed: Vec<u32> = found.candidates[query]
@@ -255,22 +278,23 @@ fn negatives_keep_to_all_limits() {
             }
         }
     }
+    assert!(shallow > 0);
 }
 
 #[test]
 fn kept_embeddings_are_used_and_survive_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let (pool, model) = random_pool(&mut Rng::new(4), 6, 50);
-    let search = |cache: &mut Cache| negatives::search(&pool, &model, &Prompts::default(), 10, Some(cache)).unwrap();
-    let plain = negatives::search(&pool, &model, &Prompts::default(), 10, None).unwrap();
+    let looked = |prompts: &Prompts, cache: Option<&mut Cache>| search(&pool, &model, prompts, Depth::Same(10), cache);
+    let search = |cache: &mut Cache| looked(&Prompts::default(), Some(cache)).unwrap();
+    let plain = looked(&Prompts::default(), None).unwrap();
     *model.asked.lock().unwrap() = 0;
     {
         let mut cache = Cache::new(dir.path(), "model");
         assert_eq!(search(&mut cache), plain);
         assert_eq!(cache.counts(), (0, 56));
         // another process at the same time is refused
-        let error =
-            negatives::search(&pool, &model, &Prompts::default(), 10, Some(&mut Cache::new(dir.path(), "model")));
+        let error = looked(&Prompts::default(), Some(&mut Cache::new(dir.path(), "model")));
         assert!(error.unwrap_err().to_string().contains("another process"));
     }
     let asked = || *model.asked.lock().unwrap();
@@ -291,6 +315,16 @@ fn kept_embeddings_are_used_and_survive_a_kill() {
         let mut cache = Cache::new(dir.path(), "model");
         assert_eq!(search(&mut cache), plain);
         assert_eq!(cache.counts(), (56 - lost, lost), "{name}");
+        assert!(cache.damaged().is_empty());
+    }
+    // a width that cannot be, or is not the one that was written
+    for width in [0, 1 << 62, u64::MAX, 17] {
+        let mut bytes = std::fs::read(folder.join("texts.bin")).unwrap();
+        bytes[..8].copy_from_slice(&u64::to_le_bytes(width));
+        std::fs::write(folder.join("texts.bin"), bytes).unwrap();
+        let mut cache = Cache::new(dir.path(), "model");
+        assert_eq!(search(&mut cache), plain, "{width}");
+        assert_eq!((cache.counts(), cache.damaged()), ((0, 56), &[folder.clone()][..]), "{width}");
     }
     // another model and another prompt have their own
     let mut other = Cache::new(dir.path(), "other");
@@ -302,7 +336,7 @@ fn kept_embeddings_are_used_and_survive_a_kill() {
     };
     drop(other);
     let mut cache = Cache::new(dir.path(), "other");
-    negatives::search(&pool, &model, &prompts, 10, Some(&mut cache)).unwrap();
+    looked(&prompts, Some(&mut cache)).unwrap();
     assert_eq!(cache.counts(), (50, 6));
 }
 
@@ -423,7 +457,10 @@ fn what_cannot_be_meant_is_told_before_the_work() {
     std::fs::write(at("same.jsonl"), "{\"a\": \"x\", \"b\": \"y\"}\n").unwrap();
     let model = project("tests/fixtures/tiny-bert");
     let model = model.to_str().unwrap();
-    let cases: [(&[&str], &str, &str); 12] = [
+    let classifier = project("tests/fixtures/tiny-classifier");
+    let classifier = classifier.to_str().unwrap();
+    std::fs::write(at("wide.csv"), "text,more\nx,y\n").unwrap();
+    let cases: [(&[&str], &str, &str); 23] = [
         (&["pairs.jsonl", "--output", "o.jsonl"], "nothing says where candidates come from", "bm25"),
         (&["pairs.jsonl", "--model", model, "--output", "o.csv"], "`o.csv`", ".jsonl"),
         (
@@ -446,7 +483,98 @@ fn what_cannot_be_meant_is_told_before_the_work() {
             "`min_score` (0.5) is above `max_score` (0.4)",
             "no candidate",
         ),
-        (&["gap.jsonl", "--model", model, "--output", "o.jsonl"], "`gap.jsonl` line 5", ""),
+        (&["gap.jsonl", "--model", model, "--output", "o.jsonl"], "`gap.jsonl` line 5", "--on-bad-row skip"),
+        (
+            &["pairs.jsonl", "--bm25", "--output", "o.jsonl", "--max-score", "-1", "--output-format", "labeled-pair"],
+            "`pairs.jsonl`: no candidate is left",
+            "`max_score` (higher)",
+        ),
+        (
+            &["pairs.jsonl", "--model", model, "--output", "o.jsonl", "--output-format", "n-tuple", "--range-min", "1"],
+            "`pairs.jsonl`: no anchor has the 3 negatives",
+            "`num_negatives` (lower)",
+        ),
+        (
+            &[
+                "pairs.jsonl",
+                "--bm25",
+                "--output",
+                "o.jsonl",
+                "--output-format",
+                "n-tuple",
+                "--num-negatives",
+                "4000000000",
+            ],
+            "no anchor can have more than 3",
+            "lower `num_negatives`",
+        ),
+        (
+            &["pairs.jsonl", "--bm25", "--output", "o.jsonl", "--num-negatives", "18446744073709551615"],
+            "never so many documents",
+            "is the most",
+        ),
+        (&["pairs.jsonl", "--bm25", "--output", "o.jsonl", "--bf16"], "`bf16` has no meaning with `bm25`", "out"),
+        (
+            &["pairs.jsonl", "--bm25", "--output", "o.jsonl", "--corpus", "wide.csv"],
+            "several text columns",
+            "`corpus_column`",
+        ),
+        (&["pairs.jsonl", "--bm25", "--output", "o.jsonl", "--positive-column-name", "answr"], "`answr`", "`answer`"),
+        // what fails at last is told before anything is encoded
+        (
+            &["pairs.jsonl", "--model", model, "--output", "no/o.jsonl", "--cache-folder", "kept"],
+            "cannot create `no/o.jsonl`",
+            "",
+        ),
+        (
+            &[
+                "pairs.jsonl",
+                "--model",
+                model,
+                "--output",
+                "o.jsonl",
+                "--cache-folder",
+                "kept",
+                "--cross-encoder",
+                model,
+                "--max-score",
+                "1",
+            ],
+            "which does not score pairs",
+            "CrossEncoder",
+        ),
+        (
+            &[
+                "pairs.jsonl",
+                "--model",
+                model,
+                "--output",
+                "o.jsonl",
+                "--cache-folder",
+                "kept",
+                "--cross-encoder",
+                classifier,
+                "--max-score",
+                "1",
+            ],
+            "scores",
+            "one label",
+        ),
+        (
+            &[
+                "pairs.jsonl",
+                "--model",
+                model,
+                "--output",
+                "o.jsonl",
+                "--cache-folder",
+                "kept",
+                "--query-prompt-name",
+                "nobody",
+            ],
+            "no prompt `nobody`",
+            "the text itself",
+        ),
         (&["negative.jsonl", "--bm25", "--output", "o.jsonl"], "two columns `negative`", "otherwise"),
         (&["one.jsonl", "--bm25", "--output", "o.jsonl"], "fewer than two text columns", "anchor"),
         (&["same.jsonl", "--bm25", "--output", "o.jsonl"], "one document only", "corpus"),
@@ -461,13 +589,87 @@ fn what_cannot_be_meant_is_told_before_the_work() {
         let out = mine(arguments, dir.path());
         let text = String::from_utf8_lossy(&out.stderr).into_owned();
         assert!(!out.status.success() && text.contains(message) && text.contains(hint), "{arguments:?}: {text}");
-        assert!(!at("o.jsonl").exists(), "{arguments:?}");
+        assert!(!at("o.jsonl").exists() && !at("kept").exists(), "{arguments:?}");
     }
+    let hidden = |dir: &Path| {
+        let names = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with('.')).count()
+    };
+    assert_eq!(hidden(dir.path()), 0, "nothing half written stays");
     let out = mine(
-        &["gap.jsonl", "--model", model, "--num-negatives", "1", "--output", "o.jsonl", "--on-bad-row", "skip"],
+        &[
+            "gap.jsonl",
+            "--model",
+            model,
+            "--num-negatives",
+            "1",
+            "--output",
+            "o.jsonl",
+            "--on-bad-row",
+            "skip",
+            "--json",
+        ],
         dir.path(),
     );
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let answer: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(answer["rows_skipped"], 1);
+}
+
+#[test]
+fn what_is_read_is_not_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("pairs.jsonl"), PAIRS).unwrap();
+    std::fs::write(at("more.jsonl"), "{\"text\": \"choose a new password\"}\n").unwrap();
+    std::os::unix::fs::symlink("pairs.jsonl", at("link.jsonl")).unwrap();
+    for output in ["pairs.jsonl", "./pairs.jsonl", "link.jsonl", "more.jsonl"] {
+        let out = mine(&["pairs.jsonl", "--bm25", "--corpus", "more.jsonl", "--output", output], dir.path());
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && text.contains("read") && text.contains("another name"), "{output}: {text}");
+        assert_eq!(std::fs::read_to_string(at("pairs.jsonl")).unwrap(), PAIRS);
+    }
+}
+
+#[test]
+fn columns_that_are_not_used_do_not_matter() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows: String = PAIRS.lines().map(|line| line.replace('}', ", \"tags\": [\"a\"], \"more\": \"\"}\n")).collect();
+    std::fs::write(dir.path().join("pairs.jsonl"), rows).unwrap();
+    std::fs::write(dir.path().join("more.txt"), "choose a new password\n\nlook at the card page\n").unwrap();
+    let out = mine(&["pairs.jsonl", "--bm25", "--corpus", "more.txt", "--output", "o.jsonl", "--json"], dir.path());
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let answer: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(answer["columns"], json!(["question", "answer", "negative"]));
+    assert!(answer["notes"].to_string().contains("1 empty texts of `more.txt` were left out"), "{answer}");
+}
+
+#[test]
+fn a_signal_stops_the_work_in_good_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let rows = (0..40_000)
+        .map(|i| format!("{{\"a\": \"the sailor sells chair {i} by the sea\", \"b\": \"the doctor {i} does not\"}}\n"));
+    std::fs::write(at("pairs.jsonl"), rows.collect::<String>()).unwrap();
+    let model = project("tests/fixtures/tiny-bert");
+    let child = Command::new(env!("CARGO_BIN_EXE_tallow"))
+        .args(["mine", "pairs.jsonl", "--model", model.to_str().unwrap(), "--output", "o.jsonl"])
+        .args(["--cache-folder", "kept"])
+        .current_dir(dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while !at("kept").exists() && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let out = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.code() == Some(130) && text.contains("mining was stopped"), "{text}");
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
 }
 
 /// A run in a folder of its own, whose kept data are there, too.
@@ -550,4 +752,45 @@ fn a_run_looks_for_hard_negatives_once() {
         let (passed, text) = tallow(&["smoke-test", "w.toml"], dir.path());
         assert!(!passed && text.contains(message), "{mining}: {text}");
     }
+}
+
+#[test]
+fn a_run_looks_with_the_prompts_it_trains_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let pairs = std::fs::read_to_string(project("tests/golden/curves_pairs.jsonl")).unwrap();
+    let pairs: String = pairs.lines().take(40).map(|line| format!("{line}\n")).collect();
+    std::fs::write(at("pairs.jsonl"), pairs).unwrap();
+    let bert = project("tests/fixtures/tiny-bert").display().to_string();
+    // scores tell which prompts there were
+    let mined = |arguments: &[&str]| {
+        let all =
+            [&["pairs.jsonl", "--model", &bert, "--output-scores", "--output", "o.jsonl"][..], arguments].concat();
+        let out = mine(&all, dir.path());
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        lines(&at("o.jsonl"))
+    };
+    let columns = "prompts = { anchor = \"query: \", positive = \"passage: \" }";
+    for (set, mining, args, wanted) in [
+        ("", "", columns, &["--query-prompt", "query: ", "--corpus-prompt", "passage: "][..]),
+        (columns, "", "", &["--query-prompt", "query: ", "--corpus-prompt", "passage: "]),
+        ("", "", "prompts = \"all: \"", &["--query-prompt", "all: ", "--corpus-prompt", "all: "]),
+        ("", "", "prompts = { anchor = \"query: \" }", &["--query-prompt", "query: ", "--corpus-prompt", ""]),
+        ("", "query_prompt = \"own: \"", columns, &["--query-prompt", "own: ", "--corpus-prompt", "passage: "]),
+        ("", "", "", &[]),
+    ] {
+        let recipe = format!(
+            "run_name = \"mined\"\n[model]\nbase = \"{bert}\"\n[[train_dataset]]\npath = \"pairs.jsonl\"\n{set}\n\
+             [train_dataset.hard_negatives]\noutput_scores = true\noutput_format = \"triplet\"\n{mining}\n[loss]\nname = \
+             \"MarginMSELoss\"\n[args]\nmax_steps = 1\nper_device_train_batch_size = 4\n{args}\n"
+        );
+        std::fs::write(at("r.toml"), recipe).unwrap();
+        let _ = std::fs::remove_dir_all(at("cache"));
+        let (_, text) = tallow(&["smoke-test", "r.toml"], dir.path());
+        assert!(text.contains("rows of anchor, positive, negative, scores"), "{text}");
+        let mut rows = std::fs::read_dir(at("cache/mined")).unwrap().map(|e| e.unwrap().path());
+        let rows = rows.find(|path| path.extension().is_some_and(|ending| ending == "jsonl")).unwrap();
+        assert_eq!(lines(&rows), mined(wanted), "{set} {mining} {args}");
+    }
+    assert_ne!(mined(&["--query-prompt", "query: "]), mined(&[]));
 }

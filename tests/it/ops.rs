@@ -160,7 +160,7 @@ pub fn random(rng: &mut Rng, shape: &[usize]) -> Tensor {
 }
 
 /// Central differences of `Σ f(inputs) * pattern` against what backward gives, for variables and parameters alike.
-fn check_gradients(
+pub fn check_gradients(
     what: &str,
     variables: &[Tensor],
     params: &[Arc<Param>],
@@ -352,10 +352,10 @@ fn an_encoder_equals_its_layers_to_the_bit() {
         let offsets = offsets(&[5, 230, 1, 17]);
         let x = random(&mut rng, &[253, 32]).to_dtype(DType::F32).unwrap();
         let weights = random(&mut rng, &[253, 32]).to_dtype(DType::F32).unwrap();
-        let run = |whole: bool| {
+        let run = |whole: Option<ops::Keep>| {
             let context = Context::training(DType::F32, Rng::new(3)).unwrap();
             let x = Var::from_tensor(&x).unwrap();
-            let y = if whole {
+            let y = if let Some(keep) = whole {
                 let layers: Vec<_> = layers
                     .iter()
                     .map(|layer| ops::EncoderLayer {
@@ -363,7 +363,7 @@ fn an_encoder_equals_its_layers_to_the_bit() {
                         feed_forward: layer.forward_layer(&context, Activation::Gelu, rate),
                     })
                     .collect();
-                ops::encoder(&context, &x, &offsets, &layers).unwrap()
+                ops::encoder(&context, &x, &offsets, &layers, keep).unwrap()
             } else {
                 layers.iter().fold(x.as_tensor().clone(), |x, layer| {
                     let attended = layer.attention(&context, &x, &offsets, 4, rate).unwrap();
@@ -378,11 +378,16 @@ fn an_encoder_equals_its_layers_to_the_bit() {
             }
             results
         };
-        assert!(run(true) == run(false), "dropout {rate}");
+        assert!(run(Some(ops::Keep::All)) == run(None), "dropout {rate}");
+        assert!(run(Some(ops::Keep::Input)) == run(None), "computed again, dropout {rate}");
     }
     let context = Context::inference();
     let x = random(&mut Rng::new(1), &[3, 8]);
-    assert_eq!(values(&ops::encoder(&context, &x, &offsets(&[3]), &[]).unwrap()), values(&x), "no layers, no change");
+    assert_eq!(
+        values(&ops::encoder(&context, &x, &offsets(&[3]), &[], ops::Keep::All).unwrap()),
+        values(&x),
+        "no layers, no change"
+    );
 }
 
 #[test]
@@ -460,7 +465,23 @@ pub fn gradients_equal_finite_differences() {
             ops::rotary_attention(&x[0], &lengths, 2, &rotary, sight, c.dropout(rate))
         });
     }
-    for kind in [Activation::Gelu, Activation::Silu, Activation::Sigmoid] {
+    for sight in [Sight::Before, Sight::Last(1), Sight::Last(0)] {
+        check_gradients("attention to what was before", &side_by_side, &[], |x, c| {
+            ops::rotary_attention(&x[0], &lengths, 2, &rotary, sight, c.dropout(0.4))
+        });
+    }
+    let (table, rows) = (param(rng, "distances", &[3, 2]), Arc::new(vec![0, 0, 1, 2, 2, 1, 1, 0, 2]));
+    let relative = ops::Relative::new(&table, &rows).unwrap();
+    check_gradients("relative attention", &qkv, std::slice::from_ref(&table), |x, c| {
+        ops::relative_attention(&x[0], &x[1], &x[2], (&lengths, &[]), 2, &relative, c.dropout(0.4))
+    });
+    for (shift, width) in [(0.0, 6), (1.0, 3)] {
+        let weight = param(rng, "w", &[width]);
+        check_gradients("rms norm", &qkv[..1], std::slice::from_ref(&weight), |x, _| {
+            ops::rms_norm(&x[0], &weight, shift, 1e-6)
+        });
+    }
+    for kind in [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Sigmoid] {
         check_gradients("gated", &qkv[..1], &[], |x, _| ops::gated(&x[0], kind));
     }
     for rate in [0.0, 0.4] {

@@ -159,7 +159,12 @@ fn scores_are_those_of_the_teacher() {
     let score = teach("rows.jsonl", &["--columns", "q,p"]);
     let margin = teach("rows.jsonl", &["--columns", "q,p,n"]);
     let scores = teach("rows.jsonl", &["--columns", "q,p,n", "--labels", "scores"]);
-    let margins = teach("rows.jsonl", &["--columns", "q,p,n,n", "--labels", "margin"]);
+    let more = ROWS.lines().map(|line| {
+        let row: Value = serde_json::from_str(line).unwrap();
+        format!("{}\n", json!({"q": row["q"], "p": row["p"], "n": row["n"], "m": row["n"]}))
+    });
+    std::fs::write(at("more.jsonl"), more.collect::<String>()).unwrap();
+    let margins = teach("more.jsonl", &["--labels", "margin"]);
     let listed = teach("lists.jsonl", &["--columns", "q,all"]);
     let sigmoid = teach("rows.jsonl", &["--columns", "q,p", "--activation-fn", "Sigmoid"]);
     for i in 0..3 {
@@ -281,9 +286,19 @@ fn what_cannot_be_taught_is_told() {
             "`margin` cannot be taught of 2 column(s): `q`, `p`",
         ),
         ("rows.jsonl", &bert, &["--columns", "q,p", "--normalize"], "are for embeddings"),
-        ("rows.jsonl", &bert, &["--columns", "q,x"], "has no column `x`"),
+        ("rows.jsonl", &bert, &["--columns", "q,x"], "no column `x` in `rows.jsonl`"),
+        ("rows.jsonl", &bert, &["--columns", "q,p,p"], "the column `p` is named twice"),
+        (
+            "rows.jsonl",
+            &bert,
+            &["--columns", "q,p", "--activation-fn", "Sigmoid"],
+            "`--activation-fn` is for rerankers",
+        ),
+        ("rows.jsonl", &bert, &["--columns", "q", "--corpus-prompt", "d: "], "are for documents that are scored"),
+        ("rows.jsonl", &reranker, &["--columns", "q,p", "--corpus-prompt", "d: "], "has one prompt, before the pair"),
+        ("rows.jsonl", &bert, &["--columns", "q", "--query-prompt-name", "nobody"], "with `--query-prompt`"),
         ("rows.jsonl", &bert, &["--columns", "q,p", "--label", "p"], "`p` is a column of texts"),
-        ("rows.jsonl", &bert, &["--columns", "q,id"], "line 1, column `id`: a number instead of text"),
+        ("rows.jsonl", &bert, &["--columns", "q,id"], "column `id` of `rows.jsonl` holds numbers, not text"),
         ("gap.jsonl", &bert, &["--columns", "q,p,n"], "`gap.jsonl` line 4, column `p`: null instead of text"),
         ("rows.jsonl", &bert, &["--columns", "q,p", "--query-prompt-name", "nobody"], "`nobody`"),
     ] {
@@ -308,5 +323,55 @@ fn what_cannot_be_taught_is_told() {
         ],
         dir.path(),
     );
-    assert_eq!(kept["rows"], 3);
+    assert_eq!((&kept["rows"], &kept["rows_skipped"]), (&json!(3), &json!(1)));
+    // its own data, by whatever name
+    std::os::unix::fs::symlink("rows.jsonl", dir.path().join("link.jsonl")).unwrap();
+    for output in ["rows.jsonl", "link.jsonl"] {
+        let arguments = ["teach", "rows.jsonl", "--teacher", &bert, "--columns", "q", "--output", output];
+        let out = command(&arguments, dir.path()).output().unwrap();
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && text.contains("another name"), "{text}");
+        assert_eq!(std::fs::read_to_string(dir.path().join("rows.jsonl")).unwrap(), ROWS);
+    }
+}
+
+#[test]
+fn what_is_taught_follows_from_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("one.txt"), "the sailor sells it\nby the sea\n").unwrap();
+    // a teacher with prompts
+    let teacher = at("teacher");
+    for entry in walk(Path::new(&fixture("tiny-bert"))) {
+        let to = teacher.join(entry.strip_prefix(fixture("tiny-bert")).unwrap());
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(&entry, to).unwrap();
+    }
+    let config = teacher.join("config_sentence_transformers.json");
+    let mut described: Value = serde_json::from_str(&std::fs::read_to_string(&config).unwrap()).unwrap();
+    described["prompts"] = json!({"query": "who sells ", "document": "where is ", "plain": "the "});
+    described["default_prompt_name"] = json!("plain");
+    std::fs::write(&config, described.to_string()).unwrap();
+    let teacher = teacher.to_str().unwrap();
+    // one column is embedded, with the prompt of texts of no role
+    let said = answer(&["teach", "one.txt", "--teacher", teacher, "--normalize", "--output", "o.jsonl"], dir.path());
+    assert_eq!((&said["labels"], &said["columns"]), (&json!("embedding"), &json!(["text", "label"])));
+    answer(&["encode", teacher, "--input", "one.txt", "--normalize", "--output", "e.jsonl"], dir.path());
+    for (row, own) in lines(&at("o.jsonl")).iter().zip(lines(&at("e.jsonl"))) {
+        assert!(close(&row["label"], &own["embedding"]), "{row} {own}");
+    }
+    // rows of which nobody knows what they are made of are not gone on with, and that is said
+    std::fs::write(at(".o.jsonl.part"), "{\"label\": 1.0}\n").unwrap();
+    let out = command(&["teach", "one.txt", "--teacher", teacher, "--output", "o.jsonl"], dir.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(
+        out.status.success() && text.contains("1 rows in `.o.jsonl.part`") && text.contains("thrown away"),
+        "{text}"
+    );
+    assert_eq!(lines(&at("o.jsonl")).len(), 2);
+}
+
+fn walk(dir: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, Result};
@@ -12,7 +11,7 @@ use crate::util::{clock, files};
 const MOST_BYTES: u64 = 20_000_000_000;
 
 /// What a crashed process left behind goes after this long.
-const STALE: Duration = Duration::from_secs(24 * 3600);
+pub(super) const STALE: Duration = Duration::from_secs(24 * 3600);
 
 const USED: &str = "last_used";
 
@@ -36,7 +35,7 @@ pub fn folder() -> Result<PathBuf> {
     let mut refused = None;
     for folder in candidates.into_iter().flatten().map(|d| d.join("store")) {
         // Being able to create the folder does not mean that one may write into a folder that stood there.
-        let probe = unique(&folder.join("probe"));
+        let probe = files::temporary_name(&folder.join("probe"));
         match files::create_dir(&folder).and_then(|()| files::create_dir(&probe)) {
             Ok(()) => {
                 let _ = fs::remove_dir(&probe);
@@ -49,24 +48,6 @@ pub fn folder() -> Result<PathBuf> {
         .unwrap_or_else(|| Error::data("there is no place for tokenised data").with_hint("set `TALLOW_CACHE_DIR`")))
 }
 
-/// The folder of rows with hard negatives, beside [`folder`].
-///
-/// # Errors
-/// As there.
-pub fn mined_folder() -> Result<PathBuf> {
-    let folder = folder()?.with_file_name("mined");
-    files::create_dir(&folder)?;
-    Ok(folder)
-}
-
-/// A hidden name beside `path` that no other process or thread uses.
-pub(super) fn unique(path: &Path) -> PathBuf {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let mut name = files::temporary_name(path).into_os_string();
-    name.push(format!("-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
-    PathBuf::from(name)
-}
-
 /// A directory that goes when it is dropped unless it was published.
 pub(super) struct Draft {
     pub path: PathBuf,
@@ -74,7 +55,7 @@ pub(super) struct Draft {
 
 impl Draft {
     pub(super) fn create(entry: &Path) -> Result<Self> {
-        let path = unique(entry);
+        let path = files::temporary_name(entry);
         // A process that had the same number long ago may have died over it.
         files::remove_dir(&path)?;
         files::create_dir(&path)?;
@@ -95,7 +76,7 @@ impl Draft {
             if is_whole(entry) {
                 return Ok(());
             }
-            let aside = unique(entry);
+            let aside = files::temporary_name(entry);
             if fs::rename(entry, &aside).is_ok() {
                 let _ = files::remove_dir(&aside);
             }
@@ -121,11 +102,13 @@ pub(super) fn prune(folder: &Path, keep: &Path) {
     prune_to(folder, keep, MOST_BYTES);
 }
 
+/// How long ago something was written to; of what cannot be read, very long.
+pub(super) fn age(path: &Path) -> Duration {
+    let modified = fs::metadata(path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    SystemTime::now().duration_since(modified).unwrap_or_default()
+}
+
 fn prune_to(folder: &Path, keep: &Path, most_bytes: u64) {
-    let age = |path: &Path| {
-        let modified = fs::metadata(path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-        SystemTime::now().duration_since(modified).unwrap_or_default()
-    };
     let mut entries = Vec::new();
     for path in files::list(folder).unwrap_or_default().into_iter().filter(|p| p.is_dir()) {
         let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
@@ -146,7 +129,7 @@ fn prune_to(folder: &Path, keep: &Path, most_bytes: u64) {
             break;
         }
         // Renamed first, so that nobody finds half an entry.
-        let aside = unique(path);
+        let aside = files::temporary_name(path);
         if fs::rename(path, &aside).is_ok() {
             let _ = files::remove_dir(&aside);
             total -= bytes;

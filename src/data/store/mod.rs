@@ -6,6 +6,7 @@
 mod build;
 pub mod cache;
 mod mapped;
+mod mined;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ const MAGIC: &str = "tallow-store";
 /// Goes up when the files, or what is put into them from the same input, change.
 const VERSION: u32 = 1;
 const ENDIAN: &str = if cfg!(target_endian = "little") { "little" } else { "big" };
+
+pub use mined::MinedRows;
 
 mod names {
     pub const TOKENS: &str = "tokens.u32";

@@ -14,11 +14,14 @@ use crate::util::registry::Settings;
 /// The catalogue entry.
 pub const CARD: Card = Card {
     model_types: &[ModelType::CrossEncoder],
-    inputs: &["a folder of folders in the BEIR layout, each with what BM25 found in a `bm25.jsonl`"],
+    inputs: &[
+        "a folder of folders in the BEIR layout, each with what BM25 found in a `bm25.jsonl`, or NanoBEIR as it is on the \
+         Hub",
+    ],
     columns: (2, 2),
     labels: LabelKind::None,
     gotchas: &[
-        "The data sets are read from a folder; they are not downloaded.",
+        "The data sets are read from a folder, or where there is no path from the Hub: thirteen small ones, once.",
         "Every query has `rerank_k` pairs or more: thirteen data sets are tens of thousands.",
         "ArguAna and Touche2020 are measured only where `dataset_names` names them, as in the reference: their relevance \
          is not that of a search.",
@@ -36,6 +39,9 @@ const UNUSUAL: [&str; 2] = ["NanoArguAna", "NanoTouche2020"];
 pub struct PairNanoBEIRSettings {
     /// In front of every key; the reference has no such setting, and without it the keys are the reference's.
     pub name: String,
+    /// The id on the Hub of a data set with the folders `corpus`, `queries`, `qrels` and `bm25`, which is fetched when
+    /// there is no path; `sentence-transformers/NanoBEIR-en` when left out.
+    pub dataset_id: Option<String>,
     /// The data sets, by short name (`msmarco`) or by their folder's name; when left out, all that are in the folder but
     /// ArguAna and Touche2020.
     pub dataset_names: Option<Vec<String>>,
@@ -58,6 +64,7 @@ impl Default for PairNanoBEIRSettings {
         let reranking = PairRerankingSettings::default();
         Self {
             name: String::new(),
+            dataset_id: None,
             dataset_names: None,
             rerank_k: 100,
             at_k: reranking.at_k,

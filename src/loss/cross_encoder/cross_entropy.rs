@@ -80,7 +80,7 @@ impl Loss for CrossEntropyLoss {
 
     fn compute(&self, outputs: &Outputs, labels: Option<&Labels>) -> Result<Tensor> {
         let columns = logits::columns(&CARD, outputs)?;
-        terms::classification(&CARD, &logits::activate(&columns[0], self.activation_fn)?, labels)
+        terms::classification(&CARD, &terms::activate(&columns[0], self.activation_fn)?, labels)
     }
 
     fn label_range(&self, dim: usize) -> Option<(f64, f64, &'static str)> {

@@ -5,18 +5,7 @@ use candle_core::Tensor;
 use crate::error::{Error, Result};
 use crate::flow::{ActivationFn, Card, Labels, Outputs};
 use crate::loss::inputs;
-use crate::ops::{self, Activation};
-
-/// The logits after the loss's activation.
-pub fn activate(x: &Tensor, activation: ActivationFn) -> candle_core::Result<Tensor> {
-    let activation = match activation {
-        ActivationFn::Identity => Activation::Identity,
-        ActivationFn::Sigmoid => Activation::Sigmoid,
-        ActivationFn::Tanh => Activation::Tanh,
-        ActivationFn::ReLU => Activation::Relu,
-    };
-    ops::activation(x, activation)
-}
+use crate::loss::terms::activate;
 
 /// Refuses a model that gives a pair several logits.
 ///

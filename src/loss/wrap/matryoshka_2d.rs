@@ -27,6 +27,27 @@ pub const CARD: Card = Card {
 /// The settings of Matryoshka2dLoss: the table `[loss.matryoshka_2d]`. MatryoshkaLoss around the loss, then
 /// AdaptiveLayerLoss around that.
 ///
+/// With the wrapped loss `L`, the sizes `D` and the layers `S` drawn in this step, the embeddings `e` of all layers and
+/// `e_l` after `l` of them:
+///
+/// `M(x) = sum over d in D of weight_d * L(normalise(x[:, :d]))`,
+///
+/// `loss = last_layer_weight * M(e) + sum over l in S of prior_layers_weight * weight(l) / |S| * M(e_l)
+/// + sum over l in S of kl_div_weight * T * KL(softmax(e / T) || softmax(e_l / T))`,
+///
+/// where `T` is `kl_temperature`, and KL is a sum over all values and a mean over texts, and takes no gradient to `e`.
+///
+/// # Inputs
+/// Those of the loss inside, and its labels.
+///
+/// # Shapes
+/// Embeddings of `[batch, dim]`, of all layers and of those drawn; the result is a scalar.
+///
+/// # Defaults
+/// One size and one layer a step (`n_dims_per_step = 1`, `n_layers_per_step = 1`), since the cost of a step grows with
+/// their product. `weights`, `last_layer_weight`, `prior_layers_weight` and `kl_div_weight` are 1, all layers count alike
+/// (`layer_weighting = "uniform"`), and `kl_temperature = 0.3`. `dims` has none: it belongs to the model.
+///
 /// # Source
 /// [Li et al. 2024](https://arxiv.org/abs/2402.14776); `losses/matryoshka_2d.py` of sentence-transformers, with its
 /// defaults: one size and one layer a step.

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 pub use self::config::Config;
-use super::loader::{Dense, Loader};
-use super::{Backbone, Decoder, mpnet};
+use super::loader::{Dense, Loader, Tensors};
+use super::{Backbone, Decoder, distances, mpnet};
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
 use crate::model::weights::Weights;
-use crate::ops::{self, Context, Param};
+use crate::ops::{self, Context, Keep, Param};
 use crate::util::seed::Rng;
 
 /// How a family of networks differs from the others.
@@ -87,8 +87,8 @@ pub struct BertLike {
     norm: Dense,
     projection: Option<Dense>,
     layers: Vec<Layer>,
-    named: Vec<(String, Arc<Param>)>,
-    unused: Vec<(String, Tensor)>,
+    keep: Keep,
+    tensors: Tensors,
 }
 
 impl BertLike {
@@ -129,8 +129,9 @@ impl BertLike {
                 output_norm: load.norm(&at(names.output_norm), hidden)?,
             });
         }
-        let (named, unused) = load.finish();
-        Ok(Self { family, config, word, position, token_type, distances, norm, projection, layers, named, unused })
+        let tensors = load.finish();
+        let keep = Keep::All;
+        Ok(Self { family, config, word, position, token_type, distances, norm, projection, layers, keep, tensors })
     }
 
     /// The token whose number positions begin behind.
@@ -189,27 +190,69 @@ impl BertLike {
     /// What distances add to scores, for the sequences of a batch.
     fn relative(&self, batch: &PackedBatch) -> Result<Option<ops::Relative>> {
         let Some(table) = &self.distances else { return Ok(None) };
-        let reach = batch.longest().saturating_sub(1) as i64;
-        let rows = Arc::new((-reach..=reach).map(mpnet::bucket).collect());
+        let rows = Arc::new(distances::rows(batch.longest(), mpnet::BUCKETS, mpnet::FARTHEST));
         Ok(Some(ops::Relative::new(table, &rows)?))
     }
 
-    /// One layer's parameters, and the dropouts of this pass.
-    fn layer<'a>(
+    /// `[tokens, hidden]` through some layers.
+    fn through(
         &self,
-        layer: &'a Layer,
+        layers: &[Layer],
+        x: &Tensor,
+        batch: &PackedBatch,
+        relative: Option<&ops::Relative>,
+        context: &Context,
+    ) -> Result<Tensor> {
+        let composed = layers.first().is_some_and(|layer| layer.query.weight.composed());
+        if self.keep == Keep::Input && composed {
+            let mut x = x.clone();
+            for layer in layers {
+                let (config, own, batch) = (self.config.clone(), layer.clone(), batch.clone());
+                let relative = relative.cloned();
+                let table = self.distances.iter().map(Arc::clone);
+                let params = layer.params().into_iter().chain(table).collect();
+                x = ops::checkpoint(context, &x, params, move |x, context| {
+                    let part = own.part(&config, &batch, relative.as_ref(), context);
+                    ops::encoder(context, x, &batch.offsets, &[part], Keep::All)
+                })?;
+            }
+            return Ok(x);
+        }
+        let parts: Vec<_> = layers.iter().map(|layer| layer.part(&self.config, batch, relative, context)).collect();
+        Ok(ops::encoder(context, x, &batch.offsets, &parts, self.keep)?)
+    }
+}
+
+impl Layer {
+    fn params(&self) -> Vec<Arc<Param>> {
+        let all = [
+            &self.query,
+            &self.key,
+            &self.value,
+            &self.attention_output,
+            &self.attention_norm,
+            &self.intermediate,
+            &self.output,
+            &self.output_norm,
+        ];
+        all.into_iter().flat_map(|dense| [Arc::clone(&dense.weight), Arc::clone(&dense.bias)]).collect()
+    }
+
+    /// Its parameters, and the dropouts of this pass.
+    fn part<'a>(
+        &'a self,
+        config: &Config,
         batch: &'a PackedBatch,
         relative: Option<&'a ops::Relative>,
         context: &Context,
     ) -> ops::EncoderLayer<'a> {
-        let config = &self.config;
         ops::EncoderLayer {
             attention: ops::SelfAttention {
-                query: layer.query.pair(),
-                key: layer.key.pair(),
-                value: layer.value.pair(),
-                output: layer.attention_output.pair(),
-                norm: layer.attention_norm.pair(),
+                query: self.query.pair(),
+                key: self.key.pair(),
+                value: self.value.pair(),
+                output: self.attention_output.pair(),
+                norm: self.attention_norm.pair(),
                 eps: config.layer_norm_eps,
                 heads: config.num_attention_heads,
                 relative,
@@ -218,10 +261,10 @@ impl BertLike {
                 dropout: context.dropout(config.hidden_dropout_prob),
             },
             feed_forward: ops::FeedForward {
-                inner: layer.intermediate.pair(),
+                inner: self.intermediate.pair(),
                 activation: config.hidden_act,
-                outer: layer.output.pair(),
-                norm: layer.output_norm.pair(),
+                outer: self.output.pair(),
+                norm: self.output_norm.pair(),
                 eps: config.layer_norm_eps,
                 dropout: context.dropout(config.hidden_dropout_prob),
             },
@@ -232,9 +275,7 @@ impl BertLike {
 impl Backbone for BertLike {
     fn forward(&self, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
         let (x, relative) = (self.embed(batch, context)?, self.relative(batch)?);
-        let layers: Vec<_> =
-            self.layers.iter().map(|layer| self.layer(layer, batch, relative.as_ref(), context)).collect();
-        Ok(ops::encoder(context, &x, &batch.offsets, &layers)?)
+        self.through(&self.layers, &x, batch, relative.as_ref(), context)
     }
 
     fn forward_layers(&self, batch: &PackedBatch, context: &Context) -> Result<Vec<Tensor>> {
@@ -242,7 +283,7 @@ impl Backbone for BertLike {
         let mut all = vec![self.embed(batch, context)?];
         for layer in &self.layers {
             let Some(x) = all.last() else { break };
-            let y = ops::encoder(context, x, &batch.offsets, &[self.layer(layer, batch, relative.as_ref(), context)])?;
+            let y = self.through(std::slice::from_ref(layer), x, batch, relative.as_ref(), context)?;
             all.push(y);
         }
         Ok(all)
@@ -258,9 +299,7 @@ impl Backbone for BertLike {
         for ends in cuts.windows(2) {
             let Some((_, x)) = states.last() else { break };
             let parts = self.layers.get(ends[0]..ends[1]).unwrap_or_default();
-            let parts: Vec<_> =
-                parts.iter().map(|layer| self.layer(layer, batch, relative.as_ref(), context)).collect();
-            let y = ops::encoder(context, x, &batch.offsets, &parts)?;
+            let y = self.through(parts, x, batch, relative.as_ref(), context)?;
             states.push((ends[1], y));
         }
         let state = |layer: usize| states.iter().find(|(at, _)| *at == layer).map(|(_, state)| state.clone());
@@ -272,8 +311,12 @@ impl Backbone for BertLike {
             .ok_or_else(|| Error::Internal(format!("layers {layers:?} of {}", self.layers.len())))
     }
 
-    fn params(&self) -> Vec<(String, Arc<Param>)> {
-        self.named.clone()
+    fn tensors(&self) -> &Tensors {
+        &self.tensors
+    }
+
+    fn tensors_mut(&mut self) -> &mut Tensors {
+        &mut self.tensors
     }
 
     fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
@@ -292,18 +335,6 @@ impl Backbone for BertLike {
             rows.push((Arc::clone(table), if both { vec![0, 1] } else { vec![0] }));
         }
         rows
-    }
-
-    fn unused(&self) -> &[(String, Tensor)] {
-        &self.unused
-    }
-
-    fn put_unused(&mut self, unused: Vec<(String, Tensor)>) {
-        self.unused = unused;
-    }
-
-    fn take_unused(&mut self) -> Vec<(String, Tensor)> {
-        std::mem::take(&mut self.unused)
     }
 
     fn word_embeddings(&self) -> Option<&Arc<Param>> {
@@ -331,6 +362,11 @@ impl Backbone for BertLike {
         self.config.attention_probs_dropout_prob = probability;
     }
 
+    fn set_checkpointing(&mut self) -> Result<()> {
+        self.keep = Keep::Input;
+        Ok(())
+    }
+
     fn decoder(&self, prefix: &str, rng: Rng) -> Result<Box<dyn Decoder>> {
         if !self.family.decoder {
             return Err(Error::model(format!("a {} network cannot be a decoder", self.family.name))
@@ -345,6 +381,11 @@ impl BertLike {
         // query, key, value, attention, and the sums of both norms; the inner layer before its activation; then the
         // embeddings' steps and the largest gradients that are alive at once
         let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
-        self.config.num_hidden_layers * (6 * hidden + inner) + 8 * hidden + inner
+        let (layers, layer) = (self.config.num_hidden_layers, 6 * hidden + inner);
+        let kept = match self.keep {
+            Keep::All => layers * layer,
+            Keep::Input => layers * hidden + layer,
+        };
+        kept + 8 * hidden + inner
     }
 }

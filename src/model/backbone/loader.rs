@@ -27,6 +27,15 @@ pub struct Linear {
     pub bias: Option<Arc<Param>>,
 }
 
+/// What became of a checkpoint's tensors.
+#[derive(Clone)]
+pub struct Tensors {
+    /// Parameters, by their names there.
+    pub named: Vec<(String, Arc<Param>)>,
+    /// Those that the network does not use (a pooler, a classifier), in f32.
+    pub unused: Vec<(String, Tensor)>,
+}
+
 /// Takes parameters out of a checkpoint and keeps the list of their names.
 pub struct Loader<'a> {
     weights: Weights,
@@ -96,8 +105,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Every parameter that was taken with its name, and the tensors that nobody took.
-    #[allow(clippy::type_complexity)]
-    pub fn finish(self) -> (Vec<(String, Arc<Param>)>, Vec<(String, Tensor)>) {
-        (self.named, self.weights.rest())
+    pub fn finish(self) -> Tensors {
+        Tensors { named: self.named, unused: self.weights.rest() }
     }
 }

@@ -4,12 +4,21 @@
 
 mod bert;
 mod bert_like;
+mod borrowed;
+mod deberta;
+mod distances;
 mod distilbert;
 mod electra;
+mod gte;
+mod llama_like;
 mod loader;
 mod modernbert;
 mod mpnet;
+mod nomic;
+pub mod prune;
 mod roberta;
+mod rotary_bert;
+mod t5;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +27,8 @@ use candle_core::{Device, Tensor};
 use serde_json::Value;
 
 use self::bert_like::{BertLike, Family};
+use self::llama_like::LlamaLike;
+pub use self::loader::Tensors;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
@@ -58,20 +69,34 @@ pub trait Backbone: Send + Sync {
             .ok_or_else(|| Error::Internal(format!("layers {layers:?} of {}", self.layers())))
     }
 
+    /// What became of the checkpoint's tensors.
+    fn tensors(&self) -> &Tensors;
+
+    /// The same, to change.
+    fn tensors_mut(&mut self) -> &mut Tensors;
+
     /// Every parameter with its name in the checkpoint.
-    fn params(&self) -> Vec<(String, Arc<Param>)>;
+    fn params(&self) -> Vec<(String, Arc<Param>)> {
+        self.tensors().named.clone()
+    }
 
     /// The rows of its tables that a pass over `batch` reads.
     fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)>;
 
     /// Tensors of the checkpoint that the network does not use (a pooler, a classifier), in f32; saved again.
-    fn unused(&self) -> &[(String, Tensor)];
+    fn unused(&self) -> &[(String, Tensor)] {
+        &self.tensors().unused
+    }
 
     /// The same for a head, which saves those that it uses.
-    fn take_unused(&mut self) -> Vec<(String, Tensor)>;
+    fn take_unused(&mut self) -> Vec<(String, Tensor)> {
+        std::mem::take(&mut self.tensors_mut().unused)
+    }
 
     /// Puts back what was not taken out of them.
-    fn put_unused(&mut self, unused: Vec<(String, Tensor)>);
+    fn put_unused(&mut self, unused: Vec<(String, Tensor)>) {
+        self.tensors_mut().unused = unused;
+    }
 
     /// The table of the words' embeddings, `[words, width]`, which a head may share; `None` where it is not such.
     fn word_embeddings(&self) -> Option<&Arc<Param>> {
@@ -92,6 +117,18 @@ pub trait Backbone: Send + Sync {
 
     /// Replaces every dropout probability.
     fn set_dropout(&mut self, probability: f64);
+
+    /// From now on a layer keeps its input alone in passes that will be differentiated, and is computed again for its
+    /// gradient.
+    ///
+    /// # Errors
+    /// When the architecture's layers cannot.
+    fn set_checkpointing(&mut self) -> Result<()> {
+        Err(Error::usage("`args.gradient_checkpointing`: layers of this architecture are not computed twice").with_hint(
+            "leave it out; batches in parts need less memory, too: `args.gradient_cache_tokens = 8192`, or a loss named \
+             `Cached...` with a small `mini_batch_size`",
+        ))
+    }
 
     /// A decoder with the network's parameters; those that only a decoder has are those of the checkpoint, or new ones
     /// drawn from `rng`, and their names begin with `prefix`.
@@ -139,8 +176,17 @@ pub struct Architecture {
 
 enum Network {
     BertLike(&'static Family, fn(&Value) -> Result<bert_like::Config>),
+    Deberta,
+    RotaryBert(&'static rotary_bert::Family, fn(&Value) -> Result<rotary_bert::Config>),
+    LlamaLike(&'static llama_like::Family),
     ModernBert,
+    T5,
+    /// Computed by candle-transformers, not trained.
+    JinaBert,
 }
+
+/// Says `bert` in its config.json, and that its positions are `alibi`.
+const JINA_BERT: &str = "jina_bert";
 
 const ROBERTA: Network = Network::BertLike(&roberta::FAMILY, roberta::config);
 
@@ -153,6 +199,7 @@ pub const SUPPORTED: &[Architecture] = &[
         network: Network::BertLike(&bert::FAMILY, bert::config),
     },
     Architecture { model_type: "camembert", class: "Camembert", prefix: "roberta.", network: ROBERTA },
+    Architecture { model_type: "deberta-v2", class: "DebertaV2", prefix: "deberta.", network: Network::Deberta },
     Architecture {
         model_type: "distilbert",
         class: "DistilBert",
@@ -165,6 +212,31 @@ pub const SUPPORTED: &[Architecture] = &[
         prefix: "electra.",
         network: Network::BertLike(&electra::FAMILY, electra::config),
     },
+    Architecture {
+        model_type: "gte",
+        class: "Gte",
+        prefix: "gte.",
+        network: Network::RotaryBert(&gte::FAMILY, gte::config),
+    },
+    Architecture {
+        model_type: "gemma3_text",
+        class: "Gemma3Text",
+        prefix: "model.",
+        network: Network::LlamaLike(&llama_like::GEMMA3),
+    },
+    Architecture { model_type: JINA_BERT, class: "JinaBert", prefix: "bert.", network: Network::JinaBert },
+    Architecture {
+        model_type: "llama",
+        class: "Llama",
+        prefix: "model.",
+        network: Network::LlamaLike(&llama_like::LLAMA),
+    },
+    Architecture {
+        model_type: "mistral",
+        class: "Mistral",
+        prefix: "model.",
+        network: Network::LlamaLike(&llama_like::MISTRAL),
+    },
     Architecture { model_type: "modernbert", class: "ModernBert", prefix: "model.", network: Network::ModernBert },
     Architecture {
         model_type: "mpnet",
@@ -172,7 +244,32 @@ pub const SUPPORTED: &[Architecture] = &[
         prefix: "mpnet.",
         network: Network::BertLike(&mpnet::FAMILY, mpnet::config),
     },
+    Architecture {
+        model_type: "new",
+        class: "New",
+        prefix: "new.",
+        network: Network::RotaryBert(&gte::FAMILY, gte::new_config),
+    },
+    Architecture {
+        model_type: "nomic_bert",
+        class: "NomicBert",
+        prefix: "nomic_bert.",
+        network: Network::RotaryBert(&nomic::FAMILY, nomic::config),
+    },
+    Architecture {
+        model_type: "qwen2",
+        class: "Qwen2",
+        prefix: "model.",
+        network: Network::LlamaLike(&llama_like::QWEN2),
+    },
+    Architecture {
+        model_type: "qwen3",
+        class: "Qwen3",
+        prefix: "model.",
+        network: Network::LlamaLike(&llama_like::QWEN3),
+    },
     Architecture { model_type: "roberta", class: "Roberta", prefix: "roberta.", network: ROBERTA },
+    Architecture { model_type: "t5", class: "T5", prefix: "", network: Network::T5 },
     Architecture { model_type: "xlm-roberta", class: "XLMRoberta", prefix: "roberta.", network: ROBERTA },
 ];
 
@@ -181,7 +278,11 @@ pub const SUPPORTED: &[Architecture] = &[
 /// # Errors
 /// When it is not supported; the message lists those that are.
 pub fn architecture(config: &Value, place: &str) -> Result<&'static Architecture> {
-    let name = config.get("model_type").and_then(Value::as_str).unwrap_or("");
+    let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or("");
+    let name = match text("model_type") {
+        "bert" if text("position_embedding_type") == "alibi" => JINA_BERT,
+        name => name,
+    };
     SUPPORTED.iter().find(|a| a.model_type == name).ok_or_else(|| {
         let error = Error::model(format!("`{place}`: models of type `{name}` are not supported"));
         if name.is_empty() {
@@ -190,6 +291,13 @@ pub fn architecture(config: &Value, place: &str) -> Result<&'static Architecture
         let known: Vec<String> = SUPPORTED.iter().map(|a| format!("`{}`", a.model_type)).collect();
         error.with_hint(format!("supported are {}; choose a base model of one of these", known.join(", ")))
     })
+}
+
+/// Says in the keys of transformers what a configuration says in others that an architecture had before.
+pub fn complete(config: &mut Value) {
+    if config.get("model_type").and_then(Value::as_str) == Some("nomic_bert") {
+        nomic::complete(config);
+    }
 }
 
 /// Whether config.json says yes to a key; the second part is what it means without the key.
@@ -205,10 +313,11 @@ pub fn flag(config: &Value, (key, default): (&str, bool)) -> bool {
 pub fn activation(key: &str, name: &str) -> Result<Activation> {
     match name {
         "gelu" => Ok(Activation::Gelu),
+        "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
         "relu" => Ok(Activation::Relu),
-        other => {
-            Err(Error::model(format!("`{key}` is `{other}`")).with_hint("supported activations are `gelu` and `relu`"))
-        }
+        "silu" | "swish" => Ok(Activation::Silu),
+        other => Err(Error::model(format!("`{key}` is `{other}`"))
+            .with_hint("supported activations are `gelu`, `gelu_new`, `gelu_pytorch_tanh`, `relu` and `silu`")),
     }
 }
 
@@ -217,15 +326,38 @@ pub fn activation(key: &str, name: &str) -> Result<Activation> {
 /// # Errors
 /// When the architecture is not supported (the message lists those that are), or files are missing or broken.
 pub fn load(directory: &Path, prefix: &str, device: &Device) -> Result<(Box<dyn Backbone>, Value)> {
+    load_layers(directory, prefix, device, None)
+}
+
+/// As [`load`], with some of the layers only where `keep` names them.
+///
+/// # Errors
+/// As there, and when the network has no such layers or cannot do without the others.
+pub fn load_layers(
+    directory: &Path,
+    prefix: &str,
+    device: &Device,
+    keep: Option<&[usize]>,
+) -> Result<(Box<dyn Backbone>, Value)> {
     let file = directory.join("config.json");
     if !file.exists() {
         return Err(Error::model(format!("no config.json in `{}`", directory.display()))
             .with_hint("give a model directory that sentence-transformers or transformers saved"));
     }
-    let config: Value = serde_json::from_str(&files::read_text(&file)?)
+    let mut config: Value = serde_json::from_str(&files::read_text(&file)?)
         .map_err(|e| Error::model(format!("`{}` is not JSON: {e}", file.display())))?;
+    complete(&mut config);
     let shown = file.display().to_string();
-    let network = build(&config, &shown, prefix, || Weights::load(directory, device))?;
+    let choice = keep.map(|keep| prune::Choice::new(&config, &shown, keep)).transpose()?;
+    if let Some(choice) = &choice {
+        config = choice.config(&config).map_err(|e| e.within(format!("`{shown}`")))?;
+    }
+    let weights = || {
+        let mut weights = Weights::load(directory, device)?;
+        choice.iter().for_each(|choice| choice.weights(&mut weights));
+        Ok(weights)
+    };
+    let network = build(&config, &shown, prefix, weights)?;
     Ok((network, config))
 }
 
@@ -252,9 +384,30 @@ pub fn build(
             let config = read(config).map_err(within)?;
             Box::new(BertLike::load(family, config, open()?, prefix)?)
         }
+        Network::Deberta => {
+            let config = deberta::Config::read(config).map_err(within)?;
+            Box::new(deberta::Deberta::load(config, open()?, prefix)?)
+        }
+        Network::JinaBert => {
+            let weights = open()?;
+            let device = weights.device().clone();
+            Box::new(borrowed::JinaBert::load(config, weights, &device).map_err(within)?)
+        }
+        Network::LlamaLike(family) => {
+            let config = llama_like::Config::read(config, family).map_err(within)?;
+            Box::new(LlamaLike::load(family, config, open()?, prefix)?)
+        }
+        Network::T5 => {
+            let config = t5::Config::read(config).map_err(within)?;
+            Box::new(t5::T5Encoder::load(config, open()?, prefix)?)
+        }
         Network::ModernBert => {
             let config = modernbert::Config::read(config).map_err(within)?;
             Box::new(modernbert::ModernBert::load(config, open()?, prefix)?)
+        }
+        Network::RotaryBert(family, read) => {
+            let config = read(config).map_err(within)?;
+            Box::new(rotary_bert::RotaryBert::load(family, config, open()?, prefix)?)
         }
     })
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-pub use self::config::Config;
+pub use self::config::{Config, keep_layer_types};
 use super::Backbone;
-use super::loader::{Dense, Linear, Loader};
+use super::loader::{Dense, Linear, Loader, Tensors};
 use crate::error::{Error, Result};
 use crate::flow::PackedBatch;
 use crate::model::weights::Weights;
@@ -30,13 +30,14 @@ struct Layer {
 
 /// The network.
 pub struct ModernBert {
-    config: Config,
+    config: Arc<Config>,
     word: Arc<Param>,
     norm: Dense,
-    layers: Vec<Layer>,
+    layers: Vec<Arc<Layer>>,
     final_norm: Dense,
-    named: Vec<(String, Arc<Param>)>,
-    unused: Vec<(String, Tensor)>,
+    /// Whether a layer keeps its input alone, and is computed again for its gradient.
+    checkpointing: bool,
+    tensors: Tensors,
 }
 
 /// What layers of one kind have in common in a pass.
@@ -58,7 +59,7 @@ impl ModernBert {
         let mut layers = Vec::with_capacity(config.local.len());
         for (i, local) in config.local.iter().enumerate() {
             let at = |name: &str| format!("layers.{i}.{name}");
-            layers.push(Layer {
+            layers.push(Arc::new(Layer {
                 attn_norm: match i {
                     0 => None,
                     _ => Some(load.norm_with(&at("attn_norm"), hidden, config.norm_bias)?),
@@ -69,11 +70,12 @@ impl ModernBert {
                 inner: load.linear(&at("mlp.Wi"), 2 * inner, hidden, config.mlp_bias)?,
                 outer: load.linear(&at("mlp.Wo"), hidden, inner, config.mlp_bias)?,
                 local: *local,
-            });
+            }));
         }
         let final_norm = load.norm_with("final_norm", hidden, config.norm_bias)?;
-        let (named, unused) = load.finish();
-        Ok(Self { config, word, norm, layers, final_norm, named, unused })
+        let tensors = load.finish();
+        let config = Arc::new(config);
+        Ok(Self { config, word, norm, layers, final_norm, checkpointing: false, tensors })
     }
 
     fn normal(&self, x: &Tensor, norm: &Dense) -> Result<Tensor> {
@@ -91,60 +93,86 @@ impl ModernBert {
         Ok(ops::dropout(&x, context.dropout(self.config.embedding_dropout))?)
     }
 
-    /// What layers that see everything have in common, then what those do that see their neighbours.
-    fn attentions(&self, batch: &PackedBatch) -> [Attention; 2] {
+    fn pass(&self, batch: &PackedBatch) -> Pass {
         let config = &self.config;
         let head_dim = config.hidden_size / config.num_attention_heads;
         let rotary = |theta: f64| Arc::new(Rotary::new(theta, head_dim, batch.longest()));
-        [
-            Attention { rotary: rotary(config.global_rope_theta), sight: Sight::All },
-            Attention { rotary: rotary(config.local_rope_theta), sight: Sight::Near(config.local_attention / 2) },
-        ]
+        Pass {
+            config: Arc::clone(config),
+            batch: batch.clone(),
+            global: Attention { rotary: rotary(config.global_rope_theta), sight: Sight::All },
+            local: Attention {
+                rotary: rotary(config.local_rope_theta),
+                sight: Sight::Near(config.local_attention / 2),
+            },
+        }
     }
 
     /// `[tokens, hidden]` to the same.
-    fn layer(
-        &self,
-        layer: &Layer,
-        x: &Tensor,
-        batch: &PackedBatch,
-        kinds: &[Attention; 2],
-        context: &Context,
-    ) -> Result<Tensor> {
-        let config = &self.config;
+    fn layer(&self, layer: &Arc<Layer>, x: &Tensor, pass: &Arc<Pass>, context: &Context) -> Result<Tensor> {
+        if !self.checkpointing {
+            return Ok(pass.layer(layer, x, context)?);
+        }
+        let (own, pass) = (Arc::clone(layer), Arc::clone(pass));
+        Ok(ops::checkpoint(context, x, layer.params(), move |x, context| pass.layer(&own, x, context))?)
+    }
+}
+
+impl Layer {
+    fn params(&self) -> Vec<Arc<Param>> {
+        let norms = self.attn_norm.iter().chain([&self.mlp_norm]).flat_map(|norm| [&norm.weight, &norm.bias]);
+        let layers = [&self.qkv, &self.attn_out, &self.inner, &self.outer];
+        let layers = layers.into_iter().flat_map(|layer| layer.bias.iter().chain([&layer.weight]));
+        norms.chain(layers).map(Arc::clone).collect()
+    }
+}
+
+/// What all layers have in common in a pass.
+struct Pass {
+    config: Arc<Config>,
+    batch: PackedBatch,
+    /// Of layers that see everything.
+    global: Attention,
+    /// Of layers that see a token's neighbours.
+    local: Attention,
+}
+
+impl Pass {
+    fn layer(&self, layer: &Layer, x: &Tensor, context: &Context) -> candle_core::Result<Tensor> {
+        let Self { config, batch, .. } = self;
         let linear = |x: &Tensor, layer: &Linear| ops::linear(context, x, &layer.weight, layer.bias.as_ref());
-        let [global, local] = kinds;
-        let Attention { rotary, sight } = if layer.local { local } else { global };
-        let normal = layer.attn_norm.as_ref().map(|norm| self.normal(x, norm)).transpose()?;
-        let qkv = linear(normal.as_ref().unwrap_or(x), &layer.qkv)?; // [tokens, 3 * hidden]
+        let normal = |x: &Tensor, norm: &Dense| ops::layer_norm(x, &norm.weight, &norm.bias, config.norm_eps);
+        let Attention { rotary, sight } = if layer.local { &self.local } else { &self.global };
+        let before = layer.attn_norm.as_ref().map(|norm| normal(x, norm)).transpose()?;
+        let qkv = linear(before.as_ref().unwrap_or(x), &layer.qkv)?; // [tokens, 3 * hidden]
         let heads = config.num_attention_heads;
         let dropout = context.dropout(config.attention_dropout);
         let seen = ops::rotary_attention_to(&qkv, (&batch.offsets, &batch.attended), heads, rotary, *sight, dropout)?;
         let seen = linear(&seen, &layer.attn_out)?;
         let x = (x + ops::dropout(&seen, context.dropout(config.attention_dropout))?)?;
-        let inner = linear(&self.normal(&x, &layer.mlp_norm)?, &layer.inner)?; // [tokens, 2 * inner]
+        let inner = linear(&normal(&x, &layer.mlp_norm)?, &layer.inner)?; // [tokens, 2 * inner]
         let inner = ops::gated(&inner, config.hidden_activation)?;
         let inner = ops::dropout(&inner, context.dropout(config.mlp_dropout))?;
-        Ok((x + linear(&inner, &layer.outer)?)?)
+        x + linear(&inner, &layer.outer)?
     }
 }
 
 impl Backbone for ModernBert {
     fn forward(&self, batch: &PackedBatch, context: &Context) -> Result<Tensor> {
-        let kinds = self.attentions(batch);
+        let pass = Arc::new(self.pass(batch));
         let mut x = self.embed(batch, context)?;
         for layer in &self.layers {
-            x = self.layer(layer, &x, batch, &kinds, context)?;
+            x = self.layer(layer, &x, &pass, context)?;
         }
         self.normal(&x, &self.final_norm)
     }
 
     fn forward_layers(&self, batch: &PackedBatch, context: &Context) -> Result<Vec<Tensor>> {
-        let kinds = self.attentions(batch);
+        let pass = Arc::new(self.pass(batch));
         let mut x = self.embed(batch, context)?;
         let mut all = vec![x.clone()];
         for layer in &self.layers {
-            x = self.layer(layer, &x, batch, &kinds, context)?;
+            x = self.layer(layer, &x, &pass, context)?;
             all.push(x.clone());
         }
         // only the last layer's states are normalised
@@ -154,24 +182,16 @@ impl Backbone for ModernBert {
         Ok(all)
     }
 
-    fn params(&self) -> Vec<(String, Arc<Param>)> {
-        self.named.clone()
+    fn tensors(&self) -> &Tensors {
+        &self.tensors
+    }
+
+    fn tensors_mut(&mut self) -> &mut Tensors {
+        &mut self.tensors
     }
 
     fn rows(&self, batch: &PackedBatch) -> Vec<(Arc<Param>, Vec<u32>)> {
         vec![(Arc::clone(&self.word), batch.ids.to_vec())]
-    }
-
-    fn unused(&self) -> &[(String, Tensor)] {
-        &self.unused
-    }
-
-    fn put_unused(&mut self, unused: Vec<(String, Tensor)>) {
-        self.unused = unused;
-    }
-
-    fn take_unused(&mut self) -> Vec<(String, Tensor)> {
-        std::mem::take(&mut self.unused)
     }
 
     fn word_embeddings(&self) -> Option<&Arc<Param>> {
@@ -191,7 +211,10 @@ impl Backbone for ModernBert {
         // the second the normal input, both parts of the inner layer, their product, the result and the sum; then the
         // embeddings' steps and the largest gradients that are alive at once
         let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
-        self.layers.len() * (10 * hidden + 3 * inner) + 8 * hidden + 4 * inner
+        let (layers, layer) = (self.layers.len(), 10 * hidden + 3 * inner);
+        // a layer that is computed again has its input twice
+        let kept = if self.checkpointing { layers * hidden + layer + hidden } else { layers * layer };
+        kept + 8 * hidden + 4 * inner
     }
 
     fn max_positions(&self) -> Option<usize> {
@@ -199,8 +222,14 @@ impl Backbone for ModernBert {
     }
 
     fn set_dropout(&mut self, probability: f64) {
-        self.config.embedding_dropout = probability;
-        self.config.attention_dropout = probability;
-        self.config.mlp_dropout = probability;
+        let config = Arc::make_mut(&mut self.config);
+        config.embedding_dropout = probability;
+        config.attention_dropout = probability;
+        config.mlp_dropout = probability;
+    }
+
+    fn set_checkpointing(&mut self) -> Result<()> {
+        self.checkpointing = true;
+        Ok(())
     }
 }

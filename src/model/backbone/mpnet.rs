@@ -27,7 +27,7 @@ pub const FAMILY: Family = Family {
 /// Rows of the table of distances; transformers' `MPNetEncoder` knows no other number.
 pub const BUCKETS: usize = 32;
 /// From here on all distances are one.
-const FARTHEST: f32 = 128.0;
+pub const FARTHEST: usize = 128;
 
 /// # Errors
 /// As RoBERTa's, and when there are other buckets than transformers fills.
@@ -40,35 +40,4 @@ pub fn config(config: &Value) -> Result<Config> {
     let mut config = Config { type_vocab_size: 0, ..roberta::positions(Config::of_bert(config, &FAMILY, 1)?)? };
     config.distance_buckets = BUCKETS;
     Ok(config)
-}
-
-/// The row for a key that stands `distance` places behind its query (before it, if negative): a row for each of the
-/// first few, then one for distances that grow by a factor; those behind have a half of their own.
-#[must_use]
-pub fn bucket(distance: i64) -> u32 {
-    let half = (BUCKETS / 2) as u32;
-    let exact = half / 2;
-    let far = distance.unsigned_abs();
-    let behind = if distance > 0 { half } else { 0 };
-    if far < u64::from(exact) {
-        return behind + far as u32;
-    }
-    // in f32, as there: what falls on a border depends on it
-    let part = (far as f32 / exact as f32).ln() / (FARTHEST / exact as f32).ln() * (half - exact) as f32;
-    behind + (exact + part as u32).min(half - 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn near_distances_have_a_row_each_and_far_ones_share() {
-        // both sides of every border that transformers' function has
-        let rows: Vec<u32> =
-            [0, 1, 7, 8, 11, 12, 15, 16, 22, 23, 31, 32, 45, 46, 63, 64, 90, 91, 5000].map(bucket).to_vec();
-        assert_eq!(rows, [0, 17, 23, 24, 24, 25, 25, 26, 26, 27, 27, 28, 28, 29, 29, 30, 30, 31, 31]);
-        let before: Vec<u32> = [-1, -7, -8, -12, -127, -128, -5000].map(bucket).to_vec();
-        assert_eq!(before, [1, 7, 8, 9, 15, 15, 15]);
-    }
 }

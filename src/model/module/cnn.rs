@@ -6,14 +6,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::{D, Device, Tensor};
+use candle_core::{Device, Tensor};
 use serde_json::json;
 
 use super::{Config, Features, Module, Source, write_json};
 use crate::error::Result;
-use crate::flow::PackedBatch;
 use crate::model::weights::{self, Weights};
-use crate::ops::{self, Context, PAD, Param, Selection};
+use crate::ops::{self, Context, Param};
 
 const CONFIG: &str = "cnn_config.json";
 
@@ -67,19 +66,6 @@ impl Cnn {
     }
 }
 
-/// The vectors `by` tokens further on in the same sequence, zeros where there is none.
-fn shifted(x: &Tensor, batch: &PackedBatch, by: i64) -> candle_core::Result<Tensor> {
-    if by == 0 {
-        return Ok(x.clone());
-    }
-    let mut ids = Vec::with_capacity(batch.tokens());
-    for w in batch.offsets.windows(2) {
-        let (start, end) = (i64::from(w[0]), i64::from(w[1]));
-        ids.extend((start..end).map(|at| if (start..end).contains(&(at + by)) { (at + by) as u32 } else { PAD }));
-    }
-    Selection::new(ids, batch.tokens(), x.device())?.of(x)
-}
-
 impl Module for Cnn {
     fn name(&self) -> &'static str {
         "CNN"
@@ -89,13 +75,7 @@ impl Module for Cnn {
         let x = features.tokens(self.name())?;
         let mut parts = Vec::with_capacity(self.convolutions.len());
         for convolution in &self.convolutions {
-            let half = (convolution.width / 2) as i64;
-            let around = (-half..=half)
-                .map(|by| shifted(x, &features.batch, by)?.unsqueeze(D::Minus1))
-                .collect::<candle_core::Result<Vec<_>>>()?;
-            // as the weights lie: dimension by dimension, in each the places of the window
-            let windows =
-                Tensor::cat(&around, 2)?.reshape((features.batch.tokens(), self.input * convolution.width))?;
+            let windows = ops::windows(x, &features.batch.offsets, convolution.width)?;
             parts.push(ops::linear(context, &windows, &convolution.weight, Some(&convolution.bias))?);
         }
         features.token_embeddings = Some(Tensor::cat(&parts, 1)?);

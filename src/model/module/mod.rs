@@ -209,6 +209,11 @@ pub trait Module: Send + Sync {
         None
     }
 
+    /// Whether it looks tokens up in a StaticEmbedding, itself or on one of its routes.
+    fn looks_up(&self) -> bool {
+        self.name() == "StaticEmbedding"
+    }
+
     /// Whether texts of a task go through a network in it.
     fn network(&self, task: Option<&str>) -> bool {
         let _ = task;

@@ -287,6 +287,10 @@ impl Module for Router {
         route.is_ok_and(|route| self.along(route).any(|module| module.network(task)))
     }
 
+    fn looks_up(&self) -> bool {
+        self.modules.iter().any(|routed| routed.module.looks_up())
+    }
+
     fn encoder_shape(&self) -> Option<(usize, usize)> {
         self.modules.iter().filter_map(|routed| routed.module.encoder_shape()).max()
     }

@@ -97,7 +97,9 @@ impl Transformer {
     /// When the architecture is not supported, or files are missing or broken.
     pub fn load(source: &Source<'_>) -> Result<Self> {
         let directory = source.directory;
-        let (backbone, config) = backbone::load(directory, &format!("{}auto_model.", source.prefix), source.device)?;
+        let keep = source.options.keep_layers.as_deref();
+        let prefix = format!("{}auto_model.", source.prefix);
+        let (backbone, config) = backbone::load_layers(directory, &prefix, source.device, keep)?;
         Self::around(backbone, config, TextTokenizer::load(directory, true)?, source)
     }
 
@@ -123,13 +125,19 @@ impl Transformer {
             // networks may count positions from it, and each has another default
             config.insert("pad_token_id".to_owned(), padding.into());
         }
-        let config = Value::Object(config);
+        let mut config = Value::Object(config);
+        backbone::complete(&mut config);
         let range = config.get("initializer_range").and_then(Value::as_f64).unwrap_or(0.02);
         let rng = Rng::new(source.options.seed).fork(STREAM);
         let prefix = format!("{}auto_model.", source.prefix);
         let backbone =
             backbone::build(&config, "model.config", &prefix, || Ok(Weights::fresh(rng, range, source.device)))?;
         Self::around(backbone, config, tokenizer, source)
+    }
+
+    /// The network's config.json, as it was found.
+    pub fn network_config(&self) -> &Value {
+        &self.config
     }
 
     /// Takes a tensor of the checkpoint that the network does not use.
@@ -156,6 +164,9 @@ impl Transformer {
         };
         if let Some(dropout) = source.options.dropout {
             backbone.set_dropout(dropout);
+        }
+        if source.options.gradient_checkpointing {
+            backbone.set_checkpointing()?;
         }
         let left = |backbone: &mut Box<dyn Backbone>| {
             Weights::left_over(backbone.take_unused(), &directory.join("model.safetensors"), source.device)

@@ -13,6 +13,10 @@ pub fn activation(x: &Tensor, activation: Activation) -> Result<Tensor> {
             let phi = x.affine(std::f64::consts::FRAC_1_SQRT_2, 0.0)?.erf()?.affine(0.5, 0.5)?;
             x.mul(&phi)
         }
+        Activation::GeluTanh => {
+            let inner = x.add(&x.sqr()?.mul(x)?.affine(0.044_715, 0.0)?)?.affine(0.797_884_560_802_865_4, 0.0)?;
+            x.mul(&inner.tanh()?.affine(0.5, 0.5)?)
+        }
         Activation::Tanh => x.tanh(),
         // candle's own has gradient 1 at 0
         Activation::Relu => x.le(0.0)?.where_cond(&filled(x, 0.0)?, x),

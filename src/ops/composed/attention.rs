@@ -11,16 +11,16 @@ use crate::ops::relative::Relative;
 use crate::ops::sight::Sight;
 
 /// Sequences that are not empty, side by side and padded to the longest.
-struct Padding {
-    lengths: Vec<usize>,
+pub(super) struct Padding {
+    pub(super) lengths: Vec<usize>,
     /// `[sequences]`: the leading tokens that are looked at.
     attended: Vec<usize>,
-    longest: usize,
+    pub(super) longest: usize,
     selection: Selection,
 }
 
 impl Padding {
-    fn new((offsets, attended): Attended<'_>, device: &Device) -> Result<Self> {
+    pub(super) fn new((offsets, attended): Attended<'_>, device: &Device) -> Result<Self> {
         let sequences = || offsets.windows(2).filter(|w| w[1] > w[0]);
         let looked_at = |(i, w): (usize, &[u32])| {
             let length = (w[1] - w[0]) as usize;
@@ -39,6 +39,19 @@ impl Padding {
         Ok(Self { selection: Selection::new(ids, tokens, device)?, lengths, attended, longest })
     }
 
+    /// `[tokens, heads * head_dim]` to `[sequences, heads, longest, head_dim]`.
+    pub(super) fn split(&self, x: &Tensor, heads: usize) -> Result<Tensor> {
+        let shape = (self.lengths.len(), self.longest, heads, x.dim(1)? / heads);
+        self.selection.of(x)?.reshape(shape)?.transpose(1, 2)?.contiguous()
+    }
+
+    /// The way back.
+    pub(super) fn join(&self, x: &Tensor) -> Result<Tensor> {
+        let (sequences, heads, longest, head_dim) = x.dims4()?;
+        let rows = x.transpose(1, 2)?.reshape((sequences * longest, heads * head_dim))?;
+        self.selection.inverse().of(&rows)
+    }
+
     /// `[sequences, 1, longest, 1]`: 1 for queries that see an attended key, else 0.
     fn reach(&self, sight: Sight, dtype: DType, device: &Device) -> Result<Tensor> {
         let sees =
@@ -49,7 +62,7 @@ impl Padding {
     }
 
     /// Added to scores, `[sequences, 1, 1, longest]`: minus infinity for keys that are not looked at, or padding.
-    fn bias(&self, dtype: DType, device: &Device) -> Result<Tensor> {
+    pub(super) fn bias(&self, dtype: DType, device: &Device) -> Result<Tensor> {
         let mut bias = vec![0f32; self.lengths.len() * self.longest];
         for (bias, attended) in bias.chunks_mut(self.longest).zip(&self.attended) {
             bias[*attended..].fill(f32::NEG_INFINITY);
@@ -73,11 +86,8 @@ pub fn attention(
     }
     let (dtype, device) = (q.dtype(), q.device());
     let padding = Padding::new(offsets, device)?;
-    let (sequences, longest, head_dim) = (padding.lengths.len(), padding.longest, width / heads);
-    let split = |x: &Tensor| -> Result<Tensor> {
-        let padded = padding.selection.of(x)?.reshape((sequences, longest, heads, head_dim))?;
-        padded.transpose(1, 2)?.contiguous() // [sequences, heads, longest, head_dim]
-    };
+    let (longest, head_dim) = (padding.longest, width / heads);
+    let split = |x: &Tensor| padding.split(x, heads);
     let scores = split(q)?.matmul(&split(k)?.t()?)?.affine(1.0 / (head_dim as f64).sqrt(), 0.0)?;
     let mut scores = scores.broadcast_add(&padding.bias(dtype, device)?)?;
     if let Some(relative) = relative {
@@ -87,7 +97,7 @@ pub fn attention(
         scores = scores.broadcast_add(&unseen(sight, longest, dtype, device)?)?;
     }
     let mut probabilities = softmax(&scores)?;
-    if let (Sight::Near(_), false) = (sight, offsets.1.is_empty()) {
+    if sight.is_window() && !offsets.1.is_empty() {
         // who is near to nothing that is attended sees nothing
         probabilities = probabilities.broadcast_mul(&padding.reach(sight, dtype, device)?)?;
     }
@@ -95,8 +105,7 @@ pub fn attention(
         let mask = attention_mask(dropout, &padding.lengths, heads, longest, dtype, device)?;
         probabilities = probabilities.mul(&mask)?;
     }
-    let seen = probabilities.matmul(&split(v)?)?.transpose(1, 2)?.reshape((sequences * longest, width))?;
-    padding.selection.inverse().of(&seen)
+    padding.join(&probabilities.matmul(&split(v)?)?)
 }
 
 /// Added to scores, `[1, 1, longest, longest]`: so little that nothing is left of keys that a query does not see. Not
@@ -111,7 +120,7 @@ fn unseen(sight: Sight, longest: usize, dtype: DType, device: &Device) -> Result
 }
 
 /// Softmax over the last dimension; every row has a finite entry.
-fn softmax(x: &Tensor) -> Result<Tensor> {
+pub(super) fn softmax(x: &Tensor) -> Result<Tensor> {
     let powers = x.broadcast_sub(&x.detach().max_keepdim(D::Minus1)?)?.exp()?;
     powers.broadcast_mul(&powers.sum_keepdim(D::Minus1)?.recip()?)
 }

@@ -7,6 +7,7 @@
 
 mod activation;
 mod attention;
+mod disentangled;
 mod dropout;
 mod embedding;
 mod late_interaction;
@@ -24,11 +25,12 @@ use candle_core::{DType, Device, Result, Tensor};
 
 pub(super) use activation::activation;
 pub(super) use attention::attention;
+pub(super) use disentangled::disentangled_attention;
 pub(super) use dropout::dropout;
 pub(super) use embedding::{embedding_bag_mean, embedding_sum};
 pub(super) use late_interaction::late_interaction;
 pub(super) use layers::{encoder, feed_forward, linear, self_attention};
-pub(super) use norm::{l2_normalize, layer_norm, residual_layer_norm};
+pub(super) use norm::{l2_normalize, layer_norm, residual_layer_norm, rms_norm};
 pub(super) use pool::pool;
 pub(super) use rotary::rotary_attention;
 pub(super) use splade::splade_pool;

@@ -12,6 +12,13 @@ pub fn layer_norm(x: &Tensor, weight: &Param, bias: &Param, eps: f64) -> Result<
     centered.broadcast_mul(&scale)?.broadcast_mul(&value(weight, x))?.broadcast_add(&value(bias, x))
 }
 
+pub fn rms_norm(x: &Tensor, weight: &Param, shift: f64, eps: f64) -> Result<Tensor> {
+    let (width, dims) = (weight.elements(), x.dims().to_vec());
+    let x = x.reshape((x.elem_count() / width, width))?;
+    let scale = x.sqr()?.mean_keepdim(D::Minus1)?.affine(1.0, eps)?.sqrt()?.recip()?;
+    x.broadcast_mul(&scale)?.broadcast_mul(&value(weight, &x).affine(1.0, shift)?)?.reshape(dims)
+}
+
 pub fn residual_layer_norm(
     x: &Tensor,
     residual: &Tensor,

@@ -64,6 +64,7 @@ impl Resolver<'_> {
             dataloader_drop_last: self.or("args.dataloader_drop_last", args.dataloader_drop_last, false),
             bf16: self.or("args.bf16", args.bf16, false),
             gradient_cache_tokens: self.tokens("gradient_cache_tokens", args.gradient_cache_tokens),
+            gradient_checkpointing: self.or("args.gradient_checkpointing", args.gradient_checkpointing, false),
             use_cpu: self.or("args.use_cpu", args.use_cpu, false),
             full_determinism: self.or("args.full_determinism", args.full_determinism, false),
             router_mapping: args.router_mapping.clone().unwrap_or_default(),

@@ -14,6 +14,7 @@ use crate::recipe::schema::Recipe;
 pub(super) fn run(r: &mut Resolver<'_>, recipe: &Recipe, plan: &Plan) {
     unavailable_model(r, recipe, plan);
     unavailable(r, recipe);
+    checkpointing(r, plan);
     batches(r, plan);
     classes(r, plan);
     best(r, plan);
@@ -81,15 +82,29 @@ fn unavailable(r: &mut Resolver<'_>, recipe: &Recipe) {
             "leave it out for f32, or use `bf16 = true`",
         );
     }
-    if recipe.args.gradient_checkpointing == Some(true) {
-        let (key, message) = ("args.gradient_checkpointing", "is not built yet");
-        let hint = "leave it out, and set `gradient_cache_tokens = 8192` if memory is short: it costs the same second forward pass";
-        let losses = recipe.train_dataset.0.iter().filter_map(|set| set.loss.as_ref()).chain(&recipe.loss);
-        if losses.into_iter().any(|loss| loss.name.starts_with("Cached")) {
-            r.breaks("cached-loss-without-checkpointing", key, message, hint);
-        } else {
-            r.problem(key, message, hint);
-        }
+}
+
+/// Parts of a batch that are computed twice leave little to be saved by computing their layers again.
+fn checkpointing(r: &mut Resolver<'_>, plan: &Plan) {
+    if !plan.args.gradient_checkpointing {
+        return;
+    }
+    let key = "args.gradient_checkpointing";
+    let hint = "leave it out, and set a smaller `mini_batch_size` (or `args.gradient_cache_tokens`) if memory is short";
+    if plan.args.gradient_cache_tokens.is_some() {
+        r.problem(key, "can't be combined with `args.gradient_cache_tokens`: both compute the network again", hint);
+    }
+    let cached = |set: &&DatasetPlan| {
+        let settings = &set.loss.settings;
+        set.loss.name.contains("Cached")
+            || set.loss.innermost().0.contains("Cached")
+            || settings.contains_key("cached_splade")
+    };
+    if let Some(set) = plan.train_dataset.iter().find(cached) {
+        let (innermost, _) = set.loss.innermost();
+        let loss = if innermost.contains("Cached") { innermost } else { &set.loss.name };
+        let text = format!("can't be combined with {loss} (`{}`): both compute the network again", set.name);
+        r.breaks("cached-loss-without-checkpointing", key, text, hint);
     }
 }
 

@@ -329,9 +329,9 @@ impl Resolver<'_> {
                     self.problems.push(problem);
                     PathBuf::from(text)
                 }),
-                None if nano_beir::from_the_cache(&config.kind) => {
+                None if nano_beir::from_the_hub(&config.kind) => {
                     let id = config.settings.get("dataset_id").and_then(Value::as_str);
-                    hub::cached_dataset(id.unwrap_or(nano_beir::DATASET_ID)).unwrap_or_else(|error| {
+                    hub::fetch_dataset(id.unwrap_or(nano_beir::DATASET_ID)).unwrap_or_else(|error| {
                         self.problem(format!("{key}.path"), error.to_string(), error.hint().unwrap_or_default());
                         PathBuf::new()
                     })

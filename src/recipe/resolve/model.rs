@@ -2,6 +2,7 @@
 
 use super::Resolver;
 use crate::flow::ModelType;
+use crate::model::backbone::prune;
 use crate::model::lora::LoraOptions;
 use crate::model::{MultiVectorOptions, TokenizerAlgorithm, TokenizerTraining, punctuation};
 use crate::recipe::plan::{Location, ModelPlan, ModelSource, SparseAutoEncoderPlan, SparseStaticEmbeddingPlan};
@@ -14,6 +15,7 @@ impl Resolver<'_> {
             source: self.source(model),
             sparse_static_embedding: self.static_queries(model, model_type),
             sparse_auto_encoder: self.autoencoder(model, model_type),
+            keep_layers: self.keep_layers(model),
             lora: model.lora.as_ref().map(|lora| self.lora(model, lora)),
             max_seq_length: model.max_seq_length,
             pooling_mode: model.pooling_mode.clone().unwrap_or_default().0,
@@ -94,6 +96,23 @@ impl Resolver<'_> {
             normalize: given.normalize,
             dead_threshold: given.dead_threshold,
         })
+    }
+
+    fn keep_layers(&mut self, model: &ModelConfig) -> Option<Vec<usize>> {
+        let keep = model.keep_layers.as_ref()?;
+        let key = "model.keep_layers";
+        if model.base.is_none() {
+            let why = "chooses among the layers of a trained network, and the model is new";
+            self.problem(key, why, "start from `model.base`, or leave it out");
+        }
+        if model.lora.is_some() {
+            let why = "can't be combined with `model.lora`: an adapter belongs to a base model as it is published";
+            self.problem(key, why, "make the smaller model first with `tallow distill MODEL --keep-layers 0,3,6,9`");
+        }
+        if let Some((what, hint)) = prune::problem(keep) {
+            self.problem(key, what, hint);
+        }
+        Some(keep.clone())
     }
 
     fn lora(&mut self, model: &ModelConfig, lora: &LoraOptions) -> LoraOptions {

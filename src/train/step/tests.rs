@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::cached::Passes;
 use super::micro::micro_batches;
 use super::*;
-use crate::flow::{Labels, PackedBatch, Preprocess};
+use crate::flow::{Labels, ModelType, PackedBatch, Preprocess};
 use crate::loss;
 use crate::model::ModelOptions;
 use crate::ops::Param;
@@ -201,6 +201,93 @@ fn both_passes_drop_the_same() {
     let below = step();
     let slope = (above - below) / (2.0 * distance);
     assert!((slope - norm).abs() < 0.02 * norm, "the slope is {slope}, the gradient's length {norm}");
+}
+
+/// The loss of all parts' embeddings in one graph, which is taken back at once, and what it gives the parameters.
+fn in_one_graph(setting: Setting<'_>, batch: &Batch, tokens: usize, rng: Rng) -> (f64, Vec<(String, Vec<f32>)>) {
+    let parts = micro_batches(&views::offsets(setting, batch), tokens);
+    assert!(parts.len() > 2, "{} parts", parts.len());
+    let passes = Passes { setting, batch, layers: &[], rng };
+    let all: Vec<Tensor> =
+        parts.into_iter().enumerate().map(|(i, part)| passes.forward(i, part).unwrap().remove(0)).collect();
+    let all = Tensor::cat(&all, 0).unwrap();
+    let vectors = setting.model.vector_offsets(batch);
+    let column = |span: std::ops::Range<usize>| {
+        let rows = views::rows(vectors.as_deref(), &span);
+        all.narrow(0, rows.start, rows.len()).unwrap()
+    };
+    let columns = views::spans(setting, batch).into_iter().map(column).collect();
+    let context = Context::training(DType::F32, rng).unwrap();
+    let outputs = views::outputs(setting, batch, columns, Vec::new(), rng, &context).unwrap();
+    let value = setting.loss.compute(&outputs, batch.labels.as_ref()).unwrap();
+    let found = value.backward().unwrap();
+    ops::collect(&found, &setting.model.params()).unwrap();
+    (f64::from(value.to_scalar::<f32>().unwrap()), gradients(&setting.model.params()))
+}
+
+/// A name, columns, and a loss with its cached twin.
+type Cached = (&'static str, usize, Box<dyn Loss>, Box<dyn Loss>);
+
+#[test]
+fn with_dropout_cached_losses_have_the_plain_ones_gradients() {
+    let guide = Guide::alike(model("tiny-bert", 0.0));
+    let regularizer = json!({ "query_regularizer_weight": 0.02, "document_regularizer_weight": 0.05 });
+    let splade = |name: &str| {
+        let mut settings = regularizer.as_object().unwrap().clone();
+        settings.insert("loss".to_owned(), json!({ "name": "SparseMultipleNegativesRankingLoss", "scale": 0.5 }));
+        loss::build_for(ModelType::SparseEncoder, name, &settings).unwrap()
+    };
+    let guided = json!({ "guide": "a guide", "temperature": 0.1, "margin": 0.05 });
+    let late = |name: &str| {
+        let settings = json!({ "scale": 2.0 });
+        loss::build_for(ModelType::MultiVectorEncoder, name, settings.as_object().unwrap()).unwrap()
+    };
+    let cases: Vec<Cached> = vec![
+        (
+            "tiny-bert",
+            3,
+            loss("CachedMultipleNegativesRankingLoss", json!({})),
+            loss("MultipleNegativesRankingLoss", json!({})),
+        ),
+        (
+            "tiny-bert",
+            2,
+            loss("CachedMultipleNegativesSymmetricRankingLoss", json!({})),
+            loss("MultipleNegativesSymmetricRankingLoss", json!({})),
+        ),
+        ("tiny-bert", 3, loss("CachedGISTEmbedLoss", guided.clone()), loss("GISTEmbedLoss", guided)),
+        (
+            "tiny-bert",
+            2,
+            loss("MegaBatchMarginLoss", json!({ "negative_margin": -0.5 })),
+            loss("MegaBatchMarginLoss", json!({ "negative_margin": -0.5, "use_mini_batched_version": false })),
+        ),
+        ("tiny-splade", 3, splade("CachedSpladeLoss"), splade("SpladeLoss")),
+        (
+            "tiny-colbert",
+            2,
+            late("CachedMultiVectorMultipleNegativesRankingLoss"),
+            late("MultiVectorMultipleNegativesRankingLoss"),
+        ),
+    ];
+    for (fixture, columns, cached, plain) in cases {
+        let model = model(fixture, 0.25);
+        let batch = batch(&model, 10, columns, 21);
+        let name = cached.card().name;
+        assert!(cached.micro_batch().is_some() && plain.micro_batch().is_none(), "{name}");
+        let rng = Rng::new(17);
+        let guide = plain.guide().map(|_| &guide);
+        let (tokens, step) = (90, Some((5, 10)));
+        let setting = |loss| Setting { guide, step, ..setting(&model, loss, Some(tokens)) };
+        let (value, wanted) = in_one_graph(setting(plain.as_ref()), &batch, tokens, rng);
+        let measured = forward_backward(setting(cached.as_ref()), &batch, rng, &mut Timings::default()).unwrap();
+        assert!((measured.loss - value).abs() < 1e-5 * value.abs().max(1.0), "{name}: {} {value}", measured.loss);
+        let got = gradients(&model.params());
+        close(name, &got, &wanted, 2e-5);
+        let reached = wanted.iter().filter(|(_, values)| values.iter().any(|value| *value != 0.0)).count();
+        // a key's bias has no gradient: the softmax takes out what all scores have in common
+        assert!(reached + 2 >= wanted.len(), "{name}: {reached} of {}", wanted.len());
+    }
 }
 
 #[test]

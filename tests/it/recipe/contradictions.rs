@@ -30,7 +30,11 @@ fn contradictions_are_refused_with_the_key_and_the_way_out() {
         ("early_stopping_threshold = 0.1", "early_stopping_threshold", "no effect"),
         ("metric_for_best_model = \"loss\"", "metric_for_best_model", "`eval_loss` needs data"),
         ("report_to = [\"tensorboard\"]", "report_to", "`tensorboard` is not built yet"),
-        ("gradient_checkpointing = true", "gradient_checkpointing", "not built yet"),
+        (
+            "gradient_checkpointing = true\ngradient_cache_tokens = 512",
+            "gradient_checkpointing",
+            "can't be combined with `args.gradient_cache_tokens`",
+        ),
         ("fp16 = true", "fp16", "CPU"),
         ("batch_sampler = \"no_duplicate\"", "batch_sampler", "no batch sampler"),
         ("num_threads = 0", "num_threads", "must be 1 or more"),

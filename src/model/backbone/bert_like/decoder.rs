@@ -45,7 +45,7 @@ struct Maker<'a> {
 
 impl Maker<'_> {
     fn param(&mut self, name: &str, shape: &[usize], new: impl FnOnce(&mut Rng) -> Vec<f64>) -> Result<Arc<Param>> {
-        let found = self.bert.unused.iter().find(|(other, tensor)| other == name && tensor.dims() == shape);
+        let found = self.bert.tensors.unused.iter().find(|(other, tensor)| other == name && tensor.dims() == shape);
         let value = match found {
             Some((_, tensor)) => tensor.clone(),
             // not from an f64, which not every device knows
@@ -128,7 +128,7 @@ impl BertDecoder {
 
     fn layer(&self, layer: &Layer, cross: &Cross, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let context = pass.context;
-        let ops::EncoderLayer { attention, feed_forward } = self.bert.layer(layer, &pass.inputs, None, context);
+        let ops::EncoderLayer { attention, feed_forward } = layer.part(&self.bert.config, &pass.inputs, None, context);
         let x = ops::causal_self_attention(context, x, &pass.inputs.offsets, &attention)?;
         let x = self.attend(cross, &x, pass.sentence, &pass.rows, context)?;
         Ok(ops::feed_forward(context, &x, &feed_forward)?)

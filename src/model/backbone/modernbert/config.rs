@@ -9,7 +9,7 @@ use crate::model::backbone::bert_like::config::{check_heads, gelu};
 use crate::ops::Activation;
 
 /// What the network is like.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     pub vocab_size: usize,
     pub hidden_size: usize,
@@ -166,4 +166,24 @@ impl Config {
             local_attention: keys.local_attention,
         })
     }
+}
+
+/// Says of every layer what it sees, in place of a rule by layers' numbers, and gives the rule that those to `keep` follow
+/// among themselves, if there is one: transformers before 5 knows rules only.
+///
+/// # Errors
+/// When config.json is broken.
+pub fn keep_layer_types(config: &mut Value, keep: &[usize]) -> Result<()> {
+    let keys: Keys = serde_json::from_value(config.clone()).map_err(|e| Error::model(e.to_string()))?;
+    let local = keys.local()?;
+    let name = |local: &bool| if *local { "sliding_attention" } else { "full_attention" };
+    config["layer_types"] = local.iter().map(name).collect();
+    let kept: Vec<bool> = keep.iter().filter_map(|layer| local.get(*layer).copied()).collect();
+    let follows = |every: &usize| kept.iter().enumerate().all(|(i, local)| *local != i.is_multiple_of(*every));
+    let rule = (1..=kept.len()).find(follows);
+    if let Some(keys) = config.as_object_mut() {
+        keys.shift_remove("global_attn_every_n_layers");
+        keys.extend(rule.map(|every| ("global_attn_every_n_layers".to_owned(), every.into())));
+    }
+    Ok(())
 }
