@@ -102,7 +102,7 @@ mod tests {
             assert!(!text.contains("l\n.sh"), "{text}");
         }
         let text = render(Kind::Ray, script, Path::new("l.py"), "a b", &["peft".to_owned()]).unwrap();
-        assert!(text.contains(r#"with_name("a b's\"$(x).py")"#) && text.contains(r#"["peft"]"#), "{text}");
+        assert!(text.contains(r#"with_name("a b's\"$(x).py")"#) && text.contains(r#"PACKAGES = ["peft"]"#), "{text}");
         assert!(render(Kind::Slurm, script, Path::new("l"), "a b", &[]).unwrap().contains("--job-name=a-b\n"));
     }
 }

@@ -44,7 +44,6 @@ struct Rows {
     /// The columns as a literal, the label renamed to what the trainer looks for.
     columns_literal: String,
     rename: Option<String>,
-    limit: Option<u64>,
     loss: String,
 }
 
@@ -83,6 +82,8 @@ struct Context {
     static_embedding: Option<Vec<Argument>>,
     distill_from: Option<String>,
     tokenizer: Option<String>,
+    /// The numbers of the network's layers that the model keeps; all of them without.
+    kept: Option<String>,
     lora: Option<Vec<Argument>>,
     /// Of losses that cache gradients: the frozen network has to pass them on.
     cached: bool,
@@ -99,6 +100,7 @@ struct Context {
     measures: Vec<Measure>,
     metric: Option<String>,
     arguments: Vec<Argument>,
+    fixed: Vec<(&'static str, String)>,
     warmup: Option<String>,
     max_steps: String,
     bf16: bool,
@@ -135,7 +137,8 @@ pub fn requirements(draft: &Draft) -> Vec<String> {
     ];
     let model = &draft.loaded.recipe.model;
     if model.lora.is_some() {
-        packages.push("peft".to_owned());
+        // transformers 5.24 asks for PEFT 0.22, which is not to be had; those before it do with 0.20
+        packages.extend(["peft>=0.20".to_owned(), "transformers<5.24".to_owned()]);
     }
     if model.static_embedding.as_ref().is_some_and(|s| s.distill_from.is_some()) {
         packages.push("model2vec".to_owned());
@@ -157,6 +160,15 @@ fn tidy(text: &str) -> String {
     }
     format!("{}\n", out.trim_end())
 }
+
+/// Training arguments that a script writes down whatever the recipe says, with what stands there where it says nothing.
+const FIXED: [(&str, &str); 5] = [
+    ("eval_strategy", "\"steps\""),
+    ("save_strategy", "\"steps\""),
+    ("load_best_model_at_end", "True"),
+    ("greater_is_better", "True"),
+    ("report_to", "\"none\""),
+];
 
 struct Writer<'a> {
     draft: &'a Draft,
@@ -236,9 +248,20 @@ impl<'a> Writer<'a> {
         let teacher = self.wanted.teacher.clone().or_else(|| variant.teacher.map(str::to_owned));
         let train = self.train()?;
         let eval = self.rows("eval_dataset")?;
+        if train.len() > 1
+            && let Some(i) = eval.iter().position(|rows| train.iter().all(|own| own.key != rows.key))
+        {
+            let names: Vec<&str> = train.iter().map(|rows| rows.key.as_str()).collect();
+            let why = format!("takes its loss from a training data set of the same `name`: {}", names.join(", "));
+            return Err(refused(&format!("eval_dataset.{i}"), &why));
+        }
         let splits =
             !self.draft.held_out && (self.wanted.data.is_some() || self.value("train_dataset.0.path").is_some());
         let measures = self.measures(splits)?;
+        let metric = self.text("args.metric_for_best_model").map(|key| key.trim_start_matches("eval_"));
+        if metric.is_some_and(|key| key == "loss" || key.ends_with("_loss")) {
+            return Err(refused("args.metric_for_best_model", "a script goes by an evaluator's metric"));
+        }
         let learnt = self.text("loss.name").unwrap_or_default();
         let labelled = self.value("train_dataset.0.label").is_some();
         let teaches = match (variant.learns, labelled, self.model_type) {
@@ -314,6 +337,7 @@ impl<'a> Writer<'a> {
             static_embedding,
             distill_from,
             tokenizer,
+            kept: self.value("model.keep_layers").map(literal),
             cached: lora.is_some() && learnt.starts_with("Cached"),
             lora,
             splits,
@@ -323,7 +347,7 @@ impl<'a> Writer<'a> {
             retriever,
             rescorer,
             counts_positives: counts,
-            metric: self.text("args.metric_for_best_model").map(|key| quoted(key.trim_start_matches("eval_"))),
+            metric: metric.map(quoted),
             warmup: self.value("args.warmup_steps").or_else(|| self.value("args.warmup_ratio")).map(literal),
             max_steps: self.value("args.max_steps").map_or_else(|| "-1".to_owned(), literal),
             bf16: self.value("args.bf16") != Some(&Value::Bool(false)),
@@ -335,6 +359,7 @@ impl<'a> Writer<'a> {
                 .iter()
                 .filter_map(|(key, name)| hub.get(*key).map(|value| argument(name, value)))
                 .collect(),
+            fixed: self.fixed(),
             loss_names: quoted(&losses),
             described: quoted(&format!("batch {batch}, learning rate {rate}")),
             arguments,
@@ -362,8 +387,15 @@ impl<'a> Writer<'a> {
         let mut all: Vec<Rows> = Vec::new();
         for i in 0..count {
             let at = |key: &str| format!("{list}.{i}.{key}");
-            if self.value(&at("on_bad_row")).is_some() {
-                return Err(refused(&at("on_bad_row"), "a script reads rows as they are"));
+            let mined = i > 0 || list != "train_dataset";
+            for (key, here, why) in [
+                ("on_bad_row", true, "a script reads rows as they are"),
+                ("prompts", true, "a script has prompts of a data set in `args.prompts`, under its name"),
+                ("hard_negatives", mined, "a script looks for negatives of the first data set alone"),
+            ] {
+                if here && self.value(&at(key)).is_some() {
+                    return Err(refused(&at(key), why));
+                }
             }
             let load = self.load(&format!("{list}.{i}"))?;
             let columns: Vec<String> = self
@@ -387,11 +419,15 @@ impl<'a> Writer<'a> {
                 columns_literal: if selected.is_empty() { String::new() } else { literal(&json!(selected)) },
                 columns,
                 rename: label.filter(|_| known.is_none()).map(quoted),
-                limit: self.value(&at("limit")).and_then(Value::as_u64),
                 loss: String::new(),
             });
         }
         Ok(all)
+    }
+
+    fn fixed(&self) -> Vec<(&'static str, String)> {
+        let value = |name: &str| self.value(&format!("args.{name}")).map(literal);
+        FIXED.iter().map(|(name, own)| (*name, value(name).unwrap_or_else(|| (*own).to_owned()))).collect()
     }
 
     /// The training arguments that are the same in both.
@@ -407,14 +443,10 @@ impl<'a> Writer<'a> {
                 | "bf16"
                 | "fp16"
                 | "metric_for_best_model"
-                | "greater_is_better"
                 | "early_stopping_patience"
                 | "early_stopping_threshold"
-                | "report_to"
-                | "num_threads"
-                | "load_best_model_at_end"
-                | "eval_strategy"
-                | "save_strategy" => continue,
+                | "num_threads" => continue,
+                name if FIXED.iter().any(|(own, _)| *own == name) => continue,
                 "max_tokens_per_batch" | "gradient_cache_tokens" | "shuffle" => {
                     return Err(refused(&format!("args.{key}"), "the Trainer has no counterpart of it"));
                 }

@@ -2,6 +2,8 @@
 
     python tests/golden/check_scripts.py TALLOW FOLDER [NAME...]
 
+With the name `launch`, two of them are started with two processes each, by the files for Accelerate and for torchrun.
+
 Data are made here, models come from tests/fixtures. All scripts run in this process: importing torch takes longer than a step.
 """
 
@@ -16,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-os.environ.update(SMOKE_TEST="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", CUDA_VISIBLE_DEVICES="")
+os.environ.update(SMOKE_TEST="1", OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", CUDA_VISIBLE_DEVICES="")
 TALLOW = os.path.abspath(sys.argv[1])
 FOLDER = Path(sys.argv[2]).resolve()
 WANTED = sys.argv[3:]
@@ -80,10 +82,25 @@ CASES = {
          "evaluator.1.path=pairs-dev.jsonl", 'evaluator.1.columns=["question","answer"]', "evaluator.1.name=pairs"],
         [],
     ),
+    "multi_dataset-loss": (
+        ST,
+        "multi_dataset",
+        "pairs",
+        "scored-dev.jsonl",
+        BERT,
+        ["train_dataset.1.path=scored-train.jsonl", "train_dataset.1.name=scored", "train_dataset.1.limit=20",
+         "eval_dataset.0.path=scored-dev.jsonl", "eval_dataset.0.name=scored", "eval_dataset.0.limit=8",
+         'eval_dataset.0.columns=["sentence1","sentence2"]', "eval_dataset.0.label=score"],
+        [],
+    ),
+    "keep_layers": (
+        ST, "default", "pairs", "pairs-dev.jsonl", BERT, ["model.keep_layers=[1]", "args.gradient_checkpointing=true"], []
+    ),
     "with_lora": (ST, "with_lora", "pairs", "pairs-dev.jsonl", BERT, [], []),
     "with_lora-cached": (
         ST, "with_lora", "pairs", "pairs-dev.jsonl", BERT, ["loss.name=CachedMultipleNegativesRankingLoss"], []
     ),
+    "with_dora": (ST, "with_lora", "pairs", "pairs-dev.jsonl", BERT, ["model.lora.use_dora=true"], []),
     "distillation-teacher": (ST, "distillation", "pairs", None, BERT, [], ["--teacher", BERT]),
     "distillation-labels": (ST, "distillation", "taught", "taught-dev.jsonl", BERT, [], []),
     "distillation-margins": (ST, "distillation", "margins", "triplets-dev.jsonl", BERT, [], []),
@@ -115,11 +132,12 @@ CASES = {
 }
 
 
-def render(name, case):
+def render(name, case, target="python"):
     kind, variant, data, held_out, base, settings, more = case
-    script = f"{name.replace('-', '_')}.py"
-    command = [TALLOW, "render", "--model-type", kind, "--variant", variant, "--target", "python", "--force"]
-    command += ["--data", f"{data}-train.jsonl", "-o", script, *more]
+    stem = name.replace("-", "_")
+    file, script = (f"{stem}.py",) * 2 if target == "python" else (f"{stem}.sh", f"{stem}_train.py")
+    command = [TALLOW, "render", "--model-type", kind, "--variant", variant, "--target", target, "--force"]
+    command += ["--data", f"{data}-train.jsonl", "-o", file, *more]
     command += ["--eval", held_out] if held_out else []
     command += ["--base", base] if base else []
     small = SMALL if base else SMALL[:1]
@@ -164,6 +182,22 @@ def whole_runs():
     print("ok      whole runs", flush=True)
 
 
+def launches():
+    """The smoke test and the whole run behind it, of which the first process alone speaks at the end."""
+    own = {"PROCESSES": "2", "SMOKE_TEST": "0", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for target in ("accelerate", "torchrun"):
+        for name in ("default", "cross-encoder"):
+            kind, variant, data, held_out, base, _, more = CASES[name]
+            stem = f"{name.replace('-', '_')}_{target}"
+            render(stem, (kind, variant, data, held_out, base, ["args.num_train_epochs=2"], more), target)
+            found = subprocess.run(
+                ["bash", f"{stem}.sh"], env=os.environ | own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            assert found.returncode == 0 and found.stdout.count("VERDICT: ") == 2, found.stdout
+            loads(kind, Path("models", f"{stem}_train", "final"))
+            print(f"ok      {name} by {target}", flush=True)
+
+
 def main():
     FOLDER.mkdir(parents=True, exist_ok=True)
     os.chdir(FOLDER)
@@ -196,6 +230,8 @@ def main():
             print(f"FAILED  {name}: {error}", flush=True)
     if not WANTED:
         whole_runs()
+    if "launch" in WANTED:
+        launches()
     print(f"{time.time() - begun:.0f} s")
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")

@@ -1,10 +1,12 @@
 //! Rules over recipes and scripts: each finds what it must and lets pass what it must.
 
+mod mentioned;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Deserialize;
-use tallow::check::{RULES, Report, check};
+use tallow::check::{RULES, Report, Violation, check};
 use tallow::draft::{self, Wanted};
 use tallow::flow::ModelType;
 
@@ -109,8 +111,16 @@ fn what_is_no_python_is_refused_with_its_line() {
         ("def main():", "def main(:", "line "),
         ("    trainer.train()\n", "  trainer.train()\n", "line "),
         ("    started = time.time()\n", "        started = time.time()\n", "line "),
+        ("SEED = 12\n", "SEED = \"12\n", "line "),
+        ("SEED = 12\n", "SEED = = 12\n", "line "),
+        ("    trainer.train()\n", "    trainer.train(\n", "line "),
+        ("    trainer.train()\n", "    if trainer\n        trainer.train()\n", "line "),
+        ("    trainer.train()\n", "    train trainer.train()\n", "line "),
+        ("    trainer.train()\n", "    let x = trainer.train();\n", "line "),
+        ("    trainer.train()\n", "    trainer.train())\n", "line "),
     ] {
-        let error = check(Path::new("train.py"), &good.replace(old, new)).unwrap_err();
+        let told = check(Path::new("train.py"), &good.replace(old, new));
+        let error = told.err().unwrap_or_else(|| panic!("{new:?} is taken for Python"));
         assert!(error.to_string().contains(part) && error.to_string().contains("not Python"), "{error}");
     }
     for text in ["", "\u{feff}x = 1", "def f(): pass\nf()\n", "while True: pass", "x = [", "lambda: (yield)", "\0"] {
@@ -239,6 +249,18 @@ fn recipes_break_what_they_should() {
             &["splade-regularizer"],
             Some(10),
         ),
+        (
+            vec![
+                (kind, "model_type = \"SparseEncoder\""),
+                (
+                    loss,
+                    "name = \"SparseMultipleNegativesRankingLoss\"\nsplade = { document_regularizer_weight = 1e-3, query_regularizer_weight = 1e-3 }",
+                ),
+                (evaluator, "type = \"SparseInformationRetrievalEvaluator\""),
+            ],
+            &[],
+            None,
+        ),
         (late(&[(loss, "name = \"MultiVectorMultipleNegativesRankingLoss\"")]), &[], None),
         (
             late(&[(loss, "name = \"MultiVectorMultipleNegativesRankingLoss\"\nscale = 20.0")]),
@@ -265,14 +287,21 @@ fn recipes_break_what_they_should() {
             Some(5),
         ),
     ];
+    let (mut seen, mut broken) = (BTreeSet::new(), BTreeSet::new());
     for (edits, wanted, line) in cases {
         let (_dir, report) = recipe(&edits);
+        seen.extend(report.passed.iter().copied());
+        broken.extend(wanted.iter().copied());
         let found: Vec<&str> = report.violations.iter().map(|violation| violation.rule).collect();
         assert_eq!(found, wanted, "{edits:?}: {:?}", report.violations);
         if line.is_some() {
             assert_eq!(report.violations[0].line, line, "{edits:?}: {:?}", report.violations);
         }
+        for violation in &report.violations {
+            assert!(!violation.fix.is_empty() && !violation.message.is_empty(), "{violation:?}");
+        }
     }
+    assert_eq!(seen, broken, "rules that are looked at, and rules that a case breaks");
 }
 
 #[test]
@@ -284,20 +313,39 @@ fn a_run_keeps_its_contracts() {
     assert!(!report.passed.contains(&"active-dims") && !report.kept_by_the_run.contains(&"active-dims"));
 }
 
+/// A rule's row on the page: what has to hold, and of the first case that breaks it what is said and how it is mended.
+fn row(id: &str, summary: &str, violation: &Violation) -> String {
+    // a bar would end the table's cell
+    let cell = |text: &str| text.replace('|', "\\|").replace('\n', " ");
+    format!("| `{id}` | {} | {} | {} |", cell(summary), cell(&violation.message), cell(&violation.fix))
+}
+
 #[test]
 fn the_page_of_rules_is_complete() {
-    let page = std::fs::read_to_string(project("references/checks.md")).unwrap();
-    let mut wrong = Vec::new();
-    for rule in RULES {
-        // a bar would end the table's cell
-        let row = format!("| `{}` | {} |", rule.id, rule.summary.replace('|', "\\|"));
-        if !page.contains(&row) {
-            wrong.push(row);
-        }
-    }
-    assert!(wrong.is_empty(), "references/checks.md lacks\n{}", wrong.join("\n"));
-    let rows = page.lines().filter(|line| line.starts_with("| `")).count();
-    assert_eq!(rows, RULES.len(), "the page has a rule that is gone");
+    let text = std::fs::read_to_string(project("tests/it/check/python.toml")).unwrap();
+    let cases: Cases = toml::from_str(&text).unwrap();
+    let (_dir, refused) = recipe(&[("eval_steps = 0.1", "eval_step = 0.1")]);
+    let mut table = String::new();
     let mut ids = BTreeSet::new();
-    assert!(RULES.iter().all(|rule| ids.insert(rule.id)), "an id is there twice");
+    for rule in RULES {
+        assert!(ids.insert(rule.id), "{} is there twice", rule.id);
+        let case = cases.case.iter().find(|case| case.breaks.iter().any(|id| id == rule.id));
+        let report = match case {
+            Some(case) => check(Path::new("train.py"), &edited(script(&case.script), case)).unwrap(),
+            None => refused.clone(),
+        };
+        let violation = report.violations.iter().find(|violation| violation.rule == rule.id).unwrap();
+        table.push_str(&format!("{}\n", row(rule.id, rule.summary, violation)));
+    }
+    let file = project("references/checks.md");
+    let page = std::fs::read_to_string(&file).unwrap();
+    let head = "|---|---|---|---|\n";
+    let (before, after) = page.split_once(head).unwrap();
+    let (_, after) = after.split_once("\n## ").unwrap();
+    let wanted = format!("{before}{head}{table}\n## {after}");
+    if std::env::var_os("UPDATE_REFERENCES").is_some() {
+        std::fs::write(&file, &wanted).unwrap();
+    }
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert!(written == wanted, "write it again: UPDATE_REFERENCES=1 cargo test --test it the_page_of_rules");
 }

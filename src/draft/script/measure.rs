@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::load::load_files;
-use super::{Measure, Writer, argument, held_out_rows, quoted};
+use super::{Measure, Writer, argument, held_out_rows, quoted, refused};
 use crate::error::{Error, Result};
 use crate::flow::ModelType;
 
@@ -74,8 +74,12 @@ impl Writer<'_> {
         let own = ["type", "path", "columns", "label", "limit", "teacher_model"];
         let arguments =
             table.iter().filter(|(key, _)| !own.contains(&key.as_str())).map(|(k, v)| argument(k, v)).collect();
+        let limit = table.get("limit").and_then(Value::as_u64);
+        if limit.is_some() && folder.is_some() {
+            return Err(refused("evaluator.limit", "a script measures with all of a folder"));
+        }
         let load = match path.filter(|_| folder.is_none()) {
-            Some(path) => Some(load_files(&json!(path))?),
+            Some(path) => Some(load_files(&json!(path), limit)?),
             None => None,
         };
         Ok(Measure {

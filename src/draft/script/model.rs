@@ -32,7 +32,7 @@ impl Writer<'_> {
                 "model" | "cross_encoder" | "seed" | "bf16" => {}
                 "corpus" => {
                     let column = settings.corpus_column.as_deref().unwrap_or("text");
-                    let value = format!("list({}[{}])", load_files(value)?, quoted(column));
+                    let value = format!("list({}[{}])", load_files(value, None)?, quoted(column));
                     arguments.push(Argument { name: key.clone(), value });
                 }
                 "corpus_column" => {}
@@ -54,7 +54,7 @@ impl Writer<'_> {
         for (key, value) in self.table("model") {
             let given = value.as_str().unwrap_or_default();
             match key.as_str() {
-                "base" | "static_embedding" | "lora" | "normalize" => {}
+                "base" | "static_embedding" | "lora" | "normalize" | "keep_layers" => {}
                 "max_seq_length" if reranker => arguments.push(argument("max_length", &value)),
                 "max_seq_length" => set.push(argument("model.max_seq_length", &value)),
                 "num_labels" if reranker => arguments.push(argument("num_labels", &value)),
@@ -120,7 +120,7 @@ impl Writer<'_> {
             let name = match key.as_str() {
                 "alpha" => "lora_alpha",
                 "dropout" => "lora_dropout",
-                "r" | "target_modules" | "use_rslora" => key,
+                "r" | "target_modules" | "use_rslora" | "use_dora" => key,
                 _ => return Err(refused(&format!("model.lora.{key}"), "a script has no counterpart of it")),
             };
             arguments.push(argument(name, value));
