@@ -27,7 +27,7 @@ fn python(script: &Script) -> Vec<Finding> {
     }
     vec![Finding::new(
         None,
-        format!("{} log every request", missing.join(", ")),
+        format!("every request is logged: {}", missing.join(", ")),
         "before anything is loaded: `for name in (\"httpx\", ...): logging.getLogger(name).setLevel(logging.WARNING)`",
     )]
 }
