@@ -39,6 +39,8 @@ fn dispatch(command: Command, printer: &mut Printer) -> Next {
         Command::Choose(request) => answer(request, printer),
         Command::Inspect(request) => answer(request, printer),
         Command::Recommend(request) => answer(request, printer),
+        Command::Render(request) => answer(*request, printer),
+        Command::Check(request) => answer(request, printer),
         Command::SmokeTest(request) => answer(request, printer),
         Command::Run(request) => answer(*request, printer),
         Command::Status(request) => answer(request, printer),

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::jobs::{Jobs, Waited};
 use crate::error::{Error, Result};
-use crate::verbs::{Verb, cancel, choose, evaluate, inspect, mine, recommend, run, smoke_test, status};
+use crate::verbs::{Verb, cancel, check, choose, evaluate, inspect, mine, recommend, render, run, smoke_test, status};
 
 /// Clients give up after 25 to 60 seconds; every answer is there before.
 pub(super) const PATIENCE: Duration = Duration::from_secs(24);
@@ -61,6 +61,14 @@ pub(super) fn all() -> Result<Vec<Entry>> {
         })?,
         slow::<inspect::Request>("inspect_dataset", hints().read_only(true).idempotent(true))?,
         slow::<recommend::Request>("recommend_loss", hints().read_only(true).idempotent(true))?,
+        prompt::<render::Request>(
+            "render_template",
+            hints().read_only(false).destructive(false).idempotent(false),
+            |arguments| work(arguments, |_: &mut render::Request| {}),
+        )?,
+        prompt::<check::Request>("check", hints().read_only(true).idempotent(true), |arguments| {
+            work(arguments, |_: &mut check::Request| {})
+        })?,
         slow::<smoke_test::Request>("smoke_test", hints().read_only(true).idempotent(true))?,
         prompt::<run::Request>("run", hints().read_only(false).destructive(false).idempotent(false), |arguments| {
             work(arguments, |request: &mut run::Request| request.detach = true)
@@ -211,6 +219,8 @@ mod tests {
                 "choose_model_type",
                 "inspect_dataset",
                 "recommend_loss",
+                "render_template",
+                "check",
                 "smoke_test",
                 "run",
                 "run_status",
@@ -229,7 +239,7 @@ mod tests {
             }
             assert!(definition.annotations.as_ref().unwrap().read_only_hint.is_some());
         }
-        let run = serde_json::to_string(&tools[4].definition.input_schema).unwrap();
+        let run = serde_json::to_string(&tools[6].definition.input_schema).unwrap();
         assert!(!run.contains("detach") && !run.contains("prepared"), "{run}");
     }
 
@@ -249,7 +259,7 @@ mod tests {
     async fn mistakes_are_tool_errors_with_a_hint() {
         let tools = all().unwrap();
         let jobs = Jobs::default();
-        for (tool, arguments) in [(3, json!({"recipe": "no-such-file.toml"})), (5, json!({"runs": 3})), (8, json!({}))]
+        for (tool, arguments) in [(5, json!({"recipe": "no-such-file.toml"})), (7, json!({"runs": 3})), (10, json!({}))]
         {
             let arguments = arguments.as_object().unwrap().clone();
             let result = call(&tools[tool], arguments, &jobs).await;

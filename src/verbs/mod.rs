@@ -5,6 +5,7 @@
 //! know nothing else.
 
 pub mod cancel;
+pub mod check;
 pub mod choose;
 pub mod cluster;
 pub mod demo;
@@ -19,6 +20,7 @@ pub mod pull;
 pub mod push;
 pub mod rank;
 pub mod recommend;
+pub mod render;
 pub mod run;
 pub mod search;
 pub mod smoke_test;

@@ -78,6 +78,17 @@ impl Resolver<'_> {
         self.problems.push(Problem::new(key, message).with_hint(hint));
     }
 
+    /// A problem that is a check of its own.
+    fn breaks(
+        &mut self,
+        rule: &'static str,
+        key: impl Into<String>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.problems.push(Problem::new(key, message).with_hint(hint).under(rule));
+    }
+
     /// Refuses a name that is not among `known`.
     fn known(&mut self, key: &str, what: &str, name: &str, known: &[&str]) -> bool {
         let found = known.contains(&name);
