@@ -64,6 +64,9 @@ fn broken(report: &Report) -> BTreeSet<&'static str> {
     report.violations.iter().map(|violation| violation.rule).collect()
 }
 
+/// What is replaced by what, the rules that are broken, and the line of the first.
+type Case<'a> = (Vec<(&'a str, &'a str)>, &'a [&'a str], Option<usize>);
+
 #[test]
 fn edited_scripts_break_what_they_should() {
     let text = std::fs::read_to_string(project("tests/it/check/python.toml")).unwrap();
@@ -200,7 +203,7 @@ fn recipes_break_what_they_should() {
         ];
         own.iter().chain(more).copied().collect()
     };
-    let cases: Vec<(Vec<(&str, &str)>, &[&str], Option<usize>)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         (vec![], &[], None),
         (vec![("eval_steps = 0.1", "eval_step = 0.1")], &["valid"], Some(21)),
         (vec![("path = \"dev.jsonl\"", "path = \"gone.jsonl\"")], &["valid"], Some(16)),
