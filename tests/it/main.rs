@@ -9,6 +9,7 @@
 )]
 
 mod advice;
+mod agent_path;
 mod backbones;
 mod borrowed;
 mod catalogue;

@@ -68,7 +68,7 @@ pub const GROUPS: &[Group] = &[
         "벡터 검색", "바이 인코더", "문장 임베딩",
     ]),
     group(DENSE, Uses, &[
-        "semantic search", "similarity search", "similarit*", "similar texts", "similar sentences", "cluster*",
+        "semantic search", "how similar*", "similarity search", "similarit*", "similar texts", "similar sentences", "cluster*",
         "duplicat*", "near duplicat*", "dedup*", "de dup*", "paraphras*", "nearest neighbor*", "nearest neighbour*", "knn",
         "faiss", "qdrant", "milvus", "pinecone", "weaviate", "pgvector", "chroma", "single vector*", "one vector per text",
         "retriever*", "sts", "sts b", "stsb", "same meaning", "like meaning", "mean the same", "means the same",
