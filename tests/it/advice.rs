@@ -192,7 +192,7 @@ fn answers_keep_their_shape() {
     write(dir.path(), "pairs");
     let mut rows = std::fs::read_to_string(dir.path().join("train.jsonl")).unwrap();
     rows += "{\"question\": \"\", \"passage\": \"no question\"}\n";
-    rows += &std::fs::read_to_string(dir.path().join("dev.jsonl")).unwrap().lines().next().unwrap();
+    rows += std::fs::read_to_string(dir.path().join("dev.jsonl")).unwrap().lines().next().unwrap();
     std::fs::write(dir.path().join("train.jsonl"), rows).unwrap();
     insta::assert_json_snapshot!("choose", tallow(dir.path(), &["choose", "A reranker, not an embedding model."]));
     insta::assert_json_snapshot!("choose_asks", tallow(dir.path(), &["choose", "Make our search better."]));
