@@ -1,6 +1,6 @@
 """A recipe that tallow runs and the script rendered from the same words, run in sentence-transformers, reach the same model.
 
-    python tests/golden/compare_scripts.py TALLOW FOLDER [SHARED]
+    python tests/golden/compare_scripts.py TALLOW FOLDER [SHARED [KIND...]]
 
 Once for each type of model, from a base without dropout and with batches of all the rows, so that neither random numbers nor
 the order of rows tell the two apart: both must have the same score before training, the same score after it, and models that
@@ -30,7 +30,7 @@ FOLDER = Path(sys.argv[2]).resolve()
 SHARED = Path(sys.argv[3]).resolve() if len(sys.argv) > 3 else None
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 ST, CE, SPARSE, LATE = "SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder"
-KINDS = (ST, CE, SPARSE, LATE)
+KINDS = sys.argv[4:] or (ST, CE, SPARSE, LATE)
 
 
 def write(name, rows):
