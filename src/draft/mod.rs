@@ -126,6 +126,7 @@ fn write(wanted: &Wanted, complete: bool) -> Result<Draft> {
     let variant = variants::find(wanted.model_type, wanted.variant.as_deref().unwrap_or("default"))?;
     let tree = recipe::tree(&wanted.settings, &wanted.set)?;
     let new_model = ["config", "static_embedding"].iter().any(|key| at(&tree, &format!("model.{key}")).is_some());
+    let by_words = at(&tree, "train_dataset.0.hard_negatives.bm25").and_then(Value::as_bool) == Some(true);
     let sources = Sources::settle(variant, wanted, &tree, complete)?;
     let context = Context {
         file: shown(&wanted.file),
@@ -136,7 +137,7 @@ fn write(wanted: &Wanted, complete: bool) -> Result<Draft> {
         in_batch_negatives: sources.in_batch_negatives,
         sampler: sources.compares_labels.then_some("group_by_label"),
         mines: sources.mines,
-        retriever: wanted.teacher.clone().or_else(|| variant.teacher.map(str::to_owned)),
+        retriever: if by_words { None } else { wanted.teacher.clone().or_else(|| variant.teacher.map(str::to_owned)) },
         document_weight: variant.weights.0,
         query_weight: variant.weights.1,
         loss: sources.loss.clone(),

@@ -94,9 +94,11 @@ impl Verb for Request {
         let errors = findings(&data).into_iter().filter(|finding| finding.severity == Severity::Error);
         let data_errors = errors.map(|finding| format!("{}: {}", finding.what, finding.fix)).collect();
         let next = match self.eval {
-            Some(_) => "write `settings` into a recipe, then `tallow smoke-test`",
+            Some(_) => {
+                "`tallow render --from` a file with this answer (`--json`), with the same options, then `tallow smoke-test`"
+            }
             None => {
-                "hold rows out and name them with `--eval`; write `settings` into a recipe, then `tallow smoke-test`"
+                "hold rows out and name them with `--eval`; then `tallow render --from` a file with this answer (`--json`)"
             }
         };
         Ok(Response { advice, data_errors, next: next.to_owned() })

@@ -65,7 +65,7 @@ fn broken(report: &Report) -> BTreeSet<&'static str> {
 }
 
 /// What is replaced by what, the rules that are broken, and the line of the first.
-type Case<'a> = (Vec<(&'a str, &'a str)>, &'a [&'a str], Option<usize>);
+type Change<'a> = (Vec<(&'a str, &'a str)>, &'a [&'a str], Option<usize>);
 
 #[test]
 fn edited_scripts_break_what_they_should() {
@@ -203,7 +203,7 @@ fn recipes_break_what_they_should() {
         ];
         own.iter().chain(more).copied().collect()
     };
-    let cases: Vec<Case<'_>> = vec![
+    let cases: Vec<Change<'_>> = vec![
         (vec![], &[], None),
         (vec![("eval_steps = 0.1", "eval_step = 0.1")], &["valid"], Some(21)),
         (vec![("path = \"dev.jsonl\"", "path = \"gone.jsonl\"")], &["valid"], Some(16)),
