@@ -185,6 +185,9 @@ fn recipe(edits: &[(&str, &str)]) -> (tempfile::TempDir, Report) {
     (dir, report)
 }
 
+/// Edits of the recipe, the rules they break, and the line of the first.
+type RecipeCase<'a> = (Vec<(&'a str, &'a str)>, &'a [&'a str], Option<usize>);
+
 #[test]
 fn recipes_break_what_they_should() {
     let late = |more: &[(&'static str, &'static str)]| -> Vec<(&'static str, &'static str)> {
@@ -200,7 +203,7 @@ fn recipes_break_what_they_should() {
         ];
         own.iter().chain(more).copied().collect()
     };
-    let cases: Vec<(Vec<(&str, &str)>, &[&str], Option<usize>)> = vec![
+    let cases: Vec<RecipeCase<'_>> = vec![
         (vec![], &[], None),
         (vec![("eval_steps = 0.1", "eval_step = 0.1")], &["valid"], Some(21)),
         (vec![("path = \"dev.jsonl\"", "path = \"gone.jsonl\"")], &["valid"], Some(16)),
