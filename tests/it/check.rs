@@ -64,9 +64,6 @@ fn broken(report: &Report) -> BTreeSet<&'static str> {
     report.violations.iter().map(|violation| violation.rule).collect()
 }
 
-/// What is replaced by what, the rules that are broken, and the line of the first.
-type Change<'a> = (Vec<(&'a str, &'a str)>, &'a [&'a str], Option<usize>);
-
 #[test]
 fn edited_scripts_break_what_they_should() {
     let text = std::fs::read_to_string(project("tests/it/check/python.toml")).unwrap();
@@ -188,6 +185,9 @@ fn recipe(edits: &[(&str, &str)]) -> (tempfile::TempDir, Report) {
     (dir, report)
 }
 
+/// Edits of the recipe, the rules they break, and the line of the first.
+type RecipeCase<'a> = (Vec<(&'a str, &'a str)>, &'a [&'a str], Option<usize>);
+
 #[test]
 fn recipes_break_what_they_should() {
     let late = |more: &[(&'static str, &'static str)]| -> Vec<(&'static str, &'static str)> {
@@ -203,7 +203,7 @@ fn recipes_break_what_they_should() {
         ];
         own.iter().chain(more).copied().collect()
     };
-    let cases: Vec<Change<'_>> = vec![
+    let cases: Vec<RecipeCase<'_>> = vec![
         (vec![], &[], None),
         (vec![("eval_steps = 0.1", "eval_step = 0.1")], &["valid"], Some(21)),
         (vec![("path = \"dev.jsonl\"", "path = \"gone.jsonl\"")], &["valid"], Some(16)),
