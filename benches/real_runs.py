@@ -221,7 +221,7 @@ def taught(folder, options, name, teacher, labels, rows, columns):
 
 def margins(folder, options):
     """Pairs of SQuAD with a sentence that looks like the answer, and by how much less the teacher likes it."""
-    pairs = random.Random(7).sample(read(DATA / "pairs_squad/train.jsonl"), 1280)
+    pairs = random.Random(7).sample(read(DATA / "pairs_squad/train.jsonl"), 640)
     write(folder / "margin-pairs.jsonl", [{key: row[key] for key in ["anchor", "positive"]} for row in pairs])
     command = [options.tallow, "mine", str(folder / "margin-pairs.jsonl"), "--model", str(MODEL), "--num-negatives", "1"]
     run([*command, "--output", str(folder / "margin-mined.jsonl")])
@@ -241,13 +241,13 @@ def scores(folder, options):
     path = folder / "selqa-bce-rows.jsonl"
     write(path, rows[:1600])
     teacher = ours(options, "selqa-bce", path, ["query", "passage"], "label", 12, folder / "selqa-teacher")
-    rows = [{key: row[key] for key in ["query", "passage"]} for row in rows[1600:3200]]
+    rows = [{key: row[key] for key in ["query", "passage"]} for row in rows[1600:2560]]
     return taught(folder, options, "selqa", teacher, "score", rows, ["query", "passage"])
 
 
 def embeddings(folder, options):
     """Sentences with the teacher's embeddings."""
-    texts = random.Random(7).sample((DATA / "sentences/sentences.txt").read_text(encoding="utf-8").splitlines(), 2560)
+    texts = random.Random(7).sample((DATA / "sentences/sentences.txt").read_text(encoding="utf-8").splitlines(), 1920)
     return taught(folder, options, "embedding", MODEL, "embedding", [{"sentence": text} for text in texts], ["sentence"])
 
 
