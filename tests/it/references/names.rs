@@ -139,16 +139,18 @@ fn keys(page: &Page) -> Vec<String> {
 #[test]
 fn keys_of_recipes_exist() {
     let schema = tallow::recipe::json_schema();
+    let mut failed = Vec::new();
     let mut seen = 0;
-    for page in pages() {
-        for key in keys(&page) {
-            let mut node = &schema;
-            for part in key.split('.') {
-                node = below(&schema, node, part).unwrap_or_else(|| panic!("{}: there is no key `{key}`", page.name));
-            }
+    // the page about checks shows mistakes
+    for page in pages().iter().filter(|page| page.name != "checks.md") {
+        for key in keys(page) {
             seen += 1;
+            if key.split('.').try_fold(&schema, |node, part| below(&schema, node, part)).is_none() {
+                failed.push(format!("{}: there is no key `{key}`", page.name));
+            }
         }
     }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
     assert!(seen > 60, "{seen} keys were found");
 }
 
