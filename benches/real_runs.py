@@ -121,6 +121,21 @@ CASES = {
         rows="embeddings", loss={"name": "MSELoss"}, student=[0, 2, 4], batch=32, rate=5e-4, epochs=2,
         measures=SENTENCES[1:] + SEARCH,
     ),
+    # the student's logits follow those of a reranker that was trained on other rows
+    "selqa-student-scores": dict(
+        type="CrossEncoder", rows="scores", loss={"name": "MSELoss"}, student=[0, 2, 4], batch=16, rate=1e-4, epochs=2,
+        measures=[("SelQA test nDCG@10", RERANKING, DATA / "rerank_selqa/test.jsonl", "ndcg@10", {})],
+    ),
+    # a dense teacher's margins, ten times as large since cosines are small beside products of words' weights
+    "splade-margin": dict(
+        type="SparseEncoder", rows="sparse_margins", loss={"name": "SparseMarginMSELoss"},
+        splade={"document_regularizer_weight": 3e-3, "query_regularizer_weight": 5e-3}, batch=16, rate=2e-4,
+        measures=[
+            ("Cranfield nDCG@10", f"Sparse{RETRIEVAL}", DATA / "cranfield", "dot_ndcg@10", {}),
+            ("XQuAD-en nDCG@10", f"Sparse{RETRIEVAL}", DATA / "xquad/en", "dot_ndcg@10", {}),
+            ("active dims of documents", f"Sparse{RETRIEVAL}", DATA / "cranfield", "corpus_active_dims", {}),
+        ],
+    ),
     "parallel-mse": dict(
         rows="parallel", loss={"name": "MSELoss"}, batch=32, rate=5e-4,
         measures=[
@@ -196,14 +211,11 @@ def mined(folder, options):
     return rows, ["anchor", "positive"], "label"
 
 
-def taught(folder, options, name, labels, rows, columns, more=()):
-    """Rows with what the base model says of them, and the student that is to learn it."""
+def taught(folder, options, name, teacher, labels, rows, columns):
+    """Rows with what a teacher says of them."""
     write(folder / f"{name}-rows.jsonl", rows)
-    command = [options.tallow, "teach", str(folder / f"{name}-rows.jsonl"), "--teacher", str(MODEL), "--labels", labels]
-    run([*command, "--columns", ",".join(columns), "--output", str(folder / f"{name}-taught.jsonl"), *more])
-    command = [options.tallow, "distill", str(MODEL), "--keep-layers", "0,2,4", "--output", str(folder / "student-0-2-4")]
-    if not (folder / "student-0-2-4").exists():
-        run(command)
+    command = [options.tallow, "teach", str(folder / f"{name}-rows.jsonl"), "--teacher", str(teacher), "--labels", labels]
+    run([*command, "--columns", ",".join(columns), "--output", str(folder / f"{name}-taught.jsonl")])
     return read(folder / f"{name}-taught.jsonl"), columns, "label"
 
 
@@ -213,13 +225,30 @@ def margins(folder, options):
     write(folder / "margin-pairs.jsonl", [{key: row[key] for key in ["anchor", "positive"]} for row in pairs])
     command = [options.tallow, "mine", str(folder / "margin-pairs.jsonl"), "--model", str(MODEL), "--num-negatives", "1"]
     run([*command, "--output", str(folder / "margin-mined.jsonl")])
-    return taught(folder, options, "margin", "margin", read(folder / "margin-mined.jsonl"), ["anchor", "positive", "negative"])
+    columns = ["anchor", "positive", "negative"]
+    return taught(folder, options, "margin", MODEL, "margin", read(folder / "margin-mined.jsonl"), columns)
+
+
+def sparse_margins(folder, options):
+    rows, columns, label = margins(folder, options)
+    return [{**row, label: 10 * row[label]} for row in rows], columns, label
+
+
+def scores(folder, options):
+    """Rows of SelQA with the logits of a reranker that tallow trained on others."""
+    rows = read(DATA / "rerank_selqa/train.jsonl")
+    random.Random(7).shuffle(rows)
+    path = folder / "selqa-bce-rows.jsonl"
+    write(path, rows[:1600])
+    teacher = ours(options, "selqa-bce", path, ["query", "passage"], "label", 12, folder / "selqa-teacher")
+    rows = [{key: row[key] for key in ["query", "passage"]} for row in rows[1600:3200]]
+    return taught(folder, options, "selqa", teacher, "score", rows, ["query", "passage"])
 
 
 def embeddings(folder, options):
     """Sentences with the teacher's embeddings."""
     texts = random.Random(7).sample((DATA / "sentences/sentences.txt").read_text(encoding="utf-8").splitlines(), 2560)
-    return taught(folder, options, "embedding", "embedding", [{"sentence": text} for text in texts], ["sentence"])
+    return taught(folder, options, "embedding", MODEL, "embedding", [{"sentence": text} for text in texts], ["sentence"])
 
 
 def damaged(folder, options):
@@ -287,11 +316,17 @@ def rows_of(case, folder, options):
     return path, columns, label
 
 
-def start(case, folder):
-    """The model that both sides start from: made by the reference where it has layers that the base model lacks."""
+def start(case, folder, options=None):
+    """The model that both sides start from: made by the reference where it has layers that the base model lacks, and by
+    tallow where it has only some of its layers."""
     kind = case.get("type", "SentenceTransformer")
     if case.get("student"):
-        return folder / f"student-{'-'.join(map(str, case['student']))}"
+        path = folder / f"student-{kind}-{'-'.join(map(str, case['student']))}"
+        if not path.exists():
+            whole = start({**case, "student": None}, folder)
+            layers = ",".join(map(str, case["student"]))
+            run([options.tallow, "distill", str(whole), "--keep-layers", layers, "--output", str(path)])
+        return path
     if kind == "SentenceTransformer":
         return MODEL
     path = folder / f"base-{kind}"
@@ -465,7 +500,7 @@ def result(name, side, seed, folder, options):
     rows, columns, label = rows_of(case, folder, options)
     out = folder / f"{name}-{side}-{seed}"
     trained = out / "trained.json"
-    figures = {"model": str(start(case, folder))}
+    figures = {"model": str(start(case, folder, options))}
     if side != "base" and trained.exists():
         figures = json.loads(trained.read_text())
     elif side != "base":

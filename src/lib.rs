@@ -5,8 +5,10 @@
 //! verb; the command line and the MCP server are thin fronts over it.
 
 pub mod catalog;
+pub mod check;
 pub mod cli;
 pub mod data;
+pub mod draft;
 pub mod error;
 pub mod eval;
 pub mod flow;

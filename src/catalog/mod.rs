@@ -2,6 +2,13 @@
 //!
 //! `references/catalogue.md` is this, written out; a test fails when they differ.
 
+pub mod bases;
+pub mod choose;
+pub mod findings;
+pub mod fit;
+pub mod recommend;
+pub mod reshape;
+
 use std::fmt::Write as _;
 
 use crate::flow::{Card, LabelKind, ModelType};

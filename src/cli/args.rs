@@ -7,13 +7,19 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Error;
 use crate::verbs::{
-    cancel, cluster, demo, distill, encode, evaluate, mine, paraphrase_mining, predict, push, rank, run, search,
-    smoke_test, status, teach,
+    cancel, check, choose, cluster, demo, distill, encode, evaluate, inspect, mine, paraphrase_mining, predict, pull,
+    push, rank, recommend, render, run, search, smoke_test, status, teach,
 };
 
 const AFTER_HELP: &str = "\
 From a file of pairs to a trained model:
   tallow demo                       train on bundled data and see it work, offline
+  tallow choose TASK                which type of model
+  tallow inspect pairs.jsonl        what is in the data, and what is wrong with it
+  tallow recommend ...              loss, batch size, evaluator, base model for it
+  tallow render --model-type SentenceTransformer --data pairs.jsonl --eval dev.jsonl
+                                    a recipe to begin with; `--target python` for a script
+  tallow check recipe.toml          does it keep what every run has to keep
   tallow smoke-test recipe.toml     two steps: does it run, how long will it take
   tallow run recipe.toml            train, evaluate, save
 
@@ -38,6 +44,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Demo(demo::Request),
+    Choose(choose::Request),
+    Inspect(inspect::Request),
+    Recommend(recommend::Request),
+    Render(Box<render::Request>),
+    Check(check::Request),
     SmokeTest(smoke_test::Request),
     Run(Box<run::Request>),
     Status(status::Request),
@@ -49,13 +60,14 @@ pub enum Command {
     Search(search::Request),
     Mine(Box<mine::Request>),
     Teach(Box<teach::Request>),
+    Pull(pull::Request),
     Push(push::Request),
     ParaphraseMining(paraphrase_mining::Request),
     Cluster(cluster::Request),
     Distill(distill::Request),
     /// Serve the verbs to an AI agent: an MCP server on stdin and stdout.
     ///
-    /// Tools: smoke_test, run, run_status, cancel_run, mine_hard_negatives, evaluate. Relative paths are read relative to the directory
+    /// Tools: choose_model_type, inspect_dataset, recommend_loss, render_template, check, smoke_test, run, run_status, cancel_run, mine_hard_negatives, evaluate. Relative paths are read relative to the directory
     /// the server was started in. Runs are processes of their own and go on when the server ends.
     Mcp,
 }

@@ -36,6 +36,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Next {
 fn dispatch(command: Command, printer: &mut Printer) -> Next {
     let code = match command {
         Command::Demo(request) => answer(request, printer),
+        Command::Choose(request) => answer(request, printer),
+        Command::Inspect(request) => answer(request, printer),
+        Command::Recommend(request) => answer(request, printer),
+        Command::Render(request) => answer(*request, printer),
+        Command::Check(request) => answer(request, printer),
         Command::SmokeTest(request) => answer(request, printer),
         Command::Run(request) => answer(*request, printer),
         Command::Status(request) => answer(request, printer),
@@ -47,6 +52,7 @@ fn dispatch(command: Command, printer: &mut Printer) -> Next {
         Command::Search(request) => answer(request, printer),
         Command::Mine(request) => answer(*request, printer),
         Command::Teach(request) => answer(*request, printer),
+        Command::Pull(request) => answer(request, printer),
         Command::Push(request) => answer(request, printer),
         Command::ParaphraseMining(request) => answer(request, printer),
         Command::Cluster(request) => answer(request, printer),

@@ -1,5 +1,5 @@
 //! Several small data sets for retrieval in one folder, as they lie on the Hub: `corpus`, `queries` and `qrels`, each
-//! with a Parquet file a data set.
+//! with a Parquet file a data set; for rerankers `bm25`, too.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -49,6 +49,13 @@ fn name_of(path: &Path) -> Option<String> {
 /// # Errors
 /// When a file is missing or a row cannot be used.
 pub fn read(dir: &Path, name: &str) -> Result<Retrieval> {
+    let (mut corpus, mut queries, relevant) = read_all(dir, name)?;
+    corpus.retain(|(_, text)| !text.is_empty());
+    queries.retain(|(_, text)| !text.is_empty());
+    Ok((corpus, queries, relevant))
+}
+
+fn read_all(dir: &Path, name: &str) -> Result<Retrieval> {
     let [corpus, queries, judged] = PARTS.map(|part| files_of(&dir.join(part), name));
     let documents = |files: Files| -> Result<Vec<(String, String)>> {
         let rows = each_row(&files, |cells| {
@@ -62,7 +69,7 @@ pub fn read(dir: &Path, name: &str) -> Result<Retrieval> {
             };
             Ok((id_of(cells, &["_id", "id"])?, text))
         })?;
-        Ok(rows.into_iter().map(|(_, row)| row).filter(|(_, text)| !text.is_empty()).collect())
+        Ok(rows.into_iter().map(|(_, row)| row).collect())
     };
     let (corpus, queries) = (documents(corpus?)?, documents(queries?)?);
     let rows = each_row(&judged?, |cells| {

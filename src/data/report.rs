@@ -209,7 +209,11 @@ pub(super) struct Histogram(HashMap<u32, u64>);
 
 impl Histogram {
     pub fn add(&mut self, length: u32) {
-        *self.0.entry(length).or_default() += 1;
+        self.add_many(length, 1);
+    }
+
+    pub fn add_many(&mut self, length: u32, times: u64) {
+        *self.0.entry(length).or_default() += times;
     }
 
     pub fn lengths(&self) -> Lengths {

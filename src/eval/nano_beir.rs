@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
+use super::cross_encoder::nano_beir as pair_nano_beir;
 use super::information_retrieval::{InformationRetrievalEvaluator, InformationRetrievalSettings};
 use super::shared::prefixed;
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
@@ -54,11 +56,36 @@ fn known(name: &str) -> Option<usize> {
     DATASETS.iter().position(|(known, _)| *known == short)
 }
 
-/// Whether an evaluator's data come from the Hub where no path is given.
+/// What an evaluator reads from the Hub where no path is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnTheHub {
+    /// The repository.
+    pub id: String,
+    /// Folders of it.
+    pub subsets: &'static [&'static str],
+    /// Data sets, each a split of every subset.
+    pub splits: Vec<String>,
+    /// Whether the data sets were asked for by name.
+    pub named: bool,
+}
+
+/// What the evaluator of that name with these settings reads from the Hub; `None` for those that read nothing there.
 #[must_use]
-pub fn from_the_hub(evaluator: &str) -> bool {
-    let others = ["SparseNanoBEIREvaluator", "MultiVectorNanoBEIREvaluator", "CrossEncoderNanoBEIREvaluator"];
-    evaluator == CARD.name || others.contains(&evaluator)
+pub fn on_the_hub(evaluator: &str, settings: &Map<String, Value>) -> Option<OnTheHub> {
+    let pairs = evaluator == pair_nano_beir::CARD.name;
+    if !pairs && ![CARD.name, "SparseNanoBEIREvaluator", "MultiVectorNanoBEIREvaluator"].contains(&evaluator) {
+        return None;
+    }
+    let id = settings.get("dataset_id").and_then(Value::as_str).unwrap_or(DATASET_ID).to_owned();
+    let names = settings.get("dataset_names").and_then(Value::as_array);
+    let usual = |name: &&str| !pairs || !pair_nano_beir::UNUSUAL.contains(name);
+    let splits = match names {
+        Some(names) => names.iter().filter_map(Value::as_str).map(|name| title(name).to_owned()).collect(),
+        None => DATASETS.iter().map(|(_, name)| *name).filter(usual).map(str::to_owned).collect(),
+    };
+    let subsets: &[&str] =
+        if pairs { &["corpus", "queries", "qrels", "bm25"] } else { &["corpus", "queries", "qrels"] };
+    Some(OnTheHub { id, subsets, splits, named: names.is_some() })
 }
 
 /// What metrics of a data set are called after.

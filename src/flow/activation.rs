@@ -16,6 +16,14 @@ pub enum ActivationFn {
     ReLU,
 }
 
+impl std::str::FromStr for ActivationFn {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::of_path(text).ok_or_else(|| "give Identity, Sigmoid, Tanh or ReLU".to_owned())
+    }
+}
+
 impl ActivationFn {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Identity, Self::Sigmoid, Self::Tanh, Self::ReLU];

@@ -1,111 +1,167 @@
-//! Downloads, into the same cache that Python's `huggingface_hub` uses.
+//! Downloads of whole repositories, into the same cache that Python's `huggingface_hub` uses.
 
 use std::path::{Path, PathBuf};
 
-use hf_hub::{HFClientSync, HFError};
-
-use super::failure::explain;
-use super::verify::verify;
-use super::{offline, split};
+use super::cache::Kind;
+use super::dataset::{CONVERTED, below};
+use super::download::{Came, download};
+use super::environment::offline;
+use super::failure::Failure;
+use super::is_id;
+use super::parts::Part;
+use super::repository::{Listing, Remote, Repository};
+use super::session::{Session, Tell, online};
 use crate::error::{Error, Result};
 use crate::util::files;
 
-/// What a model needs; other formats of the same weights stay where they are.
-const WANTED: [&str; 4] = ["*.json", "*.safetensors", "*.txt", "*.model"];
-const UNWANTED: [&str; 3] = ["onnx/*", "openvino/*", "*.bin"];
+/// Endings of what a model needs; other formats of the same weights stay where they are.
+const WANTED: [&str; 4] = ["json", "safetensors", "txt", "model"];
+const UNWANTED: [&str; 2] = ["onnx/", "openvino/"];
 
-/// The directory of the model `id` (`owner/name`), from the cache or downloaded now.
+/// As [`model`], with nobody listening.
 ///
-/// `HF_HOME` places the cache, `HF_TOKEN` opens private models, `HF_HUB_OFFLINE=1` forbids the network.
+/// # Errors
+/// As there.
+pub fn fetch(id: &str, revision: Option<&str>) -> Result<PathBuf> {
+    model(id, revision, &mut |_| {})
+}
+
+/// The directory of the model `id` (`owner/name`, or a name alone) at a revision, the main branch without one, from the
+/// cache or downloaded now.
 ///
 /// # Errors
 /// When the id is no id, or the model is neither in the cache nor to be had.
-pub fn fetch(id: &str) -> Result<PathBuf> {
-    let Some((owner, name)) = split(id) else {
-        return Err(Error::usage(format!("`{id}` is neither a directory nor the id of a model"))
-            .with_hint("ids look like `sentence-transformers/all-MiniLM-L6-v2`; a directory must exist"));
-    };
-    let shown = format!("`{id}`");
-    let failed = |e: &HFError| explain(&shown, e);
-    let client = HFClientSync::new().map_err(|e| failed(&e))?;
-    let repository = client.model(owner, name);
-    let patterns = |list: &[&str]| list.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
-    let cached = repository.snapshot_download().allow_patterns(patterns(&WANTED)).local_files_only(true).send();
-    if let Ok(path) = cached
-        && is_whole(&path)
-    {
-        return Ok(path);
+pub fn model(id: &str, revision: Option<&str>, tell: Tell<'_>) -> Result<PathBuf> {
+    let what = shown(id, "a directory nor the id of a model", "ids look like `owner/name`; a directory must exist")?;
+    let repository = Repository { kind: Kind::Model, id, revision: revision.unwrap_or("main") };
+    if let Some(folder) = repository.cached().filter(|folder| is_whole(folder)) {
+        return Ok(folder);
     }
     if offline() {
-        return Err(failed(&HFError::LocalEntryNotFound { path: id.to_owned() }));
+        return Err(Failure::Absent.explain(&what));
     }
-    let path = repository
-        .snapshot_download()
-        .allow_patterns(patterns(&WANTED))
-        .ignore_patterns(patterns(&UNWANTED))
-        .send()
-        .map_err(|e| failed(&e))?;
-    check(&shown, &path)?;
-    Ok(path)
-}
-
-/// Verifies all files of a snapshot.
-fn check(what: &str, folder: &Path) -> Result<()> {
-    for entry in files::list(folder)? {
-        if entry.is_dir() {
-            check(what, &entry)?;
-        } else {
-            verify(what, &entry)?;
+    let found = online(tell, async |session| {
+        let listing = repository.list(session).await?;
+        Ok(download(session, &repository, &listing, wanted_of_model).await?.0)
+    });
+    found.map_err(|failure| {
+        let absent = failure.status() == Some(404);
+        let error = failure.explain(&what);
+        match error.hint().map(str::to_owned).filter(|_| absent) {
+            // a folder's name that was mistyped looks like an id
+            Some(hint) => error.with_hint(format!(
+                "{hint}; nor is there such a directory beside the recipe or here, where paths are looked for first"
+            )),
+            None => error,
         }
-    }
-    Ok(())
+    })
 }
 
-/// The directory of all Parquet files of the data set `id` (`owner/name`), from the cache or downloaded now.
+/// The directory of the model `id` in the cache, with its small files at least; nothing is downloaded.
+#[must_use]
+pub fn cached(id: &str) -> Option<PathBuf> {
+    let folder = is_id(id).then(|| Repository { kind: Kind::Model, id, revision: "main" }.cached())??;
+    Some(folder).filter(|path| path.join("config.json").is_file() || path.join("modules.json").is_file())
+}
+
+/// What [`pull`] brought.
+#[derive(Debug)]
+pub struct Pulled {
+    pub kind: Kind,
+    pub folder: PathBuf,
+    /// Files that are there now, and their bytes.
+    pub files: usize,
+    pub bytes: u64,
+    /// Those of them that were not there before.
+    pub came: usize,
+}
+
+/// The folder of a repository as it is now at a revision, the main branch without one: what was missing is downloaded.
+/// Without a `kind` it is looked for among the models, then among the data sets.
 ///
 /// # Errors
-/// When the id is no id, or the data set is neither in the cache nor to be had.
-pub fn fetch_dataset(id: &str) -> Result<PathBuf> {
-    let Some((owner, name)) = split(id) else {
-        return Err(Error::usage(format!("`{id}` is not the id of a data set"))
-            .with_hint("ids look like `sentence-transformers/NanoBEIR-en`"));
+/// When the id is no id, or the repository cannot be had, or, where the network is forbidden, is not in the cache.
+pub fn pull(id: &str, kind: Option<Kind>, revision: Option<&str>, tell: Tell<'_>) -> Result<Pulled> {
+    let what = shown(id, "the id of a model nor of a data set", "ids look like `owner/name`")?;
+    let kinds: Vec<Kind> = kind.map_or_else(|| vec![Kind::Model, Kind::Dataset], |kind| vec![kind]);
+    let repository = |kind, revision| Repository { kind, id, revision };
+    let revisions = |kind| match (kind, revision) {
+        (_, Some(revision)) => vec![revision],
+        (Kind::Model, None) => vec!["main"],
+        (Kind::Dataset, None) => vec!["main", CONVERTED],
     };
-    let shown = format!("`{id}`");
-    let client =
-        HFClientSync::new().map_err(|e| Error::model(format!("the Hugging Face cache cannot be read: {e}")))?;
-    let repository = client.dataset(owner, name);
-    let wanted = || vec!["*.parquet".to_owned()];
-    let cached = repository.snapshot_download().allow_patterns(wanted()).local_files_only(true).send().ok();
-    match cached.filter(|path| path.is_dir()) {
-        // offline what is here is all there is
-        Some(path) if offline() || is_even(&path)? => return Ok(path),
-        None if offline() => {
-            return Err(Error::data(format!("the data set {shown} is not in the Hugging Face cache")).with_hint(
-                "`HF_HUB_OFFLINE` forbids to fetch it: unset it, or give a folder of data sets in the BEIR layout; \
-                 `HF_HOME` says where the cache is",
-            ));
-        }
-        _ => {}
+    if offline() {
+        let all = kinds.iter().flat_map(|kind| revisions(*kind).into_iter().map(|revision| (*kind, revision)));
+        // a model that came in part is none
+        let whole = |kind, folder: &PathBuf| kind == Kind::Dataset || is_whole(folder);
+        let mut here = all.filter_map(|(kind, revision)| {
+            Some((kind, repository(kind, revision).cached().filter(|folder| whole(kind, folder))?))
+        });
+        let Some((kind, folder)) = here.next() else { return Err(Failure::Absent.explain(&what)) };
+        return pulled(kind, folder, 0);
     }
-    let path = repository.snapshot_download().allow_patterns(wanted()).send().map_err(|e| explain(&shown, &e))?;
-    check(&shown, &path)?;
-    Ok(path)
+    let found = online(tell, async |session| {
+        let mut refused = None;
+        for kind in kinds {
+            match bring(session, &revisions(kind).into_iter().map(|one| repository(kind, one)).collect::<Vec<_>>())
+                .await
+            {
+                Ok((folder, came)) => return Ok((kind, folder, came.files)),
+                // the Hub says the same of what is not there and of what may not be seen
+                Err(failure) if matches!(failure.status(), Some(401 | 404)) => refused = refused.or(Some(failure)),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(refused.unwrap_or(Failure::Absent))
+    });
+    let (kind, folder, came) = found.map_err(|failure| failure.explain(&what))?;
+    pulled(kind, folder, came)
 }
 
-/// Whether all folders of a cached snapshot have the same Parquet files: a download may have been broken off.
-fn is_even(snapshot: &Path) -> Result<bool> {
-    let mut all = Vec::new();
-    for folder in files::list(snapshot)?.into_iter().filter(|path| path.is_dir()) {
-        let mut names: Vec<_> = files::list(&folder)?
-            .into_iter()
-            .filter(|path| path.extension().is_some_and(|ending| ending == "parquet"))
-            .filter_map(|path| path.file_name().map(ToOwned::to_owned))
-            .collect();
-        names.sort();
-        all.push(names);
+/// The first of several revisions that has something to bring.
+async fn bring(session: &Session, revisions: &[Repository<'_>]) -> Result<(PathBuf, Came), Failure> {
+    let mut nothing = None;
+    for repository in revisions {
+        let listing: Listing = match repository.list(session).await {
+            Ok(listing) => listing,
+            Err(failure) if nothing.is_some() && failure.status() == Some(404) => continue,
+            Err(failure) => return Err(failure),
+        };
+        let wanted = |file: &Remote| match repository.kind {
+            Kind::Model => wanted_of_model(file),
+            Kind::Dataset => Part::of(&file.path).is_some(),
+        };
+        if listing.files.iter().any(wanted) {
+            return download(session, repository, &listing, wanted).await;
+        }
+        nothing.get_or_insert_with(|| {
+            Failure::Own(
+                Error::data("it has no files that could be read")
+                    .with_hint("models are read as safetensors, data as Parquet, Arrow, JSON, CSV or TSV"),
+            )
+        });
     }
-    all.retain(|names| !names.is_empty());
-    Ok(all.len() > 2 && all.windows(2).all(|pair| pair[0] == pair[1]))
+    Err(nothing.unwrap_or(Failure::Absent))
+}
+
+fn pulled(kind: Kind, folder: PathBuf, came: usize) -> Result<Pulled> {
+    let paths = below(&folder)?;
+    let bytes =
+        paths.iter().filter_map(|path| std::fs::metadata(folder.join(path)).ok()).map(|about| about.len()).sum();
+    Ok(Pulled { kind, folder, files: paths.len(), bytes, came })
+}
+
+/// The id as messages have it.
+fn shown(id: &str, neither: &str, hint: &str) -> Result<String> {
+    match is_id(id) {
+        true => Ok(format!("`{id}`")),
+        false => Err(Error::usage(format!("`{id}` is neither {neither}")).with_hint(hint)),
+    }
+}
+
+fn wanted_of_model(file: &Remote) -> bool {
+    let ending = file.path.rsplit_once('.').map_or("", |(_, ending)| ending);
+    WANTED.contains(&ending) && !UNWANTED.iter().any(|folder| file.path.starts_with(folder))
 }
 
 /// Whether a cached snapshot has weights, in its root or in a module's folder; a download may have been broken off.
@@ -115,6 +171,7 @@ fn is_whole(snapshot: &Path) -> bool {
         let names = files::list(dir).unwrap_or_default();
         let names = names
             .iter()
+            .filter(|path| path.exists())
             .filter_map(|path| path.file_name()?.to_str()?.strip_prefix("model-")?.strip_suffix(".safetensors"));
         let counts: Vec<usize> = names.filter_map(|name| name.split_once("-of-")?.1.parse().ok()).collect();
         counts.first().is_some_and(|count| *count == counts.len())
@@ -125,11 +182,25 @@ fn is_whole(snapshot: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn what_is_no_id_is_refused_without_asking() {
-        for id in ["minilm", "a/b/c", "/x", "x/", ""] {
-            let error = super::fetch(id).unwrap_err();
+        for id in ["a/b/c", "/x", "x/", "", ".x", "a b"] {
+            let error = fetch(id, None).unwrap_err();
             assert!(error.to_string().contains("neither a directory nor"), "{error}");
+            assert!(pull(id, None, None, &mut |_| {}).unwrap_err().to_string().contains("neither the id"));
+        }
+    }
+
+    #[test]
+    fn a_model_is_its_safetensors_and_what_describes_it() {
+        let wanted = |path: &str| wanted_of_model(&Remote { path: path.to_owned(), size: 1, etag: "a".to_owned() });
+        for path in ["config.json", "1_Pooling/config.json", "model.safetensors", "vocab.txt", "spiece.model"] {
+            assert!(wanted(path), "{path}");
+        }
+        for path in ["pytorch_model.bin", "onnx/config.json", "openvino/x.json", "README.md", "json"] {
+            assert!(!wanted(path), "{path}");
         }
     }
 }

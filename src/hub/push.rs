@@ -4,9 +4,13 @@ use std::path::Path;
 
 use hf_hub::{HFClient, HFClientSync, HFError, RepoTypeModel};
 
-use super::failure::{explain, status};
-use super::{offline, split};
+use super::environment::{Environment, offline};
+use super::failure::Failure;
+use super::{session, split};
 use crate::error::{Error, Result};
+
+/// Seconds that the Hub may take for an answer: a commit of many files takes a while.
+const PATIENCE_S: u64 = 300;
 
 /// What goes where.
 #[derive(Debug, Clone)]
@@ -52,10 +56,19 @@ fn connect(id: &str) -> Result<(HFClientSync, String, String)> {
     if offline() {
         return Err(Error::usage(format!("{shown}: `HF_HUB_OFFLINE` forbids to publish")).with_hint("unset it"));
     }
-    let client = HFClient::new().map_err(|e| explain(&shown, &e))?;
-    let address = client.endpoint().trim_end_matches('/').to_owned();
-    let client = HFClientSync::from_inner(client).map_err(|e| explain(&shown, &e))?;
-    let user = client.whoami().send().map_err(|e| explain(&shown, &e))?;
+    let failed = |e: HFError| Failure::from(e).explain(&shown);
+    let environment = Environment::read();
+    let address = environment.endpoint.clone();
+    let client = HFClient::builder()
+        .client(session::client(PATIENCE_S).map_err(|failure| failure.explain(&shown))?)
+        .endpoint(environment.endpoint)
+        .cache_dir(environment.cache)
+        // without one the builder looks for itself; what cannot stand in a header is not sent
+        .token(environment.token.unwrap_or_else(|| "\n".to_owned()))
+        .build()
+        .map_err(failed)?;
+    let client = HFClientSync::from_inner(client).map_err(failed)?;
+    let user = client.whoami().send().map_err(failed)?;
     let id = if alone { format!("{}/{id}", user.username) } else { id.to_owned() };
     Ok((client, address, id))
 }
@@ -76,17 +89,17 @@ pub fn push(what: &Push<'_>) -> Result<Pushed> {
     let Some((owner, name)) = split(&id) else {
         return Err(Error::Internal(format!("the id {shown}")));
     };
-    let failed = |e: &HFError| explain(&shown, e);
+    let failed = |e: HFError| Failure::from(e).explain(&shown);
     let repository = client.model(owner, name);
     // one that is proposed to is somebody else's
     if !what.create_pr {
         let made = client.create_repository().repo_id(&id).repo_type(RepoTypeModel).private(what.private).send();
-        if let Err(refusal) = made {
-            let (there, barred) = (status(&refusal) == Some(409), status(&refusal) == Some(403));
+        if let Err(refusal) = made.map_err(Failure::from) {
+            let (there, barred) = (refusal.status() == Some(409), refusal.status() == Some(403));
             // a token that may make none may still write to one that is there
             let known = if barred || (there && what.private) { repository.info().send().ok() } else { None };
             if !there && known.is_none() {
-                return Err(failed(&refusal));
+                return Err(refusal.explain(&shown));
             }
             if what.private && known.is_none_or(|known| known.private == Some(false)) {
                 return Err(Error::usage(format!("{shown} is there and public, and the model is to be private"))
@@ -95,7 +108,8 @@ pub fn push(what: &Push<'_>) -> Result<Pushed> {
         }
         if let Some(branch) = what.revision.filter(|branch| *branch != "main") {
             let made = repository.create_branch().branch(branch).send();
-            made.or_else(|e| if status(&e) == Some(409) { Ok(()) } else { Err(failed(&e)) })?;
+            let made = made.map_err(Failure::from);
+            made.or_else(|e| if e.status() == Some(409) { Ok(()) } else { Err(e.explain(&shown)) })?;
         }
     }
     let commit = repository
@@ -107,6 +121,6 @@ pub fn push(what: &Push<'_>) -> Result<Pushed> {
         // what other programs leave, and what is being written
         .ignore_patterns(vec![".*".to_owned(), "*/.*".to_owned(), "checkpoints/*".to_owned()])
         .send()
-        .map_err(|e| failed(&e))?;
+        .map_err(failed)?;
     Ok(Pushed { url: commit.pr_url.unwrap_or_else(|| format!("{address}/{id}")), commit: commit.commit_oid, id })
 }

@@ -12,8 +12,9 @@ use super::tools::{self, Entry};
 use crate::error::Result;
 
 const INSTRUCTIONS: &str = "\
-tallow trains and evaluates sentence-transformers models natively. Write a recipe (TOML: model.base, train_dataset, \
-loss, evaluator, args), then: `smoke_test` it (two steps: gradients, memory, time), `run` it (starts a process and \
+tallow trains and evaluates sentence-transformers models natively. Ask `choose_model_type`, `inspect_dataset` and \
+`recommend_loss` first; `render_template` writes a recipe (TOML: model.base, train_dataset, loss, evaluator, args) with \
+what they found, `check` says what a recipe or a script lacks. Then: `smoke_test` it (two steps: gradients, memory, time), `run` it (starts a process and \
 returns its run_id at once), follow it with `run_status` and wait_s until state is no longer `running`, then \
 `evaluate` the model in the run's model_dir. A recipe's mistakes come back as tool errors that say what to change.";
 

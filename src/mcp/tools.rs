@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::jobs::{Jobs, Waited};
 use crate::error::{Error, Result};
-use crate::verbs::{Verb, cancel, evaluate, mine, run, smoke_test, status};
+use crate::verbs::{Verb, cancel, check, choose, evaluate, inspect, mine, recommend, render, run, smoke_test, status};
 
 /// Clients give up after 25 to 60 seconds; every answer is there before.
 pub(super) const PATIENCE: Duration = Duration::from_secs(24);
@@ -56,6 +56,19 @@ enum SlowState {
 pub(super) fn all() -> Result<Vec<Entry>> {
     let hints = || ToolAnnotations::new().open_world(false);
     Ok(vec![
+        prompt::<choose::Request>("choose_model_type", hints().read_only(true).idempotent(true), |arguments| {
+            work(arguments, |_: &mut choose::Request| {})
+        })?,
+        slow::<inspect::Request>("inspect_dataset", hints().read_only(true).idempotent(true))?,
+        slow::<recommend::Request>("recommend_loss", hints().read_only(true).idempotent(true))?,
+        prompt::<render::Request>(
+            "render_template",
+            hints().read_only(false).destructive(false).idempotent(false),
+            |arguments| work(arguments, |_: &mut render::Request| {}),
+        )?,
+        prompt::<check::Request>("check", hints().read_only(true).idempotent(true), |arguments| {
+            work(arguments, |_: &mut check::Request| {})
+        })?,
         slow::<smoke_test::Request>("smoke_test", hints().read_only(true).idempotent(true))?,
         prompt::<run::Request>("run", hints().read_only(false).destructive(false).idempotent(false), |arguments| {
             work(arguments, |request: &mut run::Request| request.detach = true)
@@ -200,7 +213,22 @@ mod tests {
     fn every_tool_is_described_and_typed() {
         let tools = all().unwrap();
         let names: Vec<&str> = tools.iter().map(|t| t.definition.name.as_ref()).collect();
-        assert_eq!(names, ["smoke_test", "run", "run_status", "cancel_run", "mine_hard_negatives", "evaluate"]);
+        assert_eq!(
+            names,
+            [
+                "choose_model_type",
+                "inspect_dataset",
+                "recommend_loss",
+                "render_template",
+                "check",
+                "smoke_test",
+                "run",
+                "run_status",
+                "cancel_run",
+                "mine_hard_negatives",
+                "evaluate",
+            ]
+        );
         for tool in &tools {
             let definition = &tool.definition;
             assert!(definition.description.as_ref().unwrap().len() > 30, "{}", definition.name);
@@ -211,7 +239,7 @@ mod tests {
             }
             assert!(definition.annotations.as_ref().unwrap().read_only_hint.is_some());
         }
-        let run = serde_json::to_string(&tools[1].definition.input_schema).unwrap();
+        let run = serde_json::to_string(&tools[6].definition.input_schema).unwrap();
         assert!(!run.contains("detach") && !run.contains("prepared"), "{run}");
     }
 
@@ -221,13 +249,17 @@ mod tests {
             let length = serde_json::to_string(&tool.definition).unwrap().len();
             assert!(length < 7500, "{} takes {length} bytes", tool.definition.name);
         }
+        for tool in &all().unwrap()[..3] {
+            let length = serde_json::to_string(&tool.definition).unwrap().len();
+            assert!(length < 4800, "{} takes {length} bytes", tool.definition.name);
+        }
     }
 
     #[tokio::test]
     async fn mistakes_are_tool_errors_with_a_hint() {
         let tools = all().unwrap();
         let jobs = Jobs::default();
-        for (tool, arguments) in [(0, json!({"recipe": "no-such-file.toml"})), (2, json!({"runs": 3})), (5, json!({}))]
+        for (tool, arguments) in [(5, json!({"recipe": "no-such-file.toml"})), (7, json!({"runs": 3})), (10, json!({}))]
         {
             let arguments = arguments.as_object().unwrap().clone();
             let result = call(&tools[tool], arguments, &jobs).await;

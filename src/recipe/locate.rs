@@ -18,13 +18,22 @@ pub struct Problem {
     pub message: String,
     /// The way out, where there is one to tell.
     pub hint: Option<String>,
+    /// The id of the check that is broken, where it has one of its own.
+    pub rule: Option<&'static str>,
 }
 
 impl Problem {
     /// A problem without a hint.
     #[must_use]
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { key: key.into(), message: message.into(), hint: None }
+        Self { key: key.into(), message: message.into(), hint: None, rule: None }
+    }
+
+    /// Says which check is broken.
+    #[must_use]
+    pub fn under(mut self, rule: &'static str) -> Self {
+        self.rule = Some(rule);
+        self
     }
 
     /// Adds the way out.

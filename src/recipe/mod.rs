@@ -15,12 +15,13 @@ mod resolve;
 pub mod schema;
 mod shape;
 mod summary;
+pub mod teacher;
 mod validate;
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 use crate::util::files;
@@ -55,23 +56,67 @@ pub fn load(path: &Path, sets: &[String]) -> Result<Loaded> {
 /// # Errors
 /// As [`load`].
 pub fn parse(path: &Path, text: &str, sets: &[String]) -> Result<Loaded> {
-    let file = path.display().to_string();
-    let mut locations = Locations::parse(&file, text)?;
+    let mut locations = Locations::parse(&path.display().to_string(), text)?;
+    match read(path, text, sets, &mut locations)? {
+        Ok(loaded) => Ok(loaded),
+        Err(problems) => Err(report(&locations, problems)),
+    }
+}
+
+/// What is wrong with a recipe, each with the line it stands on.
+#[derive(Debug, Clone)]
+pub struct Examined {
+    /// What it says, where it says what a recipe can say.
+    pub loaded: Option<Loaded>,
+    /// What it comes to, however wrong.
+    pub plan: Option<Plan>,
+    /// The problems with their lines, from 1.
+    pub problems: Vec<(Option<usize>, Problem)>,
+}
+
+/// Looks at the text of a recipe as a whole: what [`parse`] and [`Loaded::resolve`] would refuse, one by one.
+///
+/// # Errors
+/// When the text is not TOML, or numbers do not fit their types.
+pub fn examine(path: &Path, text: &str, registry: &dyn Registry) -> Result<Examined> {
+    let mut locations = Locations::parse(&path.display().to_string(), text)?;
+    let placed = |locations: &Locations, problems: Vec<Problem>| {
+        problems.into_iter().map(|problem| (locations.line(&problem.key), problem)).collect()
+    };
+    let loaded = match read(path, text, &[], &mut locations)? {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            return Ok(Examined { loaded: None, plan: None, problems: placed(&locations, problems) });
+        }
+    };
+    let mut problems = Vec::new();
+    let (plan, _) = resolve::resolve(&loaded.recipe, path, registry, &mut problems)?;
+    Ok(Examined { loaded: Some(loaded), plan: Some(plan), problems: placed(&locations, problems) })
+}
+
+/// The recipe, or what is wrong with its keys and types.
+fn read(
+    path: &Path,
+    text: &str,
+    sets: &[String],
+    locations: &mut Locations,
+) -> Result<std::result::Result<Loaded, Vec<Problem>>> {
+    let file = path.display();
     let table: toml::Table =
         toml::from_str(text).map_err(|e| Error::usage(format!("`{file}`: not TOML: {}", e.message())))?;
     let mut value = match validate::from_toml(toml::Value::Table(table)) {
         Ok(value) => value,
-        Err(problems) => return Err(report(&locations, problems)),
+        Err(problems) => return Ok(Err(problems)),
     };
     let schema = json_schema();
     locations.set_overrides(overrides::apply(&mut value, &schema, sets)?);
     let problems = validate::check(&schema, &value);
     if !problems.is_empty() {
-        return Err(report(&locations, problems));
+        return Ok(Err(problems));
     }
     // The schema has checked names and types; what is left are numbers too large for their type.
     let recipe = Recipe::deserialize(value).map_err(|e| Error::usage(format!("`{file}`: {e}")))?;
-    Ok(Loaded { path: path.to_path_buf(), recipe, locations })
+    Ok(Ok(Loaded { path: path.to_path_buf(), recipe, locations: locations.clone() }))
 }
 
 /// Settings from `key=value` texts, read as those of `--set` are; `schema` says which values are text.
@@ -85,6 +130,34 @@ pub fn settings(schema: &Value, sets: &[String]) -> Result<Map<String, Value>> {
         Value::Object(table) => Ok(table),
         other => Err(Error::Internal(format!("settings are {other}"))),
     }
+}
+
+/// A recipe's tables from values by dotted key and `key=value` texts, the later over the earlier; lists of tables are
+/// lists, also where only one was named.
+///
+/// # Errors
+/// When a key is no path, or goes through something that is no table or list.
+pub fn tree(settings: &[(String, Value)], sets: &[String]) -> Result<Map<String, Value>> {
+    // one entry to begin with, so that a second can be named where the first comes from elsewhere
+    let lists = ["train_dataset", "eval_dataset", "evaluator"];
+    let mut tree = Value::Object(lists.iter().map(|name| ((*name).to_owned(), json!([{}]))).collect());
+    for (key, value) in settings {
+        overrides::put(&mut tree, key, value.clone())?;
+    }
+    overrides::apply(&mut tree, &json_schema(), sets)?;
+    let Value::Object(mut tree) = tree else {
+        return Err(Error::Internal("settings are no table".to_owned()));
+    };
+    for list in lists {
+        match tree.get_mut(list) {
+            Some(one) if one.is_object() => *one = Value::Array(vec![one.take()]),
+            Some(Value::Array(items)) if !items.is_empty() && items.iter().all(|item| *item == json!({})) => {
+                tree.shift_remove(list);
+            }
+            _ => {}
+        }
+    }
+    Ok(tree)
 }
 
 fn report(locations: &Locations, problems: Vec<Problem>) -> Error {

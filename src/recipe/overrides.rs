@@ -39,6 +39,17 @@ pub fn apply(recipe: &mut Value, schema: &Value, sets: &[String]) -> Result<Vec<
         .collect()
 }
 
+/// Puts a value at a dotted key.
+///
+/// # Errors
+/// When the key is no path, or goes through something that is no table or list.
+pub fn put(target: &mut Value, key: &str, value: Value) -> Result<()> {
+    let segments = split(key.trim()).ok_or_else(|| {
+        Error::usage(format!("`{key}` is not the path of a key")).with_hint("as `args.learning_rate`")
+    })?;
+    place(target, &segments, value, &mut Vec::new()).map_err(|e| e.within(format!("`{key}`")))
+}
+
 /// `a."b.c".d` in its parts.
 fn split(key: &str) -> Option<Vec<String>> {
     let mut parts = vec![String::new()];

@@ -68,7 +68,7 @@ impl Bases {
 fn is_hub_id(text: &str) -> bool {
     // one part with an ending is a file that was mistyped
     let file = Path::new(text).extension().is_some_and(|e| e == "json" || e == "safetensors");
-    hub::is_id(text) || (!file && hub::is_id(&format!("owner/{text}")))
+    hub::is_id(text) && (text.contains('/') || !file)
 }
 
 fn is_glob(text: &str) -> bool {

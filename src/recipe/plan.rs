@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::prompts::Prompts;
-use super::schema::{OnBadRow, PoolingMode, SimilarityFunction};
+use super::schema::{HubStrategy, OnBadRow, PoolingMode, SimilarityFunction};
 use crate::data::MultiDatasetBatchSampler;
 use crate::error::{Error, Result};
 use crate::flow::{ActivationFn, ModelType};
@@ -97,6 +97,9 @@ pub enum ModelSource {
 pub struct ModelPlan {
     /// Where it comes from.
     pub source: ModelSource,
+    /// The branch, tag or commit of a base on the Hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// Queries without a network (SparseEncoder).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sparse_static_embedding: Option<SparseStaticEmbeddingPlan>,
@@ -181,6 +184,9 @@ pub struct DatasetPlan {
     /// How rows with hard negatives are made of its pairs; `None` where rows are trained on as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hard_negatives: Option<crate::negatives::Settings>,
+    /// The teacher that is asked for the labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<crate::recipe::teacher::Teacher>,
     /// The loss for it.
     pub loss: LossPlan,
 }
@@ -349,6 +355,11 @@ pub struct HubPlan {
     /// `user/name`, or a name on the token's own account.
     pub hub_model_id: String,
     pub hub_private_repo: bool,
+    #[serde(default)]
+    pub hub_strategy: HubStrategy,
+    /// Whether a checkpoint's model waits while the one before is on its way, rather than being left out.
+    #[serde(default)]
+    pub hub_always_push: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hub_revision: Option<String>,
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::prompts::Prompts;
 pub use super::shape::{EvaluatorConfig, LossConfig, OneOrMany, PcaDims};
+use super::teacher::Teacher;
 pub use crate::data::OnBadRow;
 use crate::flow::{ActivationFn, ModelType};
 use crate::model::QueryExpansion;
@@ -93,6 +94,8 @@ pub struct Recipe {
 pub struct ModelConfig {
     /// A model directory, or a model's id on the Hub, to fine-tune.
     pub base: Option<String>,
+    /// The branch, tag or commit of a base on the Hub. Default: the main branch.
+    pub revision: Option<String>,
     /// A new static embedding: one trainable vector a token, no network.
     pub static_embedding: Option<StaticEmbeddingConfig>,
     /// A new network with random weights: the keys of a Hugging Face `config.json`, such as `model_type = "bert"`,
@@ -220,13 +223,15 @@ pub struct DatasetConfig {
     /// A file (jsonl, csv, tsv, parquet, arrow, or txt with one text a line, as column `text`), a glob or a directory, or
     /// a list of them; relative to the recipe, or to the current directory.
     pub path: Option<OneOrMany<String>>,
-    /// A data set's id on the Hub, in place of `path`: `owner/name`. Its own files, or those the Hub has converted to Parquet.
+    /// A data set's id on the Hub, in place of `path`: `owner/name`, or a name alone as `imdb`. Its own files, or those the Hub
+    /// has converted to Parquet.
     pub id: Option<String>,
     /// A branch, tag or commit of a data set on the Hub. Default: the main branch.
     pub revision: Option<String>,
     /// The subset of a data set on the Hub.
     pub subset: Option<String>,
-    /// The split of a data set on the Hub, or the first rows of one: `train[:1000]`. Default: `train`.
+    /// The split of a data set on the Hub, some of its rows (`train[:1000]`, `train[-500:]`, `train[10%:20%]`) or several of
+    /// these (`train+validation[:50%]`), with the rows that `datasets` takes. Default: `train`.
     pub split: Option<String>,
     /// The columns with the texts, in the loss's order. Default: all but the label, in the file's order.
     pub columns: Option<Vec<String>>,
@@ -246,6 +251,10 @@ pub struct DatasetConfig {
     /// Looks for hard negatives before the first step, and trains on rows with them in place of the pairs. What was found
     /// once for the same data and model is kept. Default: none.
     pub hard_negatives: Option<Settings>,
+    /// Asks a teacher about the rows before the first step (those with hard negatives, where both are given), and trains on
+    /// its answers as labels: `{ model = "FOLDER", labels = "margin" }`. What it said once of the same rows is kept.
+    /// Default: none.
+    pub teacher: Option<Teacher>,
 }
 
 /// Trains prefixes of the embedding as well, so that it can be cut short afterwards (MatryoshkaLoss).
@@ -399,7 +408,7 @@ impl IntervalStrategy {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HubConfig {
-    /// Whether to publish the model when the run is over. Default: false.
+    /// Whether to publish the model. Default: false.
     pub push_to_hub: Option<bool>,
     /// Where to, as `user/name`. Default: the run's name, on the token's own account.
     pub hub_model_id: Option<String>,
@@ -407,4 +416,24 @@ pub struct HubConfig {
     pub hub_revision: Option<String>,
     /// Whether the repository is private. Default: false.
     pub hub_private_repo: Option<bool>,
+    /// When to publish. Default: `end`, for what is half trained is not for everybody (Hugging Face: `every_save`).
+    pub hub_strategy: Option<HubStrategy>,
+    /// Of `every_save`: whether a checkpoint's model waits while the one before is on its way. Default: false, it is left
+    /// out.
+    pub hub_always_push: Option<bool>,
+}
+
+/// When a model is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HubStrategy {
+    /// When the run is over.
+    #[default]
+    End,
+    /// With each checkpoint, too, while training goes on.
+    EverySave,
+    /// Not available: the state of training stays in the run's folder.
+    Checkpoint,
+    /// Not available: the state of training stays in the run's folder.
+    AllCheckpoints,
 }

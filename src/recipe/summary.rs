@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::plan::{DatasetPlan, LossPlan, ModelSource, Plan};
+use crate::eval::nano_beir;
 use crate::flow::ActivationFn;
 use crate::model::QueryExpansion;
 use crate::optim::interval::Interval;
@@ -52,8 +53,11 @@ impl Plan {
         }
         for evaluator in &self.evaluator {
             let name = if evaluator.name.is_empty() { String::new() } else { format!(" `{}`", evaluator.name) };
-            let text =
-                format!("{}{name} on {}{}", evaluator.kind, evaluator.path.display(), settings(&evaluator.settings));
+            let place = match nano_beir::on_the_hub(&evaluator.kind, &evaluator.settings) {
+                Some(wanted) if evaluator.path.as_os_str().is_empty() => format!("{} on the Hub", wanted.id),
+                _ => evaluator.path.display().to_string(),
+            };
+            let text = format!("{}{name} on {place}{}", evaluator.kind, settings(&evaluator.settings));
             table.row("evaluator", "", text);
         }
         self.args_rows(&mut table);
@@ -252,6 +256,10 @@ fn describe(dataset: &DatasetPlan) -> String {
             limits.collect::<String>(),
             mining.output_format.name()
         );
+    }
+    if let Some(teacher) = &dataset.teacher {
+        let what = teacher.labels.map_or("what fits the columns", |lesson| lesson.name());
+        let _ = write!(text, "; labels ({what}) of the teacher {}", teacher.model);
     }
     text
 }

@@ -3,4 +3,4 @@
 pub mod assets;
 pub mod env;
 
-pub use env::render;
+pub use env::{Keys, render, render_filled};

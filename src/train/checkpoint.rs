@@ -225,6 +225,26 @@ pub fn save(
     Ok(target)
 }
 
+/// The model in a checkpoint, without what only a run needs, as a folder of its own; contents are shared where the file
+/// system can.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn copy_model(checkpoint: &Path, to: &Path) -> Result<()> {
+    files::create_dir(to)?;
+    for path in files::list(checkpoint)? {
+        let Some(name) = path.file_name() else { continue };
+        let of_the_run = [OPTIMIZER, LOSSES, TRAINED, STATE].iter().any(|own| name == *own);
+        let target = to.join(name);
+        if path.is_dir() {
+            copy_model(&path, &target)?;
+        } else if !of_the_run && std::fs::hard_link(&path, &target).is_err() {
+            files::copy(&path, &target)?;
+        }
+    }
+    Ok(())
+}
+
 /// The parameters of a model that training changes.
 fn trained(model: &SentenceTransformer) -> Vec<Arc<Param>> {
     model.params().into_iter().filter(|param| param.trainable()).collect()

@@ -13,7 +13,8 @@
 //! - several data sets for retrieval: a folder of folders in the BEIR layout, or with Parquet files as on the Hub;
 //! - rankings: a folder with `dense.jsonl` and `sparse.jsonl`;
 //! - classified pairs: a file of two columns and a class; documents to rank: as reranking, also with what a search found;
-//!   several data sets of these: a folder of folders in the BEIR layout, each with a `bm25.jsonl`.
+//!   several data sets of these: a folder of folders in the BEIR layout, each with a `bm25.jsonl`, or with Parquet files
+//!   as on the Hub.
 //!
 //! A file of pairs has `sentence1`, `sentence2`, or `query`, `passage`, unless `columns` names others.
 

@@ -8,6 +8,7 @@ mod checkpoint;
 mod evaluation;
 mod evaluation_data;
 pub mod events;
+mod from_hub;
 mod guard;
 pub mod hard_negatives;
 mod memory;
@@ -29,8 +30,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use checkpoint::copy_model;
 pub use evaluation::build_evaluator;
 pub use events::{Event, Listener, TrainLog};
+pub use from_hub::nano_beir_folder;
 pub use prepare::load_model;
 pub use smoke::{SmokeReport, smoke_test};
 pub use trainer::run;

@@ -11,7 +11,7 @@ use super::events::{Event, Listener};
 use super::memory::{Estimate, Largest};
 use super::sets::{DataSet, Opener, classifier, own_params};
 use super::step::Setting;
-use super::{hard_negatives, own_tokenizer, prompts, routes, static_queries};
+use super::{from_hub, hard_negatives, own_tokenizer, prompts, routes, static_queries, teaching};
 use crate::data::sampler::{BatchSampler, Mixed, MultiDatasetBatchSampler, Sampler, SamplerSettings};
 use crate::data::{EpochPlan, Store};
 use crate::error::{Error, Result};
@@ -60,9 +60,14 @@ pub struct Prepared {
 
 /// The directory of a model that is local, or a clear refusal.
 fn locate(location: &Location, key: &str) -> Result<PathBuf> {
+    locate_at(location, None, key)
+}
+
+/// As [`locate`], at a revision of what is on the Hub.
+fn locate_at(location: &Location, revision: Option<&str>, key: &str) -> Result<PathBuf> {
     match location {
         Location::Path(path) => Ok(path.clone()),
-        Location::Hub(id) => crate::hub::fetch(id).map_err(|e| e.within(format!("`{key}`"))),
+        Location::Hub(id) => crate::hub::fetch(id, revision).map_err(|e| e.within(format!("`{key}`"))),
     }
 }
 
@@ -141,7 +146,10 @@ fn load_model_as(
 fn from_source(plan: &Plan, options: ModelOptions) -> Result<SentenceTransformer> {
     let options = ModelOptions { static_queries: static_queries::options(plan), ..options };
     match &plan.model.source {
-        ModelSource::Base(location) => SentenceTransformer::load_with(&locate(location, "model.base")?, &options),
+        ModelSource::Base(location) => {
+            let revision = plan.model.revision.as_deref();
+            SentenceTransformer::load_with(&locate_at(location, revision, "model.base")?, &options)
+        }
         ModelSource::StaticEmbedding { embedding_dim, tokenizer } => {
             let from = StaticOptions {
                 tokenizer: locate(tokenizer, "model.static_embedding.tokenizer")?,
@@ -179,8 +187,11 @@ impl Prepared {
         set_threads(plan.args.num_threads);
         let device = if plan.args.use_cpu { Device::Cpu } else { ops::device::first()? };
         listener.event(&Event::Message(&format!("computing on {}", ops::device::name(&device))));
-        let local = hard_negatives::local_plan(plan, &device, listener)?;
-        let plan = local.as_ref().unwrap_or(plan);
+        let plan = &from_hub::fetch(plan, checkpoint.is_some(), listener)?;
+        let mined = hard_negatives::local_plan(plan, &device, listener)?;
+        let plan = mined.as_ref().unwrap_or(plan);
+        let taught = teaching::local_plan(plan, &device, listener)?;
+        let plan = taught.as_ref().unwrap_or(plan);
         let mut model = load_model(plan, checkpoint, &device)?;
         if !model.params().iter().any(|param| param.trainable()) {
             return Err(Error::usage("the model has nothing to train: none of its modules has trainable parameters")

@@ -361,7 +361,7 @@ fn labels_within(store: &Store, (least, most, hint): (f64, f64, &str), loss: &st
 /// The directory of a model that a loss or a data set names: a plan has whole paths, everything else is an id.
 pub(super) fn locate(name: &str) -> Result<PathBuf> {
     let path = Path::new(name);
-    if path.is_absolute() { Ok(PathBuf::from(path)) } else { crate::hub::fetch(name) }
+    if path.is_absolute() { Ok(PathBuf::from(path)) } else { crate::hub::fetch(name, None) }
 }
 
 /// A decoder that shares nothing with the model.

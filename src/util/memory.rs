@@ -86,11 +86,17 @@ fn field(text: &str, name: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// `1.4 GB`, `312 MB`.
+/// `1.4 GB`, `312 MB`, `88 kB`.
 #[must_use]
 pub fn human(bytes: u64) -> String {
     let mb = bytes as f64 / 1e6;
-    if mb >= 1000.0 { format!("{:.1} GB", mb / 1000.0) } else { format!("{mb:.0} MB") }
+    if mb >= 1000.0 {
+        format!("{:.1} GB", mb / 1000.0)
+    } else if mb >= 1.0 {
+        format!("{mb:.0} MB")
+    } else {
+        format!("{:.0} kB", mb * 1000.0)
+    }
 }
 
 #[cfg(test)]

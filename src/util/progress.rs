@@ -12,11 +12,22 @@ impl Progress {
     /// A bar over `total` units of `what`; silent when stderr is not a terminal.
     #[must_use]
     pub fn new(what: &str, total: u64) -> Self {
+        Self::with_template(what, total, "{prefix} {wide_bar} {pos}/{len} {elapsed}<{eta} {msg}")
+    }
+
+    /// A bar over the `total` bytes of a file.
+    #[must_use]
+    pub fn bytes(what: &str, total: u64) -> Self {
+        let template = "{prefix} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}";
+        Self::with_template(what, total, template)
+    }
+
+    fn with_template(what: &str, total: u64, template: &str) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(None);
         }
         let bar = ProgressBar::new(total);
-        if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {elapsed}<{eta} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         bar.set_prefix(what.to_owned());
@@ -27,6 +38,12 @@ impl Progress {
     #[must_use]
     pub fn hidden() -> Self {
         Self(None)
+    }
+
+    /// Whether somebody sees it.
+    #[must_use]
+    pub const fn shown(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Sets how far it is.

@@ -21,7 +21,7 @@ use crate::util::memory;
 #[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// The model's folder.
+    /// The model's folder, or its id on the Hub.
     pub model: PathBuf,
     /// The texts: `.txt` with one a line, or rows (`.jsonl`, `.csv`, `.tsv`, `.parquet`, `.arrow`).
     #[arg(long, value_name = "FILE")]

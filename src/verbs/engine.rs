@@ -6,21 +6,23 @@ use candle_core::Device;
 use serde_json::{Map, Value};
 
 use super::Reporter;
+use crate::catalog::choose::TYPES;
 use crate::error::{Error, Result};
 use crate::eval::{self, Evaluator, nano_beir};
-use crate::flow::{Embeddings, Encode, EncodeOptions};
+use crate::flow::{Embeddings, Encode, ModelType};
 use crate::hub;
 use crate::model::distill::Distillation;
 pub(super) use crate::model::distill::TeacherPooling;
-use crate::model::{ModelOptions, SentenceTransformer, StaticSource};
+pub(super) use crate::model::roles::{Role, encode_options, named_options};
+use crate::model::{ModelOptions, SentenceTransformer, StaticSource, TextTokenizer, facts};
 use crate::ops::{self, device};
 use crate::recipe::plan::EvaluatorPlan;
 use crate::recipe::schema::PcaDims;
 use crate::recipe::{self, Builtin, Plan};
 use crate::train::events::Listener;
 use crate::train::{self, Outcome};
-use crate::util::files;
 use crate::util::seed::Rng;
+use crate::util::{files, suggest};
 
 /// Reads a recipe and resolves it; the notes say what was decided for the user.
 pub(super) fn plan(recipe: &Path, set: &[String]) -> Result<(Plan, Vec<String>)> {
@@ -44,16 +46,19 @@ pub(super) fn evaluator_settings(kind: &str, set: &[String]) -> Result<Map<Strin
     recipe::settings(&(entry.schema)().to_value(), set)
 }
 
-/// Where an evaluator's data are: the path that was given, or for NanoBEIR the Hub and its cache.
-pub(super) fn evaluation_path(kind: &str, path: Option<&Path>, settings: &Map<String, Value>) -> Result<PathBuf> {
+/// Where an evaluator's data are: the path that was given, or for NanoBEIR where the Hub's lie on this machine.
+pub(super) fn evaluation_path(
+    kind: &str,
+    path: Option<&Path>,
+    settings: &Map<String, Value>,
+    reporter: &mut dyn Reporter,
+) -> Result<PathBuf> {
+    let on_the_hub = nano_beir::on_the_hub(kind, settings);
     match path {
         Some(path) if path.exists() => Ok(path.to_path_buf()),
         Some(path) => Err(Error::usage(format!("there is nothing at `{}`", path.display()))
             .with_hint("`--path` names the evaluator's data, read relative to the current directory")),
-        None if nano_beir::from_the_hub(kind) => {
-            let id = settings.get("dataset_id").and_then(Value::as_str);
-            hub::fetch_dataset(id.unwrap_or(nano_beir::DATASET_ID))
-        }
+        None if let Some(wanted) = &on_the_hub => train::nano_beir_folder(wanted, &mut |line| reporter.line(line)),
         None => Err(Error::usage(format!("`{kind}` reads its data from `--path`, which is missing"))
             .with_hint("give the folder or file; `tallow evaluate --help` says what is in it")),
     }
@@ -165,7 +170,7 @@ pub(super) fn distill(
     reporter: &mut dyn Reporter,
 ) -> Result<(usize, usize)> {
     let options = ModelOptions { device: Some(device_for_work(reporter)), ..ModelOptions::default() };
-    let source = StaticSource::Teacher(found(path)?, how);
+    let source = StaticSource::Teacher(found_or_fetched(path)?, how);
     let model = SentenceTransformer::new_static_from(&source, &options, Rng::new(0))?;
     model.save(output)?;
     Ok((model.tokenizer().vocabulary(), model.dimension()))
@@ -174,18 +179,70 @@ pub(super) fn distill(
 /// The model in `path` with these layers of its network only, saved in `output`: its tokens, dimensions and layers.
 pub(super) fn prune(path: &Path, keep: &[usize], output: &Path) -> Result<(usize, usize, usize)> {
     let options = ModelOptions { keep_layers: Some(keep.to_vec()), ..ModelOptions::default() };
-    let model = SentenceTransformer::load_with(&found(path)?, &options)?;
+    let model = SentenceTransformer::load_with(&found_or_fetched(path)?, &options)?;
     model.save(output)?;
     Ok((model.tokenizer().vocabulary(), model.dimension(), model.layers()))
 }
 
 fn load(path: &Path, device: Option<Device>) -> Result<SentenceTransformer> {
-    SentenceTransformer::load_with(&found(path)?, &ModelOptions { device, ..ModelOptions::default() })
+    SentenceTransformer::load_with(&found_or_fetched(path)?, &ModelOptions { device, ..ModelOptions::default() })
+}
+
+/// A type of model by its name, in any case.
+pub(super) fn model_type(text: &str) -> std::result::Result<ModelType, String> {
+    let found = TYPES.into_iter().find(|known| known.name().eq_ignore_ascii_case(text));
+    found.ok_or_else(|| suggest::hint(text, TYPES.iter().map(|known| known.name())))
+}
+
+/// Where the small files of a base model lie: its folder, or that of an id in the Hub's cache; `None` for one that would
+/// have to be downloaded.
+///
+/// # Errors
+/// When it is neither a folder nor an id.
+pub(super) fn base_folder(base: &str) -> Result<Option<PathBuf>> {
+    let path = Path::new(base);
+    if path.is_dir() {
+        return found(path).map(Some);
+    }
+    if !hub::is_id(base) {
+        return Err(Error::usage(format!("there is no model at `{base}`")).with_hint(
+            "name the folder of a model, or an id on the Hub such as `sentence-transformers/all-MiniLM-L6-v2`",
+        ));
+    }
+    Ok(hub::cached(base))
+}
+
+/// The tokenizer of a base model that is on this machine; a note says where it is not.
+pub(super) fn base_tokenizer(base: &str, notes: &mut Vec<String>) -> Result<Option<TextTokenizer>> {
+    match base_folder(base)? {
+        Some(folder) => facts::tokenizer_of(&folder).map(Some),
+        None => {
+            notes.push(format!(
+                "`{base}` is not on this machine, so token lengths are estimates; `tallow pull {base}` fetches it"
+            ));
+            Ok(None)
+        }
+    }
 }
 
 /// Publishes a model's folder; a run's is taken for the model in it.
 pub(super) fn push(what: &hub::Push<'_>) -> Result<hub::Pushed> {
     hub::push(&hub::Push { folder: &found(what.folder)?, ..what.clone() })
+}
+
+/// A repository of the Hub as it is now, in the cache.
+pub(super) fn pull(
+    id: &str,
+    kind: Option<hub::Kind>,
+    revision: Option<&str>,
+    reporter: &mut dyn Reporter,
+) -> Result<hub::Pulled> {
+    hub::pull(id, kind, revision, &mut |line| reporter.line(line))
+}
+
+/// The model in a checkpoint as a folder of its own, which shares its contents where the file system can.
+pub(super) fn copy_model(checkpoint: &Path, to: &Path) -> Result<()> {
+    train::copy_model(checkpoint, to)
 }
 
 /// Refuses to begin a run that could not publish its model.
@@ -198,14 +255,21 @@ pub(super) fn check_push(plan: &Plan) -> Result<()> {
 
 /// What stands for a model in a cache: it changes with any of its files.
 pub(super) fn model_key(path: &Path) -> Result<String> {
-    files::fingerprint(&found(path)?)
+    files::fingerprint(&found_or_fetched(path)?)
+}
+
+/// As [`found`]; an id that is no path here is fetched from the Hub, or from its cache.
+fn found_or_fetched(path: &Path) -> Result<PathBuf> {
+    let id = path.to_str().filter(|text| !path.exists() && text.contains('/') && hub::is_id(text));
+    id.map_or_else(|| found(path), |id| hub::fetch(id, None))
 }
 
 /// The folder of a model: a run's is taken for the model in it.
 fn found(path: &Path) -> Result<PathBuf> {
     if !path.exists() {
-        return Err(Error::usage(format!("there is no model at `{}`", path.display()))
-            .with_hint("name the folder of a saved model, such as `runs/<run_id>/model`"));
+        return Err(Error::usage(format!("there is no model at `{}`", path.display())).with_hint(
+            "name the folder of a saved model, such as `runs/<run_id>/model`, or an id on the Hub (`owner/name`)",
+        ));
     }
     Ok(model_inside(path).unwrap_or_else(|| path.to_path_buf()))
 }
@@ -213,69 +277,4 @@ fn found(path: &Path) -> Result<PathBuf> {
 fn model_inside(path: &Path) -> Option<PathBuf> {
     let inside = path.join("model");
     (path.join("status.json").is_file() && inside.is_dir()).then_some(inside)
-}
-
-/// What a text is for; sentence-transformers' `encode`, `encode_query` and `encode_document` differ in this alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    Any,
-    Query,
-    Document,
-}
-
-/// Options for encoding with a given prompt, with the model's prompt or route of a name, or with its default prompt; the
-/// prompt is given with `option`, its name with that and `-name`.
-///
-/// # Errors
-/// When there is nothing of that name, or the model's Router has no way for texts of no name.
-pub(super) fn named_options(
-    model: &SentenceTransformer,
-    prompt: Option<String>,
-    name: Option<&str>,
-    (option, what): (&str, &'static str),
-) -> Result<EncodeOptions> {
-    let tasks = model.tasks();
-    let task = name.filter(|name| tasks.iter().any(|task| task == name));
-    if task.is_none() && model.tokenizer_for(None).is_err() {
-        return Err(Error::usage("the model's Router has no default route").with_hint(format!(
-            "say which one these texts take with `{option}-name`: {}",
-            tasks.iter().map(|task| format!("`{task}`")).collect::<Vec<_>>().join(", ")
-        )));
-    }
-    let prompt = match (prompt, name) {
-        (Some(text), _) => Some(text),
-        // a route needs no prompt
-        (None, Some(name)) if task.is_some() => model.prompts().get(name).cloned(),
-        (None, Some(name)) => Some(model.prompt(name).map_err(|e| given_itself(e, option))?.to_owned()),
-        (None, None) => model.default_prompt().map(str::to_owned),
-    };
-    Ok(EncodeOptions { prompt, task: task.map(str::to_owned), ..encode_options(model, Role::Any, what) })
-}
-
-/// The hint of an error with the option by which a prompt is given here.
-fn given_itself(error: Error, option: &str) -> Error {
-    match error.hint().map(|hint| hint.replace("`--prompt`", &format!("`{option}`"))) {
-        Some(hint) => error.with_hint(hint),
-        None => error,
-    }
-}
-
-/// Options for encoding texts of a role, with the model's prompt of the role's name. A model without one puts nothing
-/// in front of queries and documents, not its default prompt, which is for texts of no role.
-pub(super) fn encode_options(model: &SentenceTransformer, role: Role, what: &'static str) -> EncodeOptions {
-    let named = |name: &str| Some(model.prompts().get(name).cloned().unwrap_or_default());
-    EncodeOptions {
-        prompt: match role {
-            Role::Any => None,
-            Role::Query => named("query"),
-            Role::Document => named("document"),
-        },
-        task: match role {
-            Role::Any => None,
-            Role::Query => Some("query".to_owned()),
-            Role::Document => Some("document".to_owned()),
-        },
-        progress: Some(what),
-        ..EncodeOptions::default()
-    }
 }

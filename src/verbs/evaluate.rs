@@ -51,7 +51,7 @@ Data of the other evaluators:
       `score`
   CrossEncoderNanoBEIREvaluator
       as NanoBEIREvaluator, each folder with a `bm25.jsonl` of rows
-      `query-id`, `corpus-ids`
+      `query-id`, `corpus-ids`; on the Hub a subset `bm25`
   Sparse...Evaluator, of SparseEncoder models
       what the evaluator without `Sparse` in its name reads
   MultiVector...Evaluator, of MultiVectorEncoder models
@@ -71,7 +71,7 @@ Data of the other evaluators:
 #[command(after_long_help = DATA)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// The model's folder.
+    /// The model's folder, or its id on the Hub.
     pub model: PathBuf,
     /// The evaluator, by sentence-transformers' class name.
     #[arg(long, value_name = "CLASS")]
@@ -124,7 +124,7 @@ impl Verb for Request {
 
     fn run(self, reporter: &mut dyn Reporter) -> Result<Response> {
         let settings = engine::evaluator_settings(&self.evaluator, &self.set)?;
-        let path = engine::evaluation_path(&self.evaluator, self.path.as_deref(), &settings)?;
+        let path = engine::evaluation_path(&self.evaluator, self.path.as_deref(), &settings, reporter)?;
         let evaluator = engine::evaluator(&EvaluatorPlan {
             kind: self.evaluator.clone(),
             name: self.name.clone(),

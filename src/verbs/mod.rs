@@ -5,16 +5,22 @@
 //! know nothing else.
 
 pub mod cancel;
+pub mod check;
+pub mod choose;
 pub mod cluster;
 pub mod demo;
 pub mod distill;
 pub mod encode;
 pub mod evaluate;
+pub mod inspect;
 pub mod mine;
 pub mod paraphrase_mining;
 pub mod predict;
+pub mod pull;
 pub mod push;
 pub mod rank;
+pub mod recommend;
+pub mod render;
 pub mod run;
 pub mod search;
 pub mod smoke_test;
@@ -22,6 +28,7 @@ pub mod status;
 pub mod teach;
 
 mod engine;
+mod publish;
 mod record;
 mod vectors;
 

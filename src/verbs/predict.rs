@@ -17,7 +17,7 @@ use crate::util::memory;
 #[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// The model's folder.
+    /// The model's folder, or its id on the Hub.
     pub model: PathBuf,
     /// The pairs, one a row (`.jsonl`, `.csv`, `.tsv`, `.parquet`, `.arrow`).
     #[arg(long, value_name = "FILE")]
@@ -35,7 +35,7 @@ pub struct Request {
     #[serde(default)]
     pub prompt: Option<String>,
     /// What is applied to the logits, `Identity`, `Sigmoid`, `Tanh` or `ReLU`; without it what the model says.
-    #[arg(long, value_name = "NAME", value_parser = activation)]
+    #[arg(long, value_name = "NAME")]
     #[serde(default)]
     pub activation_fn: Option<ActivationFn>,
     /// Make the scores of several labels probabilities that sum to 1.
@@ -49,10 +49,6 @@ pub struct Request {
     /// Where the scores go, by ending: `.jsonl` (`score`, or `label` and `scores`), `.npy` or `.safetensors`.
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
-}
-
-pub(super) fn activation(text: &str) -> std::result::Result<ActivationFn, String> {
-    ActivationFn::of_path(text).ok_or_else(|| "give Identity, Sigmoid, Tanh or ReLU".to_owned())
 }
 
 /// What was written.

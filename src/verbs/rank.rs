@@ -15,7 +15,7 @@ use crate::flow::EncodeOptions;
 #[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// The model's folder.
+    /// The model's folder, or its id on the Hub.
     pub model: PathBuf,
     /// What is asked.
     #[arg(long, value_name = "TEXT")]

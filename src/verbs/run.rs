@@ -7,14 +7,12 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
+use super::publish::{Publishing, publish};
 use super::{Answer, Reporter, Verb, engine, record};
 use crate::error::{Error, Result};
 use crate::flow::ModelType;
-use crate::hub::Push;
 use crate::recipe::Plan;
-use crate::recipe::plan::HubPlan;
 use crate::runs::folder::{RUNS, display};
 use crate::runs::log::LogFile;
 use crate::runs::process;
@@ -323,8 +321,12 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
     recorder.line(&plan.summary());
     notes.iter().for_each(|note| recorder.line(&format!("note: {note}")));
 
-    let result = engine::train(&plan, &folder.dir(), resume, keep_base, &mut recorder)
-        .and_then(|outcome| conclude(&plan, &folder, outcome));
+    let mut publishing = Publishing::new(&plan, &folder, &mut recorder);
+    let trained = engine::train(&plan, &folder.dir(), resume, keep_base, &mut publishing);
+    if trained.is_ok() {
+        publishing.finish();
+    }
+    let result = trained.and_then(|outcome| conclude(&plan, &folder, outcome));
     match result {
         Ok((mut response, row)) => {
             let line = response.verdict_line.clone().unwrap_or_default();
@@ -364,67 +366,6 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
             Err(error)
         }
     }
-}
-
-/// Publishes the model; a failure is told, with the command that tries again.
-fn publish(plan: &Plan, folder: &RunFolder, response: &mut Response, recorder: &mut Recorder<'_>) {
-    let (hub, model) = (&plan.hub, folder.model_dir());
-    recorder.line(&format!("publishing as `{}`", hub.hub_model_id));
-    let message = format!("Add the model of the run {}", folder.run_id());
-    let pushed = engine::push(&Push {
-        folder: &model,
-        id: &hub.hub_model_id,
-        private: hub.hub_private_repo,
-        revision: hub.hub_revision.as_deref(),
-        message: &message,
-        create_pr: false,
-    });
-    match pushed {
-        Ok(pushed) => {
-            recorder.line(&format!("published at {}", pushed.url));
-            response.hub_url = Some(pushed.url);
-        }
-        Err(error) => {
-            let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-            recorder.line(&format!("warning: not published: {error}{hint}"));
-            recorder.line(&format!("warning: the model is kept; `{}` tries again", push_again(folder, hub)));
-            response.hub_error = Some(format!("{error}{hint}"));
-        }
-    }
-    if let Err(error) = add_to_outcome(folder, response) {
-        recorder.line(&format!("warning: outcome.json does not tell of it: {error}"));
-    }
-}
-
-/// The command that publishes a run's model as its recipe says.
-fn push_again(folder: &RunFolder, hub: &HubPlan) -> String {
-    let mut words =
-        vec!["tallow".to_owned(), "push".to_owned(), display(&folder.model_dir()), hub.hub_model_id.clone()];
-    if hub.hub_private_repo {
-        words.push("--private".to_owned());
-    }
-    if let Some(branch) = &hub.hub_revision {
-        words.extend(["--revision".to_owned(), branch.clone()]);
-    }
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-~".contains(c);
-    words
-        .iter_mut()
-        .filter(|word| !word.chars().all(plain))
-        .for_each(|word| *word = format!("'{}'", word.replace('\'', r"'\''")));
-    words.join(" ")
-}
-
-/// What became of publishing, beside what was known before.
-fn add_to_outcome(folder: &RunFolder, response: &Response) -> Result<()> {
-    let path = folder.outcome_file();
-    let internal = |e: serde_json::Error| Error::Internal(format!("outcome: {e}"));
-    let mut outcome: Map<String, Value> = serde_json::from_str(&files::read_text(&path)?).map_err(internal)?;
-    for (key, text) in [("hub_url", &response.hub_url), ("hub_error", &response.hub_error)] {
-        if let Some(text) = text {
-            outcome.insert(key.to_owned(), Value::from(text.as_str()));
-        }
-    }
-    files::write_atomic(&path, serde_json::to_string_pretty(&outcome).map_err(internal)?.as_bytes())
 }
 
 /// What `outcome.json` holds: the answer, and everything training said about itself.

@@ -13,7 +13,7 @@ SCRIPTS = [
     "fixtures", "modules", "bert", "ops", "losses", "losses_labels", "losses_own", "losses_pairs", "losses_sparse", "evaluators",
     "evaluators_pairs", "inference", "optim", "schedules", "curves", "curves_more", "denoising", "cross_encoder",
     "samplers", "negatives", "tokenizers", "backbones", "backbones_decoders", "backbones_encoders", "borrowed",
-    "sparse_encoder", "sparse_more", "multi_vector", "lora", "dora", "students",
+    "sparse_encoder", "sparse_more", "multi_vector", "lora", "dora", "students", "hub_splits",
 ]
 
 

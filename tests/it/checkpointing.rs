@@ -12,8 +12,20 @@ use crate::backbones::{differentiate, fixture, pack};
 use crate::support::{project, shared, values};
 use crate::train::{SMALL, plan, run};
 
-const NETWORKS: [&str; 8] =
-    ["bert-untied", "distilbert", "electra", "modernbert", "modernbert-biases", "mpnet", "roberta", "xlm-roberta"];
+const NETWORKS: [&str; 12] = [
+    "bert-untied",
+    "deberta-v2",
+    "deberta-v3",
+    "distilbert",
+    "electra",
+    "gte",
+    "modernbert",
+    "modernbert-biases",
+    "mpnet",
+    "nomic",
+    "roberta",
+    "xlm-roberta",
+];
 
 /// Hidden states and the gradients of every parameter, with dropout: of a pass whose last states are used, or of one
 /// where a layer in the middle has gradients from outside, too.
@@ -52,7 +64,10 @@ fn close(name: &str, a: &[Vec<f64>], b: &[Vec<f64>]) {
 #[test]
 fn every_network_has_the_same_bits() {
     for name in NETWORKS {
-        assert!(pass(name, true, false) == pass(name, false, false), "{name}");
+        let (again, plain) = (pass(name, true, false), pass(name, false, false));
+        // all layers of DeBERTa share rows of distances, whose gradients add up in another order
+        assert!(again == plain || name.starts_with("deberta"), "{name}");
+        close(name, &again, &plain);
         // three gradients of one state add up in another order where layers are candle's graph
         let (again, plain) = (pass(name, true, true), pass(name, false, true));
         assert!(again == plain || name.starts_with("modernbert"), "{name}");

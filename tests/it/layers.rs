@@ -9,7 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli", "mcp"],
     &["verbs"],
     &["runs"],
-    &["train", "check"],
+    &["train", "check", "draft"],
     &["recipe"],
     &["catalog"],
     &["data", "model", "loss", "eval", "optim", "negatives", "render", "hub"],

@@ -8,10 +8,14 @@
     clippy::print_stderr
 )]
 
+mod advice;
+mod agent_path;
 mod backbones;
 mod borrowed;
 mod catalogue;
+mod check;
 mod checkpointing;
+mod choose;
 mod classifier;
 mod cli;
 mod composed;
@@ -43,6 +47,7 @@ mod optim;
 mod prompts;
 mod recipe;
 mod references;
+mod render;
 mod resume;
 mod runs;
 mod samplers;

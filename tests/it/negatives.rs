@@ -718,7 +718,7 @@ fn a_run_looks_for_hard_negatives_once() {
         text.contains("2 hard negatives of each anchor by") && text.contains("relative_margin 0, rows as triplet"),
         "{text}"
     );
-    let mined: Vec<_> = std::fs::read_dir(at("cache/mined")).unwrap().map(|e| e.unwrap().path()).collect();
+    let mined: Vec<_> = std::fs::read_dir(at("cache/rows")).unwrap().map(|e| e.unwrap().path()).collect();
     let rows = mined.iter().find(|path| path.extension().is_some_and(|e| e == "jsonl")).unwrap();
     assert_eq!((mined.len(), lines(rows)[0].as_object().unwrap().len()), (2, 3));
     // other data, other rows
@@ -788,7 +788,7 @@ fn a_run_looks_with_the_prompts_it_trains_with() {
         let _ = std::fs::remove_dir_all(at("cache"));
         let (_, text) = tallow(&["smoke-test", "r.toml"], dir.path());
         assert!(text.contains("rows of anchor, positive, negative, scores"), "{text}");
-        let mut rows = std::fs::read_dir(at("cache/mined")).unwrap().map(|e| e.unwrap().path());
+        let mut rows = std::fs::read_dir(at("cache/rows")).unwrap().map(|e| e.unwrap().path());
         let rows = rows.find(|path| path.extension().is_some_and(|ending| ending == "jsonl")).unwrap();
         assert_eq!(lines(&rows), mined(wanted), "{set} {mining} {args}");
     }

@@ -288,15 +288,10 @@ fn what_cannot_be_taught_is_told() {
         ("rows.jsonl", &bert, &["--columns", "q,p", "--normalize"], "are for embeddings"),
         ("rows.jsonl", &bert, &["--columns", "q,x"], "no column `x` in `rows.jsonl`"),
         ("rows.jsonl", &bert, &["--columns", "q,p,p"], "the column `p` is named twice"),
-        (
-            "rows.jsonl",
-            &bert,
-            &["--columns", "q,p", "--activation-fn", "Sigmoid"],
-            "`--activation-fn` is for rerankers",
-        ),
+        ("rows.jsonl", &bert, &["--columns", "q,p", "--activation-fn", "Sigmoid"], "`activation_fn` is for rerankers"),
         ("rows.jsonl", &bert, &["--columns", "q", "--corpus-prompt", "d: "], "are for documents that are scored"),
         ("rows.jsonl", &reranker, &["--columns", "q,p", "--corpus-prompt", "d: "], "has one prompt, before the pair"),
-        ("rows.jsonl", &bert, &["--columns", "q", "--query-prompt-name", "nobody"], "with `--query-prompt`"),
+        ("rows.jsonl", &bert, &["--columns", "q", "--query-prompt-name", "nobody"], "with `query_prompt`"),
         ("rows.jsonl", &bert, &["--columns", "q,p", "--label", "p"], "`p` is a column of texts"),
         ("rows.jsonl", &bert, &["--columns", "q,id"], "column `id` of `rows.jsonl` holds numbers, not text"),
         ("gap.jsonl", &bert, &["--columns", "q,p,n"], "`gap.jsonl` line 4, column `p`: null instead of text"),
@@ -374,4 +369,82 @@ fn what_is_taught_follows_from_the_file() {
 fn walk(dir: &Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn a_run_asks_its_teacher_once() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("rows.jsonl"), ROWS).unwrap();
+    let (bert, reranker) = (fixture("tiny-bert"), fixture("tiny-cross-encoder"));
+    let cases = [
+        (
+            "SentenceTransformer",
+            &bert,
+            &bert,
+            "MSELoss",
+            &["q"][..],
+            "labels = \"embedding\"",
+            &["--labels", "embedding"][..],
+        ),
+        ("SentenceTransformer", &bert, &reranker, "MarginMSELoss", &["q", "p", "n"], "", &[]),
+        (
+            "SparseEncoder",
+            &bert,
+            &bert,
+            "SparseMarginMSELoss",
+            &["q", "p", "n"],
+            "query_prompt = \"q: \"",
+            &["--query-prompt", "q: "],
+        ),
+        ("CrossEncoder", &reranker, &reranker, "MSELoss", &["q", "p"], "", &[]),
+    ];
+    for (i, (model_type, base, teacher, loss, columns, settings, more)) in cases.into_iter().enumerate() {
+        let splade = if model_type == "SparseEncoder" {
+            "[loss.splade]\ndocument_regularizer_weight = 0.003\nquery_regularizer_weight = 0.005\n"
+        } else {
+            ""
+        };
+        let recipe = format!(
+            "run_name = \"r{i}\"\nmodel_type = \"{model_type}\"\n[model]\nbase = \"{base}\"\n[train_dataset]\npath = \"rows.jsonl\"\n\
+             columns = {columns:?}\nlimit = 2\n[train_dataset.teacher]\nmodel = \"{teacher}\"\n{settings}\n[loss]\nname = \"{loss}\"\n\
+             {splade}[args]\nmax_steps = 2\nper_device_train_batch_size = 2\n"
+        );
+        std::fs::write(dir.path().join("r.toml"), recipe).unwrap();
+        let rows = dir.path().join("cache/rows");
+        let _ = std::fs::remove_dir_all(&rows);
+        let run = || {
+            let out = command(&["run", "r.toml"], dir.path()).output().unwrap();
+            let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+            assert!(out.status.success(), "{loss}: {text}");
+            text
+        };
+        assert!(run().contains("asking the teacher"));
+        assert!(run().contains("the teacher was asked before"));
+        let made = std::fs::read_dir(&rows).unwrap().map(|entry| entry.unwrap().path());
+        let made: Vec<_> = made.filter(|path| path.extension().is_some_and(|e| e == "jsonl")).collect();
+        assert_eq!(made.len(), 1);
+        let columns = columns.join(",");
+        let arguments = ["teach", "rows.jsonl", "--teacher", teacher, "--columns", &columns, "--output", "o.jsonl"];
+        answer(&[&arguments[..], more].concat(), dir.path());
+        assert_eq!(lines(&made[0]), lines(&dir.path().join("o.jsonl"))[..2], "{loss}");
+    }
+    let recipe = std::fs::read_to_string(dir.path().join("r.toml")).unwrap();
+    for (from, to, message) in [
+        ("model = ", "labels = \"embedding\"\nmodel = ", "a CrossEncoder has no embeddings to teach"),
+        ("model = ", "normalize = true\nmodel = ", "are for embeddings"),
+        ("model = ", "query_prompt = \"\"\nquery_prompt_name = \"q\"\nmodel = ", "say the same in two ways"),
+        ("model = ", "modell = ", "modell"),
+        (
+            "[train_dataset.teacher]\nmodel = ",
+            "[train_dataset.teacher]\nmodel = \"no/where/at/all\" # ",
+            "train_dataset.teacher.model",
+        ),
+    ] {
+        let at = recipe.find("[train_dataset.teacher]").unwrap();
+        let (head, tail) = recipe.split_at(at);
+        std::fs::write(dir.path().join("r.toml"), format!("{head}{}", tail.replacen(from, to, 1))).unwrap();
+        let out = command(&["run", "r.toml"], dir.path()).output().unwrap();
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && text.contains(message), "{to}: {text}");
+    }
 }

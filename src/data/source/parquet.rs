@@ -13,6 +13,18 @@ use crate::util::files;
 /// Rows decoded at once.
 const BATCH: usize = 1024;
 
+/// How many rows a file says it has.
+///
+/// # Errors
+/// When it cannot be opened or is not Parquet.
+pub fn count(file: &DataFile) -> Result<u64> {
+    let opened = files::open(&file.path)?;
+    let rows = guard(file, || {
+        ParquetRecordBatchReaderBuilder::try_new(opened).map(|b| b.metadata().file_metadata().num_rows())
+    })?;
+    Ok(u64::try_from(rows).unwrap_or_default())
+}
+
 /// Opens a file; only the `wanted` columns are decoded.
 ///
 /// # Errors

@@ -5,8 +5,8 @@
 
 mod build;
 pub mod cache;
+mod made;
 mod mapped;
-mod mined;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ const MAGIC: &str = "tallow-store";
 const VERSION: u32 = 1;
 const ENDIAN: &str = if cfg!(target_endian = "little") { "little" } else { "big" };
 
-pub use mined::MinedRows;
+pub use made::MadeRows;
 
 mod names {
     pub const TOKENS: &str = "tokens.u32";

@@ -31,7 +31,7 @@ pub const CARD: Card = Card {
 };
 
 /// Those that the reference leaves out unless they are named.
-const UNUSUAL: [&str; 2] = ["NanoArguAna", "NanoTouche2020"];
+pub(in crate::eval) const UNUSUAL: [&str; 2] = ["NanoArguAna", "NanoTouche2020"];
 
 /// What a recipe may set of a [`CrossEncoderNanoBEIREvaluator`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -145,6 +145,7 @@ impl EvaluatorSettings for PairNanoBEIRSettings {
 /// path = "nano-beir"
 /// rerank_k = 50
 /// ```
+/// Without `path`, `sentence-transformers/NanoBEIR-en` or another `dataset_id` comes from the Hub.
 #[derive(Debug)]
 pub struct CrossEncoderNanoBEIREvaluator {
     settings: PairNanoBEIRSettings,

@@ -39,7 +39,7 @@ struct Conv {
 
 /// The network.
 pub struct Deberta {
-    config: Config,
+    config: Arc<Config>,
     word: Arc<Param>,
     position: Option<Arc<Param>>,
     token_type: Option<Arc<Param>>,
@@ -49,7 +49,9 @@ pub struct Deberta {
     distances: Arc<Param>,
     distances_norm: Option<Dense>,
     conv: Option<Conv>,
-    layers: Vec<Layer>,
+    layers: Vec<Arc<Layer>>,
+    /// Whether a layer keeps its input alone, and is computed again for its gradient.
+    checkpointing: bool,
     tensors: Tensors,
 }
 
@@ -58,6 +60,13 @@ struct Relative {
     /// `[rows that occur, hidden]`
     rows: Tensor,
     distances: Arc<Disentangled>,
+}
+
+/// What all layers have in common in a pass.
+struct Pass {
+    config: Arc<Config>,
+    batch: PackedBatch,
+    relative: Relative,
 }
 
 impl Deberta {
@@ -100,7 +109,7 @@ impl Deberta {
             let positions = terms.into_iter().filter(|(wanted, _, _)| *wanted).map(|(_, name, shared)| {
                 if config.share_att_key { Ok(shared.clone()) } else { load.dense(&at(name), hidden, hidden) }
             });
-            layers.push(Layer {
+            layers.push(Arc::new(Layer {
                 positions: positions.collect::<Result<_>>()?,
                 query,
                 key,
@@ -110,11 +119,11 @@ impl Deberta {
                 intermediate: load.dense(&at("intermediate.dense"), inner, hidden)?,
                 output: load.dense(&at("output.dense"), hidden, inner)?,
                 output_norm: load.norm(&at("output.LayerNorm"), hidden)?,
-            });
+            }));
         }
         let tensors = load.finish();
         Ok(Self {
-            config,
+            config: Arc::new(config),
             word,
             position,
             token_type,
@@ -124,6 +133,7 @@ impl Deberta {
             distances_norm,
             conv,
             layers,
+            checkpointing: false,
             tensors,
         })
     }
@@ -181,41 +191,6 @@ impl Deberta {
         Ok(Relative { rows, distances: Arc::new(distances) })
     }
 
-    /// `[tokens, hidden]` to the same.
-    fn layer(
-        &self,
-        layer: &Layer,
-        x: &Tensor,
-        batch: &PackedBatch,
-        relative: &Relative,
-        context: &Context,
-    ) -> Result<Tensor> {
-        let config = &self.config;
-        let dropout = || context.dropout(config.hidden_dropout_prob);
-        let several = |x: &Tensor, layers: &[&Dense]| {
-            let layers: Vec<_> = layers.iter().map(|layer| (&layer.weight, Some(&layer.bias))).collect();
-            ops::linears(context, x, &layers)
-        };
-        let qkv = several(x, &[&layer.query, &layer.key, &layer.value])?; // [tokens, 3 * hidden]
-        let rows = ops::dropout(&relative.rows, dropout())?;
-        let positions = several(&rows, &layer.positions.iter().collect::<Vec<_>>())?; // [rows, terms * hidden]
-        let (heads, probabilities) = (config.num_attention_heads, context.dropout(config.attention_probs_dropout_prob));
-        let (offsets, distances) = (&batch.offsets, &relative.distances);
-        let seen = ops::disentangled_attention(&qkv, &positions, offsets, heads, distances, probabilities)?;
-        let seen = several(&seen, &[&layer.attention_output])?;
-        let (weight, bias) = layer.attention_norm.pair();
-        let x = ops::residual_layer_norm(&seen, x, dropout(), weight, bias, config.layer_norm_eps)?;
-        let feed_forward = ops::FeedForward {
-            inner: layer.intermediate.pair(),
-            activation: config.hidden_act,
-            outer: layer.output.pair(),
-            norm: layer.output_norm.pair(),
-            eps: config.layer_norm_eps,
-            dropout: dropout(),
-        };
-        Ok(ops::feed_forward(context, &x, &feed_forward)?)
-    }
-
     /// The first layer's result and what a convolution makes of its input, normalised.
     fn convolve(
         &self,
@@ -244,9 +219,22 @@ impl Deberta {
     fn run(&self, batch: &PackedBatch, context: &Context, mut keep: impl FnMut(&Tensor)) -> Result<Tensor> {
         let mut x = self.embed(batch, context)?;
         let relative = self.relative(batch, context)?;
+        let pass = Arc::new(Pass { config: Arc::clone(&self.config), batch: batch.clone(), relative });
         keep(&x);
         for (i, layer) in self.layers.iter().enumerate() {
-            let y = self.layer(layer, &x, batch, &relative, context)?;
+            let y = match self.checkpointing {
+                false => pass.layer(layer, &x, &pass.relative.rows, context)?,
+                true => {
+                    // what is computed again has one input, and the rows of distances have gradients, too
+                    let both = Tensor::cat(&[&x, &pass.relative.rows], 0)?;
+                    let (own, pass) = (Arc::clone(layer), Arc::clone(&pass));
+                    ops::checkpoint(context, &both, layer.params(), move |both, context| {
+                        let tokens = pass.batch.tokens();
+                        let rows = both.narrow(0, tokens, both.dim(0)? - tokens)?;
+                        pass.layer(&own, &both.narrow(0, 0, tokens)?, &rows, context)
+                    })?
+                }
+            };
             x = match &self.conv {
                 Some(conv) if i == 0 => self.convolve(conv, &x, &y, batch, context)?,
                 _ => y,
@@ -254,6 +242,52 @@ impl Deberta {
             keep(&x);
         }
         Ok(x)
+    }
+}
+
+impl Layer {
+    fn params(&self) -> Vec<Arc<Param>> {
+        let layers = [&self.query, &self.key, &self.value, &self.attention_output, &self.intermediate, &self.output];
+        let norms = [&self.attention_norm, &self.output_norm];
+        let all = layers.into_iter().chain(&self.positions).chain(norms);
+        // keys and queries of distances may be those of tokens
+        let mut params: Vec<Arc<Param>> = Vec::new();
+        for param in all.flat_map(|dense| [&dense.weight, &dense.bias]) {
+            if !params.iter().any(|other| Arc::ptr_eq(other, param)) {
+                params.push(Arc::clone(param));
+            }
+        }
+        params
+    }
+}
+
+impl Pass {
+    /// `[tokens, hidden]` to the same; `rows` are those of the distances, `[rows, hidden]`.
+    fn layer(&self, layer: &Layer, x: &Tensor, rows: &Tensor, context: &Context) -> candle_core::Result<Tensor> {
+        let Self { config, batch, relative } = self;
+        let dropout = || context.dropout(config.hidden_dropout_prob);
+        let several = |x: &Tensor, layers: &[&Dense]| {
+            let layers: Vec<_> = layers.iter().map(|layer| (&layer.weight, Some(&layer.bias))).collect();
+            ops::linears(context, x, &layers)
+        };
+        let qkv = several(x, &[&layer.query, &layer.key, &layer.value])?; // [tokens, 3 * hidden]
+        let rows = ops::dropout(rows, dropout())?;
+        let positions = several(&rows, &layer.positions.iter().collect::<Vec<_>>())?; // [rows, terms * hidden]
+        let (heads, probabilities) = (config.num_attention_heads, context.dropout(config.attention_probs_dropout_prob));
+        let (offsets, distances) = (&batch.offsets, &relative.distances);
+        let seen = ops::disentangled_attention(&qkv, &positions, offsets, heads, distances, probabilities)?;
+        let seen = several(&seen, &[&layer.attention_output])?;
+        let (weight, bias) = layer.attention_norm.pair();
+        let x = ops::residual_layer_norm(&seen, x, dropout(), weight, bias, config.layer_norm_eps)?;
+        let feed_forward = ops::FeedForward {
+            inner: layer.intermediate.pair(),
+            activation: config.hidden_act,
+            outer: layer.output.pair(),
+            norm: layer.output_norm.pair(),
+            eps: config.layer_norm_eps,
+            dropout: dropout(),
+        };
+        ops::feed_forward(context, &x, &feed_forward)
     }
 }
 
@@ -309,7 +343,11 @@ impl Backbone for Deberta {
         // comes of them; then the embeddings' steps and the largest gradients that are alive at once
         let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
         let conv = self.config.conv.as_ref().map_or(0, |conv| (2 * conv.kernel + 6) * hidden);
-        self.layers.len() * (9 * hidden + inner) + conv + 8 * hidden + inner
+        let (layers, layer) = (self.layers.len(), 9 * hidden + inner);
+        // a layer that is computed again has its input twice, once with the rows of distances behind it, which are at
+        // most as many as two texts' tokens
+        let kept = if self.checkpointing { layers * 2 * hidden + layer + hidden } else { layers * layer };
+        kept + conv + 8 * hidden + inner
     }
 
     fn max_positions(&self) -> Option<usize> {
@@ -317,7 +355,13 @@ impl Backbone for Deberta {
     }
 
     fn set_dropout(&mut self, probability: f64) {
-        self.config.hidden_dropout_prob = probability;
-        self.config.attention_probs_dropout_prob = probability;
+        let config = Arc::make_mut(&mut self.config);
+        config.hidden_dropout_prob = probability;
+        config.attention_probs_dropout_prob = probability;
+    }
+
+    fn set_checkpointing(&mut self) -> Result<()> {
+        self.checkpointing = true;
+        Ok(())
     }
 }

@@ -13,7 +13,7 @@ use crate::model::weights::Weights;
 use crate::ops::{self, Activation, Context, Param, Rotary, Sight};
 
 /// What the network is like.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     pub vocab_size: usize,
     pub hidden_size: usize,
@@ -90,12 +90,21 @@ struct Layer {
 
 /// The network.
 pub struct RotaryBert {
-    config: Config,
+    config: Arc<Config>,
     word: Arc<Param>,
     token_type: Option<Arc<Param>>,
     norm: Dense,
-    layers: Vec<Layer>,
+    layers: Vec<Arc<Layer>>,
+    /// Whether a layer keeps its input alone, and is computed again for its gradient.
+    checkpointing: bool,
     tensors: Tensors,
+}
+
+/// What all layers have in common in a pass.
+struct Pass {
+    config: Arc<Config>,
+    batch: PackedBatch,
+    rotary: Arc<Rotary>,
 }
 
 /// Refuses heads of which no pairs of values can be turned, or that do not share the width.
@@ -138,17 +147,17 @@ impl RotaryBert {
             let mut several = |parts: &[&str], all: usize, bias: bool| -> Result<Vec<Linear>> {
                 parts.iter().map(|name| load.linear(&at(name), all / parts.len(), hidden, bias)).collect()
             };
-            layers.push(Layer {
+            layers.push(Arc::new(Layer {
                 qkv: several(names.qkv, 3 * hidden, config.attention_bias)?,
                 inner: several(names.inner, 2 * inner, config.inner_bias)?,
                 attention_output: load.linear(&at(names.attention_output), hidden, hidden, config.attention_bias)?,
                 attention_norm: load.norm(&at(names.attention_norm), hidden)?,
                 outer: load.linear(&at(names.outer), hidden, inner, config.outer_bias)?,
                 output_norm: load.norm(&at(names.output_norm), hidden)?,
-            });
+            }));
         }
         let tensors = load.finish();
-        Ok(Self { config, word, token_type, norm, layers, tensors })
+        Ok(Self { config: Arc::new(config), word, token_type, norm, layers, checkpointing: false, tensors })
     }
 
     /// Whether the tokenizer's types of tokens count.
@@ -172,16 +181,41 @@ impl RotaryBert {
         Ok(ops::dropout(&normal, context.dropout(self.config.embedding_dropout))?)
     }
 
-    /// `[tokens, hidden]` to the same.
-    fn layer(
-        &self,
-        layer: &Layer,
-        x: &Tensor,
-        batch: &PackedBatch,
-        rotary: &Arc<Rotary>,
-        context: &Context,
-    ) -> Result<Tensor> {
+    /// The last layer's states; the embedding layer's, then each layer's, go to `keep`.
+    fn run(&self, batch: &PackedBatch, context: &Context, mut keep: impl FnMut(&Tensor)) -> Result<Tensor> {
         let config = &self.config;
+        let head_dim = config.hidden_size / config.num_attention_heads;
+        let rotary = Arc::new(Rotary::slowed(config.rope_theta, config.rope_slowed, head_dim, batch.longest()));
+        let pass = Arc::new(Pass { config: Arc::clone(config), batch: batch.clone(), rotary });
+        let mut x = self.embed(batch, context)?;
+        keep(&x);
+        for layer in &self.layers {
+            x = match self.checkpointing {
+                false => pass.layer(layer, &x, context)?,
+                true => {
+                    let (own, pass) = (Arc::clone(layer), Arc::clone(&pass));
+                    ops::checkpoint(context, &x, layer.params(), move |x, context| pass.layer(&own, x, context))?
+                }
+            };
+            keep(&x);
+        }
+        Ok(x)
+    }
+}
+
+impl Layer {
+    fn params(&self) -> Vec<Arc<Param>> {
+        let norms = [&self.attention_norm, &self.output_norm].into_iter().flat_map(|norm| [&norm.weight, &norm.bias]);
+        let layers = self.qkv.iter().chain(&self.inner).chain([&self.attention_output, &self.outer]);
+        let layers = layers.flat_map(|layer| layer.bias.iter().chain([&layer.weight]));
+        norms.chain(layers).map(Arc::clone).collect()
+    }
+}
+
+impl Pass {
+    /// `[tokens, hidden]` to the same.
+    fn layer(&self, layer: &Layer, x: &Tensor, context: &Context) -> candle_core::Result<Tensor> {
+        let Self { config, batch, rotary } = self;
         let several = |x: &Tensor, layers: &[Linear]| {
             let layers: Vec<_> = layers.iter().map(|layer| (&layer.weight, layer.bias.as_ref())).collect();
             ops::linears(context, x, &layers)
@@ -202,21 +236,7 @@ impl RotaryBert {
             _ => ops::gated(&inner, config.hidden_act)?,
         };
         let inner = ops::dropout(&inner, context.dropout(config.inner_dropout.unwrap_or(0.0)))?;
-        Ok(add(&linear(&inner, &layer.outer)?, &x, &layer.output_norm)?)
-    }
-
-    /// The last layer's states; the embedding layer's, then each layer's, go to `keep`.
-    fn run(&self, batch: &PackedBatch, context: &Context, mut keep: impl FnMut(&Tensor)) -> Result<Tensor> {
-        let config = &self.config;
-        let head_dim = config.hidden_size / config.num_attention_heads;
-        let rotary = Arc::new(Rotary::slowed(config.rope_theta, config.rope_slowed, head_dim, batch.longest()));
-        let mut x = self.embed(batch, context)?;
-        keep(&x);
-        for layer in &self.layers {
-            x = self.layer(layer, &x, batch, &rotary, context)?;
-            keep(&x);
-        }
-        Ok(x)
+        add(&linear(&inner, &layer.outer)?, &x, &layer.output_norm)
     }
 }
 
@@ -265,7 +285,10 @@ impl Backbone for RotaryBert {
         // of the inner layer and their product; the last layer's result, its standardised sum and its norm; then the
         // embeddings' steps and the largest gradients that are alive at once
         let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
-        self.layers.len() * (10 * hidden + 3 * inner) + 8 * hidden + 4 * inner
+        let (layers, layer) = (self.layers.len(), 10 * hidden + 3 * inner);
+        // a layer that is computed again has its input twice
+        let kept = if self.checkpointing { layers * hidden + layer + hidden } else { layers * layer };
+        kept + 8 * hidden + 4 * inner
     }
 
     fn max_positions(&self) -> Option<usize> {
@@ -273,9 +296,15 @@ impl Backbone for RotaryBert {
     }
 
     fn set_dropout(&mut self, probability: f64) {
-        self.config.embedding_dropout = probability;
-        self.config.hidden_dropout_prob = probability;
-        self.config.attention_probs_dropout_prob = probability;
-        self.config.inner_dropout = self.config.inner_dropout.map(|_| probability);
+        let config = Arc::make_mut(&mut self.config);
+        config.embedding_dropout = probability;
+        config.hidden_dropout_prob = probability;
+        config.attention_probs_dropout_prob = probability;
+        config.inner_dropout = config.inner_dropout.map(|_| probability);
+    }
+
+    fn set_checkpointing(&mut self) -> Result<()> {
+        self.checkpointing = true;
+        Ok(())
     }
 }

@@ -61,7 +61,8 @@ fn regularized(r: &mut Resolver<'_>, plan: &Plan) {
         let known = loss.name.is_empty() || loss.name.ends_with("SpladeLoss") || loss.name == "CSRLoss";
         if !known && !["splade", "cached_splade", "csr"].iter().any(|key| loss.settings.contains_key(*key)) {
             let key = if i == 0 { "loss".to_owned() } else { format!("train_dataset.{i}.loss") };
-            r.problem(
+            r.breaks(
+                "splade-regularizer",
                 key,
                 format!("{} alone leaves embeddings dense: it needs a regulariser", loss.name),
                 "add a table `[loss.splade]` with `document_regularizer_weight = 3e-3` and `query_regularizer_weight = \
@@ -103,7 +104,7 @@ fn checkpointing(r: &mut Resolver<'_>, plan: &Plan) {
         let (innermost, _) = set.loss.innermost();
         let loss = if innermost.contains("Cached") { innermost } else { &set.loss.name };
         let text = format!("can't be combined with {loss} (`{}`): both compute the network again", set.name);
-        r.problem(key, text, hint);
+        r.breaks("cached-loss-without-checkpointing", key, text, hint);
     }
 }
 
@@ -191,14 +192,16 @@ fn best(r: &mut Resolver<'_>, plan: &Plan) {
     let args = &plan.args;
     if args.early_stopping.is_some() {
         if !args.load_best_model_at_end {
-            r.problem(
+            r.breaks(
+                "early-stopping",
                 "args.early_stopping_patience",
                 "needs `args.load_best_model_at_end = true`, or the run would end with a model past its best",
                 "set `load_best_model_at_end = true`",
             );
         }
         if args.eval == Every::No {
-            r.problem(
+            r.breaks(
+                "early-stopping",
                 "args.early_stopping_patience",
                 "needs evaluations during the run",
                 "set `eval_steps = 0.1` and add an `[[evaluator]]`",
@@ -207,7 +210,8 @@ fn best(r: &mut Resolver<'_>, plan: &Plan) {
     }
     let metric = args.metric_for_best_model.as_deref().unwrap_or_default();
     if metric.ends_with("_loss") && plan.eval_dataset.is_empty() {
-        r.problem(
+        r.breaks(
+            "metric-key-exists",
             "args.metric_for_best_model",
             format!("`{metric}` needs data to compute the loss on"),
             "add an `[eval_dataset]`, or name a metric of an `[[evaluator]]`",
@@ -231,7 +235,8 @@ fn best(r: &mut Resolver<'_>, plan: &Plan) {
                 } else {
                     "it is none"
                 };
-                r.problem(
+                r.breaks(
+                    "save-multiple-of-eval",
                     "args.save_steps",
                     format!(
                         "must be a multiple of `args.eval_steps` with `args.load_best_model_at_end`, and {why}: {save} \
@@ -241,7 +246,8 @@ fn best(r: &mut Resolver<'_>, plan: &Plan) {
                 );
             }
         }
-        (eval, save) => r.problem(
+        (eval, save) => r.breaks(
+            "save-multiple-of-eval",
             key,
             format!("needs saves to fall on evaluations, but evaluation is {eval} and saving {save}"),
             "set `save_strategy` as `eval_strategy`, or leave it out",

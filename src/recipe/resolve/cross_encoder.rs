@@ -20,14 +20,16 @@ pub(super) fn args(r: &mut Resolver<'_>, args: &ArgsConfig, measurable: bool) ->
         return args;
     }
     if args.early_stopping_patience.is_some_and(|patience| patience < PATIENCE) {
-        r.problem(
+        r.breaks(
+            "early-stopping",
             "args.early_stopping_patience",
             format!("must be {PATIENCE} or more for a CrossEncoder, whose metric swings between evaluations"),
             format!("set it to {PATIENCE}, or leave it out"),
         );
     }
     if args.load_best_model_at_end == Some(false) {
-        r.problem(
+        r.breaks(
+            "early-stopping",
             "args.load_best_model_at_end",
             "must be true for a CrossEncoder: it stops early, past its best",
             "leave it out",
@@ -63,7 +65,8 @@ pub(super) fn settle(r: &mut Resolver<'_>, plan: &mut Plan) {
             r.defaulted.push("model.activation_fn".to_owned());
         }
         Some(given) if given == wanted => {}
-        Some(given) if wanted != ActivationFn::Identity => r.problem(
+        Some(given) if wanted != ActivationFn::Identity => r.breaks(
+            "identity-activation",
             "model.activation_fn",
             format!(
                 "must be {} with {loss}, whose own activation compares that with the labels, found {}",
@@ -72,7 +75,8 @@ pub(super) fn settle(r: &mut Resolver<'_>, plan: &mut Plan) {
             ),
             format!("leave it out, or set `activation_fn = \"{}\"`", wanted.name()),
         ),
-        Some(activation) => r.problem(
+        Some(activation) => r.breaks(
+            "identity-activation",
             "model.activation_fn",
             format!(
                 "must be Identity with {loss}, found {}: the loss trains logits of any size, and {0} would squeeze \

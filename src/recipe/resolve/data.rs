@@ -11,6 +11,7 @@ use crate::hub::{self, HubDataset};
 use crate::negatives::Settings;
 use crate::recipe::plan::{DatasetPlan, EvaluatorPlan, Location, LossPlan, MatryoshkaPlan};
 use crate::recipe::schema::{DatasetConfig, LossConfig, MatryoshkaConfig, Recipe};
+use crate::recipe::teacher::Teacher;
 use crate::util::files;
 
 impl Resolver<'_> {
@@ -78,7 +79,7 @@ impl Resolver<'_> {
 
     fn dataset(&mut self, key: &str, config: &DatasetConfig, loss: Option<LossPlan>) -> DatasetPlan {
         let at = |name: &str| format!("{key}.{name}");
-        let (hub, first) = self.hub_dataset(key, config);
+        let hub = self.hub_dataset(key, config);
         let path = self.data_paths(key, config);
         let columns = config.columns.clone();
         if columns.as_ref().is_some_and(Vec::is_empty) {
@@ -111,10 +112,11 @@ impl Resolver<'_> {
             hub,
             columns: self.or(&at("columns"), columns, Vec::new()),
             label: config.label.clone(),
-            limit: config.limit.into_iter().chain(first).min(),
+            limit: config.limit,
             on_bad_row: self.or(&at("on_bad_row"), config.on_bad_row, Default::default()),
             prompts: config.prompts.clone().unwrap_or_default(),
             hard_negatives: config.hard_negatives.as_ref().map(|settings| self.hard_negatives(key, config, settings)),
+            teacher: config.teacher.as_ref().map(|teacher| self.teacher(key, teacher)),
             loss: loss.unwrap_or_else(|| LossPlan {
                 name: String::new(),
                 settings: Default::default(),
@@ -172,6 +174,16 @@ impl Resolver<'_> {
         settings
     }
 
+    /// A teacher, with the model it names.
+    fn teacher(&mut self, key: &str, teacher: &Teacher) -> Teacher {
+        let key = format!("{key}.teacher");
+        if let Err(error) = teacher.check() {
+            self.problem(&key, error.to_string(), error.hint().unwrap_or_default());
+            return teacher.clone();
+        }
+        Teacher { model: self.model_text(&format!("{key}.model"), &teacher.model), ..teacher.clone() }
+    }
+
     /// A model's absolute path, or its id on the Hub.
     fn model_text(&mut self, key: &str, text: &str) -> String {
         match self.locate(key, text) {
@@ -180,29 +192,26 @@ impl Resolver<'_> {
         }
     }
 
-    /// A data set on the Hub, and how many of its first rows are meant.
-    fn hub_dataset(&mut self, key: &str, config: &DatasetConfig) -> (Option<HubDataset>, Option<u64>) {
-        let Some(id) = &config.id else { return (None, None) };
-        let given = config.split.as_deref().unwrap_or("train");
-        let (split, rows) = given.split_once('[').map_or((given, None), |(split, rows)| (split, Some(rows)));
-        let first = rows.and_then(|rows| rows.strip_prefix(':')?.strip_suffix(']')?.parse::<u64>().ok());
-        if split.is_empty() || (rows.is_some() && first.is_none_or(|first| first == 0)) {
+    /// A data set on the Hub.
+    fn hub_dataset(&mut self, key: &str, config: &DatasetConfig) -> Option<HubDataset> {
+        let id = config.id.as_ref()?;
+        let split = config.split.as_deref().unwrap_or("train");
+        if let Err(error) = hub::slices::parse(split) {
+            self.problem(format!("{key}.split"), error.to_string(), error.hint().unwrap_or_default());
+        }
+        if !hub::is_id(id) {
             self.problem(
-                format!("{key}.split"),
-                format!("`{given}` is no split, and no first rows of one"),
-                "write a split's name, or `train[:1000]` for its first 1000 rows",
+                format!("{key}.id"),
+                format!("`{id}` is no id of a data set"),
+                "ids look like `owner/name`; files on this machine are named with `path`",
             );
         }
-        if !crate::hub::is_id(id) {
-            self.problem(format!("{key}.id"), format!("`{id}` is no id of a data set"), "ids look like `owner/name`");
-        }
-        let hub = HubDataset {
+        Some(HubDataset {
             id: id.clone(),
             revision: config.revision.clone(),
             subset: config.subset.clone(),
             split: split.to_owned(),
-        };
-        (Some(hub), first)
+        })
     }
 
     fn data_paths(&mut self, key: &str, config: &DatasetConfig) -> Vec<PathBuf> {
@@ -329,13 +338,8 @@ impl Resolver<'_> {
                     self.problems.push(problem);
                     PathBuf::from(text)
                 }),
-                None if nano_beir::from_the_hub(&config.kind) => {
-                    let id = config.settings.get("dataset_id").and_then(Value::as_str);
-                    hub::fetch_dataset(id.unwrap_or(nano_beir::DATASET_ID)).unwrap_or_else(|error| {
-                        self.problem(format!("{key}.path"), error.to_string(), error.hint().unwrap_or_default());
-                        PathBuf::new()
-                    })
-                }
+                // it comes when the run begins
+                None if nano_beir::on_the_hub(&config.kind, &config.settings).is_some() => PathBuf::new(),
                 None => {
                     self.problem(
                         format!("{key}.path"),

@@ -13,10 +13,11 @@ use serde_json::{Map, Value};
 
 use super::locate::Problem;
 use super::paths::Bases;
-use super::plan::{EvaluatorPlan, HubPlan, LossPlan, Plan};
-use super::schema::{HubConfig, Recipe};
+use super::plan::{ArgsPlan, EvaluatorPlan, HubPlan, LossPlan, Plan};
+use super::schema::{HubConfig, HubStrategy, Recipe};
 use crate::error::{Error, Result};
 use crate::flow::{Card, ModelType};
+use crate::optim::interval::Every;
 use crate::util::suggest;
 
 /// What the recipe has to know of losses, evaluators and samplers.
@@ -75,6 +76,17 @@ impl Resolver<'_> {
 
     fn problem(&mut self, key: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) {
         self.problems.push(Problem::new(key, message).with_hint(hint));
+    }
+
+    /// A problem that is a check of its own.
+    fn breaks(
+        &mut self,
+        rule: &'static str,
+        key: impl Into<String>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.problems.push(Problem::new(key, message).with_hint(hint).under(rule));
     }
 
     /// Refuses a name that is not among `known`.
@@ -157,7 +169,7 @@ pub(super) fn resolve(
     let (train_dataset, eval_dataset) = r.datasets(recipe);
     let evaluator = r.evaluators(recipe);
     let args = r.args(&recipe.args, &evaluator, &eval_dataset);
-    let hub = r.hub(&recipe.hub, &run_name);
+    let hub = r.hub(&recipe.hub, &args, &run_name);
     let output_dir = r.bases.here(&output_dir);
     let mut plan = Plan {
         plan_version: 1,
@@ -181,19 +193,35 @@ pub(super) fn resolve(
 }
 
 impl Resolver<'_> {
-    fn hub(&mut self, hub: &HubConfig, run_name: &str) -> HubPlan {
+    fn hub(&mut self, hub: &HubConfig, args: &ArgsPlan, run_name: &str) -> HubPlan {
         let push_to_hub = self.or("hub.push_to_hub", hub.push_to_hub, false);
         if let Some(id) = &hub.hub_model_id
             && !crate::hub::is_id(id)
-            && !crate::hub::is_id(&format!("owner/{id}"))
         {
             let text = format!("`{id}` is no id of a repository");
             self.problem("hub.hub_model_id", text, "ids look like `owner/name`; a name alone is your own account's");
+        }
+        let hub_strategy = self.or("hub.hub_strategy", hub.hub_strategy, HubStrategy::End);
+        if matches!(hub_strategy, HubStrategy::Checkpoint | HubStrategy::AllCheckpoints) {
+            self.problem(
+                "hub.hub_strategy",
+                "would publish the state of training, which a run goes on from in its own folder only",
+                "`every_save` publishes the model of each checkpoint, `end` that of the run; keep the run's folder to go on",
+            );
+        }
+        if push_to_hub && hub_strategy == HubStrategy::EverySave && args.save == Every::No {
+            self.notes.push(
+                "`hub.hub_strategy = \"every_save\"`: `args.save_strategy` saves no checkpoints, so the model is published \
+                 at the end alone"
+                    .to_owned(),
+            );
         }
         HubPlan {
             push_to_hub,
             hub_model_id: hub.hub_model_id.clone().unwrap_or_else(|| run_name.to_owned()),
             hub_private_repo: self.or("hub.hub_private_repo", hub.hub_private_repo, false),
+            hub_strategy,
+            hub_always_push: self.or("hub.hub_always_push", hub.hub_always_push, false),
             hub_revision: hub.hub_revision.clone(),
         }
     }

@@ -11,8 +11,17 @@ use crate::recipe::schema::ModelConfig;
 impl Resolver<'_> {
     pub(super) fn model(&mut self, model: &ModelConfig, model_type: ModelType) -> ModelPlan {
         self.check_model(model, model_type);
+        let source = self.source(model);
+        if model.revision.is_some() && !matches!(source, ModelSource::Base(Location::Hub(_))) {
+            self.problem(
+                "model.revision",
+                "is for a base on the Hub, and the model comes from elsewhere",
+                "leave it out, or give an id (`owner/name`) as `model.base`",
+            );
+        }
         ModelPlan {
-            source: self.source(model),
+            source,
+            revision: model.revision.clone(),
             sparse_static_embedding: self.static_queries(model, model_type),
             sparse_auto_encoder: self.autoencoder(model, model_type),
             keep_layers: self.keep_layers(model),

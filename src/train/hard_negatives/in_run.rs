@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{Pairs, Wanted, mine};
 use crate::data::columns::LABEL_COLUMNS;
-use crate::data::store::MinedRows;
+use crate::data::store::MadeRows;
 use crate::error::{Error, Result};
 use crate::model::{ModelOptions, SentenceTransformer};
 use crate::negatives::Settings;
@@ -17,25 +17,19 @@ use crate::train::events::{Event, Listener};
 use crate::train::{prompts, sets};
 use crate::util::files;
 
-/// The plan with files in place of data sets on the Hub, and rows that have hard negatives in place of the pairs they are
-/// made of; `None` where no data set is either. Rows that were made before of the same pairs, models and settings are
-/// there still.
+/// The plan with rows that have hard negatives in place of the pairs they are made of; `None` where no data set wants them.
+/// Rows that were made before of the same pairs, models and settings are there still.
 ///
 /// # Errors
-/// As [`mine`] and [`HubDataset::files`](crate::hub::HubDataset::files), within the data set's name.
+/// As [`mine`], within the data set's name.
 pub fn local_plan(plan: &Plan, device: &Device, listener: &mut dyn Listener) -> Result<Option<Plan>> {
     let all = || plan.train_dataset.iter().chain(&plan.eval_dataset);
-    if all().all(|set| set.hard_negatives.is_none() && set.hub.is_none()) {
+    if all().all(|set| set.hard_negatives.is_none()) {
         return Ok(None);
     }
     let mut local = plan.clone();
     for set in local.train_dataset.iter_mut().chain(&mut local.eval_dataset) {
         let name = set.name.clone();
-        if let Some(hub) = set.hub.take() {
-            set.path = hub.files().map_err(|e| e.within(format!("data set `{name}`")))?;
-            let text = format!("data set `{name}`: {} file(s) of `{}` from the Hub", set.path.len(), hub.id);
-            listener.event(&Event::Message(&text));
-        }
         if let Some(settings) = set.hard_negatives.take() {
             in_set(plan, set, settings, device, listener).map_err(|e| e.within(format!("data set `{name}`")))?;
         }
@@ -59,7 +53,7 @@ fn in_set(
         way_out: "correct them, or leave them out with `on_bad_row = \"skip\"`",
     })?;
     let settings = with_prompts(plan, set, pairs.names(), settings);
-    let entry = MinedRows::of(key(&pairs, set, &settings)?)?;
+    let entry = MadeRows::of(key(&pairs, set, &settings)?)?;
     let mut say = |text: &str| listener.event(&Event::Message(text));
     let known = entry.notes()?.and_then(|text| serde_json::from_str::<(Vec<String>, Vec<String>)>(&text).ok());
     let (columns, lines) = match known {

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use super::Teaching;
-use super::subject::{Lesson, Subject};
+use super::subject::Subject;
 use crate::error::{Error, Result};
 use crate::flow::{Encode, embedding_not_finite, score_not_finite};
 use crate::model::SentenceTransformer;
+use crate::recipe::teacher::Lesson;
 use crate::scoring::Similarity;
 use crate::scoring::rows::Rows;
 
@@ -106,7 +107,7 @@ fn numbered<'a>(texts: impl Iterator<Item = &'a str>) -> (Vec<&'a str>, Vec<usiz
 ///
 /// # Errors
 /// Never, as all of it can be written as JSON.
-pub(super) fn line(subject: &Subject, texts: &[String], label: &str, value: &Label) -> Result<String> {
+pub(super) fn line(subject: &Subject, texts: &[String], value: &Label) -> Result<String> {
     let json = |value: serde_json::Result<String>| value.map_err(|e| Error::Internal(format!("a row as JSON: {e}")));
     let columns = subject.columns();
     let mut line = String::from("{");
@@ -119,7 +120,7 @@ pub(super) fn line(subject: &Subject, texts: &[String], label: &str, value: &Lab
         })?;
         line.push(',');
     }
-    line += &json(serde_json::to_string(label))?;
+    line += &json(serde_json::to_string(subject.label()))?;
     line.push(':');
     line += &json(match value {
         Label::One(number) => serde_json::to_string(number),

@@ -4,6 +4,7 @@
 //! output, and a call that was interrupted goes on there.
 
 mod draft;
+mod in_run;
 mod labels;
 mod subject;
 
@@ -12,28 +13,80 @@ use std::path::Path;
 use xxhash_rust::xxh3::xxh3_128;
 
 use self::draft::{Draft, Origin};
-pub use self::subject::{Lesson, Subject};
+pub(super) use self::in_run::local_plan;
+pub use self::subject::{Subject, Wanted};
 use crate::data::OnBadRow;
 use crate::error::{Error, Result};
-use crate::flow::{ActivationFn, EncodeOptions};
-use crate::model::SentenceTransformer;
+use crate::eval::shared::{self, DOCUMENT, QUERY};
+use crate::flow::{ActivationFn, Encode, EncodeOptions};
+use crate::model::{SentenceTransformer, roles};
+use crate::recipe::teacher::Teacher;
 use crate::util::progress::Progress;
 use crate::util::{files, interrupt};
 
 /// Rows that are taught, written and safe at a time.
-const ROWS: usize = 1024;
+const ROWS: u64 = 1024;
 
 /// How it is taught.
 #[derive(Debug, Clone)]
 pub struct Teaching {
-    /// The name of the column that is added.
-    pub label: String,
     pub on_bad_row: OnBadRow,
     /// Of rerankers: what is applied to logits.
     pub activation_fn: ActivationFn,
     /// How queries and single texts are encoded, and how documents.
     pub query: EncodeOptions,
     pub document: EncodeOptions,
+}
+
+impl Teaching {
+    /// As the teacher is to be asked, with its own prompts where none are given.
+    ///
+    /// # Errors
+    /// When it cannot be asked so.
+    pub fn new(
+        subject: &Subject,
+        asked: &Teacher,
+        teacher: &SentenceTransformer,
+        on_bad_row: OnBadRow,
+    ) -> Result<Self> {
+        let embeds = subject.lesson().embeds();
+        asked.check_lesson(subject.lesson())?;
+        subject.check_teacher(teacher)?;
+        let scores_pairs = teacher.predictor().is_some();
+        if scores_pairs && (asked.corpus_prompt.is_some() || asked.corpus_prompt_name.is_some()) {
+            return Err(Error::usage(format!(
+                "a {} has one prompt, before the pair: `corpus_prompt` and `corpus_prompt_name` mean nothing to it",
+                teacher.kind()
+            ))
+            .with_hint("give it with `query_prompt` or `query_prompt_name`"));
+        }
+        if !scores_pairs && asked.activation_fn != ActivationFn::Identity {
+            return Err(Error::usage(format!(
+                "`activation_fn` is for rerankers, and the teacher is a {}",
+                teacher.kind()
+            ))
+            .with_hint("leave it out"));
+        }
+        let own = EncodeOptions {
+            bf16: asked.bf16,
+            truncate_dim: asked.truncate_dim,
+            normalize: asked.normalize,
+            ..EncodeOptions::default()
+        };
+        let name = asked.query_prompt_name.as_deref();
+        let (query, document) = if scores_pairs || embeds {
+            let plain = roles::named_options(teacher, asked.query_prompt.clone(), name, ("query_prompt", "teaching"))?;
+            (EncodeOptions { prompt: plain.prompt, task: plain.task, ..own }, EncodeOptions::default())
+        } else {
+            let of = |role: &str, text: Option<&str>, name: Option<&str>| -> Result<EncodeOptions> {
+                let prompt = shared::prompt(teacher, text, name, role)?;
+                Ok(EncodeOptions { prompt, task: Some(role.to_owned()), ..own.clone() })
+            };
+            let query = of(QUERY, asked.query_prompt.as_deref(), name)?;
+            (query, of(DOCUMENT, asked.corpus_prompt.as_deref(), asked.corpus_prompt_name.as_deref())?)
+        };
+        Ok(Self { on_bad_row, activation_fn: asked.activation_fn, query, document })
+    }
 }
 
 /// What was written.
@@ -62,9 +115,8 @@ pub fn teach(
     output: &Path,
     say: &mut dyn FnMut(&str),
 ) -> Result<Taught> {
-    subject.check_teacher(teacher)?;
     let (usable, skipped) = subject.count(teaching.on_bad_row)?;
-    let (mut draft, notice) = Draft::open(output, &origin(subject, teaching, key)?, &teaching.label)?;
+    let (mut draft, notice) = Draft::open(output, &origin(subject, teaching, key)?, subject.label())?;
     notice.iter().for_each(|notice| say(notice));
     let resumed = draft.rows();
     let progress = Progress::new("teaching", usable as u64);
@@ -75,7 +127,8 @@ pub fn teach(
     }
     loop {
         let mut block = Vec::new();
-        while block.len() < ROWS
+        let left = subject.limit().saturating_sub(draft.rows() as u64);
+        while (block.len() as u64) < left.min(ROWS)
             && let Some(row) = rows.next_row()?
         {
             block.push(row.texts);
@@ -89,7 +142,7 @@ pub fn teach(
         }
         let labels = labels::labels(subject.lesson(), &block, teacher, teaching)?;
         for (texts, label) in block.iter().zip(&labels) {
-            draft.add(&labels::line(subject, texts, &teaching.label, label)?, label.numbers())?;
+            draft.add(&labels::line(subject, texts, label)?, label.numbers())?;
         }
         draft.flush()?;
         progress.inc(block.len() as u64);
@@ -108,6 +161,7 @@ fn origin(subject: &Subject, teaching: &Teaching, key: &str) -> Result<Origin> {
     for path in subject.paths() {
         data += &files::fingerprint(path)?;
     }
-    let settings = format!("{teaching:?} {:?} {:?}", subject.columns(), subject.lesson());
+    let settings =
+        format!("{teaching:?} {:?} {:?} {} {}", subject.columns(), subject.lesson(), subject.label(), subject.limit());
     Ok(Origin { teacher: hash(key), data: hash(&data), settings: hash(&settings) })
 }

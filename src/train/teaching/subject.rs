@@ -2,9 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use crate::data::OnBadRow;
 use crate::data::columns::{Roles, text_columns};
 use crate::data::probe::probe;
@@ -13,55 +10,20 @@ use crate::data::texts::UsableRows;
 use crate::error::{Error, Result};
 use crate::flow::Encode;
 use crate::model::SentenceTransformer;
+use crate::recipe::teacher::Lesson;
 
-/// What a teacher writes beside each row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Lesson {
-    /// The first column's embedding, a list: for MSELoss, EmbedDistillLoss and SparseMSELoss. With a translation as the
-    /// second column a model learns another language.
-    Embedding,
-    /// Every column's embedding, one after the other, a list: for EmbedDistillLoss.
-    Embeddings,
-    /// How well two texts belong together, a number: for MSELoss of rerankers, CoSENTLoss.
-    Score,
-    /// The score of the second column less that of each column after it, with the first as the query; a number, or a list
-    /// for several: for MarginMSELoss.
-    Margin,
-    /// The score of each column after the first, or of each text of a list, a list: for DistillKLDivLoss, MarginMSELoss and
-    /// the losses of rerankers on lists.
-    Scores,
-}
-
-impl Lesson {
-    /// What fits the columns, where nothing was asked for.
-    fn of(columns: usize, lists: bool) -> Self {
-        match (columns, lists) {
-            (_, true) => Self::Scores,
-            (1, _) => Self::Embedding,
-            (2, _) => Self::Score,
-            (3, _) => Self::Margin,
-            _ => Self::Scores,
-        }
-    }
-
-    /// Its name in commands.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Embedding => "embedding",
-            Self::Embeddings => "embeddings",
-            Self::Score => "score",
-            Self::Margin => "margin",
-            Self::Scores => "scores",
-        }
-    }
-
-    /// Whether it is of single texts, not of how well texts belong together.
-    #[must_use]
-    pub fn embeds(self) -> bool {
-        matches!(self, Self::Embedding | Self::Embeddings)
-    }
+/// Which rows, and what is to be taught of them.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    pub paths: &'a [PathBuf],
+    /// The columns with texts, the query first; the last may hold lists. None for all text columns.
+    pub columns: &'a [String],
+    /// `None` for what fits the columns.
+    pub lesson: Option<Lesson>,
+    /// The name of the column that is added.
+    pub label: &'a str,
+    /// Only so many of the rows that can be used.
+    pub limit: Option<u64>,
 }
 
 /// Rows, and what is taught of them.
@@ -70,16 +32,18 @@ pub struct Subject {
     files: Files,
     roles: Roles,
     lesson: Lesson,
+    label: String,
+    limit: u64,
 }
 
 impl Subject {
-    /// The rows of `paths` with the texts of `columns`, the query first, or of all text columns; the last may hold lists.
-    /// What is taught is what fits them, unless it is named; it will stand in a column `label`.
+    /// What is wanted, settled.
     ///
     /// # Errors
     /// When files or columns are missing, or the lesson cannot be taught of them.
-    pub fn settle(paths: &[PathBuf], columns: &[String], lesson: Option<Lesson>, label: &str) -> Result<Self> {
-        let paths: Vec<String> = paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+    pub fn settle(wanted: &Wanted<'_>) -> Result<Self> {
+        let Wanted { columns, lesson, label, limit, .. } = *wanted;
+        let paths: Vec<String> = wanted.paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
         let files = Files::resolve(&paths, Path::new(""))?;
         let known = probe(&files)?;
         let names = if columns.is_empty() { text_columns(&known, true) } else { columns.to_vec() };
@@ -89,7 +53,8 @@ impl Subject {
                 .with_hint("give the label another name with `--label`"));
         }
         let lesson = lesson.unwrap_or_else(|| Lesson::of(roles.inputs.len(), roles.lists));
-        let subject = Self { files, roles, lesson };
+        let limit = limit.unwrap_or(u64::MAX);
+        let subject = Self { files, roles, lesson, label: label.to_owned(), limit };
         subject.check_columns()?;
         Ok(subject)
     }
@@ -109,6 +74,17 @@ impl Subject {
     #[must_use]
     pub fn columns(&self) -> &[String] {
         &self.roles.inputs
+    }
+
+    /// The name of the column that is added.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// How many of the rows that can be used are taught at most.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
     }
 
     /// Columns that are not read.
@@ -131,7 +107,7 @@ impl Subject {
     pub(super) fn count(&self, on_bad_row: OnBadRow) -> Result<(usize, u64)> {
         let mut rows = self.rows(on_bad_row);
         let mut usable = 0;
-        while rows.next_row()?.is_some() {
+        while (usable as u64) < self.limit && rows.next_row()?.is_some() {
             usable += 1;
         }
         let skipped = rows.finish("correct them, or leave them out with `--on-bad-row skip`")?;

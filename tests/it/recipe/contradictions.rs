@@ -71,7 +71,7 @@ fn contradictions_are_refused_with_the_key_and_the_way_out() {
         ),
         ("base = \"minilm\"", "base = \"dev.jsonl\"", "`model.base`: `dev.jsonl` is not a directory"),
         ("base = \"minilm\"\n", "", "line 3: `model.base`: is required but missing"),
-        ("path = \"train.jsonl\"", "id = \"stsb\"", "line 8: `train_dataset.id`: `stsb` is no id of a data set"),
+        ("path = \"train.jsonl\"", "id = \"st sb\"", "line 8: `train_dataset.id`: `st sb` is no id of a data set"),
         ("path = \"train.jsonl\"", "path = \"*.csv\"", "line 8: `train_dataset.path`: nothing matches `*.csv`"),
         (
             "label = \"score\"",

@@ -9,7 +9,7 @@ use crate::model::backbone::bert_like::config::{check_heads, gelu, tenth};
 use crate::ops::Activation;
 
 /// What the network is like.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     pub vocab_size: usize,
     /// Width of the embeddings; another than `hidden_size` where a layer leads from one to the other.
@@ -39,7 +39,7 @@ pub struct Config {
 }
 
 /// The convolution beside the first layer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Conv {
     pub kernel: usize,
     pub activation: Activation,

@@ -1,4 +1,5 @@
-//! Rows with hard negatives, kept by what they depend on: a file of rows and one of notes an entry.
+//! Rows that are made of others, with hard negatives or of parts of splits, kept by what they depend on: a file of rows and
+//! one of notes an entry.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,9 +12,9 @@ use crate::util::files;
 /// Entries are kept up to this many bytes; those unused for longest go first.
 const MOST_BYTES: u64 = 5_000_000_000;
 
-/// The place of the rows that one data set, one way to look and one set of models give.
+/// The place of the rows that one data set and one way to make them give.
 #[derive(Debug)]
-pub struct MinedRows {
+pub struct MadeRows {
     folder: PathBuf,
     /// The rows, as JSON lines.
     pub rows: PathBuf,
@@ -21,13 +22,13 @@ pub struct MinedRows {
     notes: PathBuf,
 }
 
-impl MinedRows {
+impl MadeRows {
     /// Where what `key` stands for lies, beside the store of tokenised data.
     ///
     /// # Errors
     /// As [`cache::folder`].
     pub fn of(key: u128) -> Result<Self> {
-        let folder = cache::folder()?.with_file_name("mined");
+        let folder = cache::folder()?.with_file_name("rows");
         files::create_dir(&folder)?;
         Ok(Self::within(folder, &format!("{key:032x}")))
     }
@@ -103,8 +104,8 @@ mod tests {
         file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
     }
 
-    fn entry(folder: &Path, name: &str, seconds: u64) -> MinedRows {
-        let entry = MinedRows::within(folder.to_path_buf(), name);
+    fn entry(folder: &Path, name: &str, seconds: u64) -> MadeRows {
+        let entry = MadeRows::within(folder.to_path_buf(), name);
         fs::write(&entry.rows, [b'x'; 1000]).unwrap();
         fs::write(&entry.notes, "notes").unwrap();
         set_age(&entry.notes, seconds);
