@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
+use tallow::catalog::bases;
 use tallow::data::sampler;
 use tallow::eval::{self, trainer_key};
 use tallow::flow::ModelType;
@@ -195,4 +196,30 @@ fn tools_are_those_of_the_server() {
     for name in named {
         assert!(tools.contains(name), "there is no tool `{name}`");
     }
+}
+
+/// Facts of published models are those of the list that advice goes by.
+#[test]
+fn base_models_are_those_of_the_list() {
+    let page = Page::read("base_model_selection.md");
+    let mut seen = 0;
+    for row in page.text.lines().filter(|line| line.split('|').count() == 8) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let ids: Vec<&str> = cells[2].split('`').skip(1).step_by(2).filter(|id| id.contains('/')).collect();
+        for (i, id) in ids.iter().enumerate() {
+            let known = bases::find(id).unwrap_or_else(|| panic!("`{id}` is not on the list"));
+            // one for all, or one each
+            let of = |cell: &str| cell.split(", ").nth(i).or(cell.split(", ").next()).unwrap_or_default().to_owned();
+            let prompts = match known.prompts {
+                ["", ""] => "",
+                [_, ""] => "query",
+                _ => "both",
+            };
+            let facts = (known.parameters.to_string(), known.max_seq_length.to_string());
+            assert_eq!((of(cells[3]), of(cells[4])), facts, "{id}");
+            assert_eq!((cells[5], cells[6]), (known.licence, prompts), "{id}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 15, "{seen} models were found");
 }
