@@ -58,20 +58,20 @@ impl Verb for Request {
     }
 }
 
-/// Documents of this project, and the recipe to start from.
+/// Documents of this project, and a recipe of the kind.
 fn reading(model_type: ModelType) -> Vec<String> {
-    let (section, example) = match model_type {
-        ModelType::SentenceTransformer => ("losses", "examples/squad-mnrl.toml"),
-        ModelType::CrossEncoder => ("losses-of-a-crossencoder", "examples/trecqa-reranker.toml"),
-        ModelType::SparseEncoder => ("losses-of-a-sparseencoder", "examples/squad-splade.toml"),
-        ModelType::MultiVectorEncoder => ("losses-of-a-multivectorencoder", "examples/squad-colbert.toml"),
+    let (part, example) = match model_type {
+        ModelType::SentenceTransformer => ("sentence_transformer", "squad-mnrl"),
+        ModelType::CrossEncoder => ("cross_encoder", "trecqa-reranker"),
+        ModelType::SparseEncoder => ("sparse_encoder", "squad-splade"),
+        ModelType::MultiVectorEncoder => ("multi_vector_encoder", "squad-colbert"),
     };
-    let evaluators = section.replace("losses", "evaluators");
     vec![
         "SKILL.md".to_owned(),
-        format!("references/catalogue.md#{section}"),
-        format!("references/catalogue.md#{evaluators}"),
-        example.to_owned(),
+        format!("references/losses_{part}.md"),
+        format!("references/evaluators_{part}.md"),
+        "references/training_args.md".to_owned(),
+        format!("examples/{example}.toml"),
     ]
 }
 
