@@ -110,11 +110,16 @@ impl Sources {
             columns.as_deref(),
             named("label").and_then(Value::as_str),
         )?;
+        let teacher = match (complete, &wanted.teacher) {
+            (false, _) => Asked::Script,
+            (true, Some(_)) => Asked::Run,
+            (true, None) => Asked::Nobody,
+        };
         let chosen =
             at(tree, "loss.name").and_then(Value::as_str).or_else(|| named("loss.name").and_then(Value::as_str));
         let loss = match chosen {
             Some(loss) => loss.to_owned(),
-            None => loss_for(variant, &shape, complete)
+            None => loss_for(variant, &shape, teacher)
                 .map_err(|e| e.within(format!("`{}`", names(&path).join("`, `"))))?
                 .to_owned(),
         };
@@ -131,6 +136,15 @@ impl Sources {
             && card(variant.model_type, &loss).is_none_or(|card| card.labels != LabelKind::None)
         {
             lines.push(("label".to_owned(), json!(label)));
+        }
+        let teaches = matches!(variant.learns, Learns::Teacher | Learns::Translations) && shape.label.is_none();
+        if let (Asked::Run, true, Some(model)) = (teacher, teaches, &wanted.teacher) {
+            let labels = match (loss.contains("MarginMSE"), variant.model_type) {
+                (true, _) => "margin",
+                (false, ModelType::CrossEncoder) => "score",
+                (false, _) => "embedding",
+            };
+            lines.push(("teacher".to_owned(), json!({ "model": model, "labels": labels })));
         }
         Ok(Set { lines, shape: Some(shape), loss })
     }
@@ -193,7 +207,7 @@ fn from_hub(variant: &Variant, tree: &Map<String, Value>, hub: &Hub, complete: b
     };
     let loss = match (at(tree, "loss.name").and_then(Value::as_str), hub.loss) {
         (Some(loss), _) | (None, Some(loss)) => loss,
-        (None, None) => loss_for(variant, &shape, complete)?,
+        (None, None) => loss_for(variant, &shape, if complete { Asked::Nobody } else { Asked::Script })?,
     };
     Ok(Set { lines: hub_lines(hub, hub.split), shape: Some(shape), loss: loss.to_owned() })
 }
@@ -229,13 +243,23 @@ const fn fallback(variant: &Variant) -> &'static str {
     }
 }
 
+/// Who asks the teacher where the rows have no labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Nobody,
+    /// A recipe's run, of a teacher that was named.
+    Run,
+    Script,
+}
+
 /// The loss a variant trains on such rows.
-fn loss_for(variant: &Variant, shape: &Shape, complete: bool) -> Result<&'static str> {
+fn loss_for(variant: &Variant, shape: &Shape, teacher: Asked) -> Result<&'static str> {
     use Labels::{Binary, Classes, Scores, Vectors};
     use Learns::{Data, Lists, Teacher, Translations};
     use ModelType::{CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder};
     let labels = shape.labels();
-    let teaches = labels.is_none() && !complete;
+    let teaches = labels.is_none() && teacher != Asked::Nobody;
+    let in_run = labels.is_none() && teacher == Asked::Run;
     let number = matches!(labels, Some(Binary | Classes | Scores));
     let found = match (variant.model_type, variant.learns, shape.texts.len()) {
         _ if shape.list.is_some() && variant.learns != Lists => None,
@@ -244,6 +268,9 @@ fn loss_for(variant: &Variant, shape: &Shape, complete: bool) -> Result<&'static
         (SentenceTransformer, Data, 2) if number => Some("CoSENTLoss"),
         (SentenceTransformer, Data, 2..) if labels.is_none() => Some("MultipleNegativesRankingLoss"),
         (SentenceTransformer, Teacher, 1) if labels == Some(Vectors) => Some("MSELoss"),
+        (SentenceTransformer, Teacher, 3) if in_run => Some("MarginMSELoss"),
+        // every text would learn the first one's embedding
+        (SentenceTransformer, Teacher, 2..) if in_run => None,
         (SentenceTransformer, Teacher, _) if teaches => Some("MSELoss"),
         (SentenceTransformer, Teacher, 3) if number => Some("MarginMSELoss"),
         (SentenceTransformer, Teacher, 3..) if labels == Some(Vectors) => Some("DistillKLDivLoss"),
@@ -251,7 +278,7 @@ fn loss_for(variant: &Variant, shape: &Shape, complete: bool) -> Result<&'static
         (CrossEncoder, Data, 2) if matches!(labels, Some(Binary | Scores)) => Some("BinaryCrossEntropyLoss"),
         (CrossEncoder, Data, 2) if labels.is_none() => Some("BinaryCrossEntropyLoss"),
         (CrossEncoder, Data, 3..) if labels.is_none() => Some("MultipleNegativesRankingLoss"),
-        (CrossEncoder, Teacher, 2) if number => Some("MSELoss"),
+        (CrossEncoder, Teacher, 2) if number || in_run => Some("MSELoss"),
         (CrossEncoder, Teacher, 3) if number || teaches => Some("MarginMSELoss"),
         (CrossEncoder, Lists, 1) if shape.list.is_some() && labels == Some(Vectors) => Some("LambdaLoss"),
         (CrossEncoder, Lists, 2) if labels.is_none() => Some("LambdaLoss"),
@@ -267,7 +294,7 @@ fn loss_for(variant: &Variant, shape: &Shape, complete: bool) -> Result<&'static
     found.ok_or_else(|| {
         let hint = match variant.learns {
             Teacher | Translations if labels.is_none() => {
-                "`tallow teach DATA --teacher MODEL --output FILE` writes a teacher's labels beside the rows"
+                "name a teacher with `--teacher`, which the run asks about rows of one text or of a query, a positive and a negative; or `tallow teach DATA --teacher MODEL --output FILE` writes its labels beside the rows"
             }
             _ => "`tallow recommend` says which losses fit; `--set loss.name=...` takes one",
         };

@@ -76,7 +76,7 @@ pub struct Request {
     #[arg(long, value_name = "FILE")]
     #[serde(default)]
     pub from: Option<PathBuf>,
-    /// Of a script: the model that teaches, or that looks for hard negatives, where the data do not have that yet.
+    /// The model that teaches, or that looks for hard negatives, where the data do not have that yet.
     #[arg(long, value_name = "MODEL")]
     #[serde(default)]
     pub teacher: Option<String>,

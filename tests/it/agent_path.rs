@@ -74,7 +74,7 @@ fn from_a_task_in_words_to_a_verdict() {
         assert_eq!(written["losses"][0], loss, "{task}: {written}");
         assert_eq!(ask(&["check", "run.toml"])["ok"], true, "{task}");
         let tested = ask(&["smoke-test", "run.toml"]);
-        assert_eq!(tested["passed"], true, "{task}: {tested}");
+        assert_eq!(tested["ok"], true, "{task}: {tested}");
         let done = ask(&["run", "run.toml", "--set", "args.max_steps=4"]);
         assert_eq!(done["state"], "done", "{task}: {done}");
         // the metric that was advised is the one that was measured

@@ -70,7 +70,8 @@ fn every_network_has_the_same_bits() {
         close(name, &again, &plain);
         // three gradients of one state add up in another order where layers are candle's graph
         let (again, plain) = (pass(name, true, true), pass(name, false, true));
-        assert!(again == plain || name.starts_with("modernbert"), "{name}");
+        let composed = ["deberta", "gte", "modernbert", "nomic"].iter().any(|composed| name.starts_with(composed));
+        assert!(again == plain || composed, "{name}");
         close(name, &again, &plain);
     }
     let known: Vec<&str> = SUPPORTED.iter().map(|architecture| architecture.model_type).collect();

@@ -304,6 +304,60 @@ fn shell_files_are_shell() {
 }
 
 #[test]
+fn rows_without_labels_get_those_of_a_teacher() {
+    let place = Place::new();
+    let fixture = |name: &str| project(&format!("tests/fixtures/{name}")).display().to_string();
+    let (bert, reranker) = (fixture("tiny-bert"), fixture("tiny-cross-encoder"));
+    place.file("texts.jsonl", "{\"text\": \"red wing\"}\n{\"text\": \"green stone\"}\n{\"text\": \"a river\"}\n");
+    for (kind, variant, data, eval, teacher, loss, labels) in [
+        ("SentenceTransformer", "distillation", "texts.jsonl", "scored-dev.jsonl", &bert, "MSELoss", "embedding"),
+        (
+            "SentenceTransformer",
+            "distillation",
+            "triplets-train.jsonl",
+            "triplets-dev.jsonl",
+            &reranker,
+            "MarginMSELoss",
+            "margin",
+        ),
+        ("CrossEncoder", "distillation", "pairs-train.jsonl", "labelled-dev.jsonl", &reranker, "MSELoss", "score"),
+        (
+            "SparseEncoder",
+            "distillation",
+            "triplets-train.jsonl",
+            "pairs-dev.jsonl",
+            &bert,
+            "SparseMarginMSELoss",
+            "margin",
+        ),
+    ] {
+        let base = if kind == "CrossEncoder" { &reranker } else { &bert };
+        let told = place.done(&[
+            "render",
+            "--model-type",
+            kind,
+            "--variant",
+            variant,
+            "--data",
+            data,
+            "--eval",
+            eval,
+            "--base",
+            base,
+            "--teacher",
+            teacher,
+            "-o",
+            "t.toml",
+            "--force",
+        ]);
+        assert!(told.contains(loss), "{told}");
+        let text = place.read("t.toml");
+        assert!(text.contains(&format!("labels = \"{labels}\"")), "{text}");
+        place.done(&["smoke-test", "t.toml", "--set", "args.per_device_train_batch_size=2"]);
+    }
+}
+
+#[test]
 fn mistakes_say_what_to_do() {
     let place = Place::new();
     let own = |more: &[&'static str]| -> Vec<&'static str> {
@@ -318,7 +372,7 @@ fn mistakes_say_what_to_do() {
         (vec!["--data", "lists-train.jsonl", "--eval", "pairs-dev.jsonl"], vec!["a list of texts", "loss.name"]),
         (
             vec!["--variant", "distillation", "--data", "pairs-train.jsonl", "--eval", "pairs-dev.jsonl"],
-            vec!["tallow teach"],
+            vec!["tallow teach", "--teacher"],
         ),
         (vec!["--data", "pairs-train.jsonl", "--eval", "pairs-train.jsonl"], vec!["train-eval-disjoint"]),
         ([&eval[..], &["--set", "args.learning_rat=1"]].concat(), vec!["learning_rat", "learning_rate"]),
