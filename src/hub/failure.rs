@@ -82,7 +82,7 @@ impl Failure {
                     "{what} is not in the Hugging Face cache, and `HF_HUB_OFFLINE` forbids a download"
                 ))
                 .with_hint(
-                    "fetch it once with the network (`tallow pull`), or give a directory; `HF_HOME` says where the \
+                    "unset `HF_HUB_OFFLINE` and fetch it once (`tallow pull`), or give a directory; `HF_HOME` says where the \
                          cache is",
                 );
             }
