@@ -12,6 +12,8 @@ pub mod reshape;
 use std::fmt::Write as _;
 
 use crate::flow::{Card, LabelKind, ModelType};
+use crate::model::backbone::SUPPORTED;
+use crate::optim::schedule::SchedulerType;
 use crate::{data, eval, loss, model};
 
 /// Things of one kind.
@@ -72,6 +74,11 @@ pub fn sections() -> Vec<Section> {
             place: "`[[evaluator]]` with `type` where `model_type = \"MultiVectorEncoder\"`",
             cards: evaluators(ModelType::MultiVectorEncoder),
         },
+        Section {
+            title: "Schedules",
+            place: "`args.lr_scheduler_type`",
+            cards: SchedulerType::ALL.iter().map(|schedule| schedule.schedule().card()).collect(),
+        },
         Section { title: "Modules", place: "`modules.json` of a model", cards: model::module::CARDS.iter().collect() },
     ]
 }
@@ -102,6 +109,14 @@ pub fn page() -> String {
                 card.gotchas.join(" ")
             );
         }
+    }
+    page.push_str(
+        "\n## Networks\n\nChosen by `model_type` in the config.json of `model.base`, or in `[model.config]` for a new one.\n\n\
+         | name | classes in transformers | here |\n|---|---|---|\n",
+    );
+    for network in SUPPORTED {
+        let here = if network.is_trained() { "trained" } else { "teacher, guide, encoder: it is not trained" };
+        let _ = writeln!(page, "| `{}` | `{}...` | {here} |", network.model_type, network.class);
     }
     page
 }

@@ -60,6 +60,24 @@ pub struct Variant {
     pub weights: (f64, f64),
 }
 
+/// The catalogue's section about them.
+#[must_use]
+pub fn page() -> String {
+    let mut page = String::from(
+        "\n## Templates\n\nChosen by `tallow render --model-type TYPE --variant NAME`; each is a recipe and a script.\n\n\
+         | type | name | what it writes | begins with |\n|---|---|---|---|\n",
+    );
+    for variant in VARIANTS {
+        let base = variant.base.map_or_else(|| "your model".to_owned(), |base| format!("`{base}`"));
+        let (batch, rate, epochs) = (variant.batch, variant.learning_rate, variant.epochs);
+        page += &format!(
+            "| {} | `{}` | {} | {base}, batches of {batch}, a learning rate of {rate:e}, {epochs} epoch(s) |\n",
+            variant.model_type, variant.name, variant.title
+        );
+    }
+    page
+}
+
 impl Variant {
     /// What a run is called that has no better name.
     #[must_use]

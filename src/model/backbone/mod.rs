@@ -174,6 +174,14 @@ pub struct Architecture {
     network: Network,
 }
 
+impl Architecture {
+    /// Whether its networks have gradients here.
+    #[must_use]
+    pub const fn is_trained(&self) -> bool {
+        !matches!(self.network, Network::JinaBert)
+    }
+}
+
 enum Network {
     BertLike(&'static Family, fn(&Value) -> Result<bert_like::Config>),
     Deberta,
