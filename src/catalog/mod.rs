@@ -74,11 +74,6 @@ pub fn sections() -> Vec<Section> {
             place: "`[[evaluator]]` with `type` where `model_type = \"MultiVectorEncoder\"`",
             cards: evaluators(ModelType::MultiVectorEncoder),
         },
-        Section {
-            title: "Schedules",
-            place: "`args.lr_scheduler_type`",
-            cards: SchedulerType::ALL.iter().map(|schedule| schedule.schedule().card()).collect(),
-        },
         Section { title: "Modules", place: "`modules.json` of a model", cards: model::module::CARDS.iter().collect() },
     ]
 }
@@ -109,6 +104,10 @@ pub fn page() -> String {
                 card.gotchas.join(" ")
             );
         }
+    }
+    page.push_str("\n## Schedules\n\nChosen by `args.lr_scheduler_type`.\n\n| name | the learning rate |\n|---|---|\n");
+    for schedule in SchedulerType::ALL {
+        let _ = writeln!(page, "| `{}` | {} |", schedule.name(), schedule.schedule().card().summary);
     }
     page.push_str(
         "\n## Networks\n\nChosen by `model_type` in the config.json of `model.base`, or in `[model.config]` for a new one.\n\n\

@@ -201,7 +201,7 @@ pub static VARIANTS: &[Variant] = &[
         learns: Learns::Teacher,
         hub: &[],
         script_hub: &[NLI_PAIRS],
-        base: Some("nreimers/MiniLM-L6-H384-uncased"),
+        base: Some("sentence-transformers/all-MiniLM-L6-v2"),
         teacher: Some("sentence-transformers/all-MiniLM-L12-v2"),
         learning_rate: 1e-4,
         ..PLAIN
@@ -251,7 +251,7 @@ pub static VARIANTS: &[Variant] = &[
         mines: false,
         hub: &[],
         script_hub: &[NLI],
-        base: Some("microsoft/MiniLM-L12-H384-uncased"),
+        base: Some("distilbert/distilbert-base-uncased"),
         teacher: Some("cross-encoder/ms-marco-MiniLM-L12-v2"),
         ..RERANKER
     },

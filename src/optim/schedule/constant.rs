@@ -6,7 +6,7 @@ use crate::flow::Card;
 /// The catalogue entry of [`Constant`].
 pub const CARD: Card = Card {
     gotchas: &["`warmup_steps` is ignored; `constant_with_warmup` heeds it"],
-    ..Card::new("constant", "the learning rate stays as it is")
+    ..Card::new("constant", "stays as it is, without warmup")
 };
 
 /// The catalogue entry of [`ConstantWithWarmup`].
