@@ -5,6 +5,7 @@ Needs the package `mcp`; says so and ends with 0 when it is not there.
 """
 
 import asyncio
+import json
 import os
 import sys
 import tempfile
@@ -83,9 +84,30 @@ async def main(program: str) -> None:
             await session.initialize()
             tools = {tool.name: tool for tool in (await session.list_tools()).tools}
             assert set(tools) == {
-                "smoke_test", "run", "run_status", "cancel_run", "mine_hard_negatives", "evaluate",
+                "choose_model_type", "inspect_dataset", "recommend_loss", "render_template", "check", "smoke_test", "run",
+                "run_status", "cancel_run", "mine_hard_negatives", "evaluate",
             }, tools
             print("tools:", ", ".join(tools))
+
+            failed, chosen = await call(session, "choose_model_type", {"task": "Sentence embeddings for similarity search"})
+            assert not failed and chosen["model_type"] == "SentenceTransformer", chosen
+            failed, seen = await call(session, "inspect_dataset", {"data": "dev.jsonl", "model_type": chosen["model_type"]})
+            assert not failed and seen["rows"] == len((folder / "dev.jsonl").read_text().splitlines()), seen
+            given = {"model_type": chosen["model_type"], "data": "dev.jsonl", "base": str(ROOT / "tests/fixtures/tiny-bert")}
+            failed, advice = await call(session, "recommend_loss", given)
+            assert not failed and advice["losses"][0]["name"] == "CoSENTLoss", advice
+            (folder / "advice.json").write_text(json.dumps(advice))
+            held_out = {**given, "eval": "held-out.jsonl", "from": "advice.json", "output": "rendered.toml"}
+            (folder / "held-out.jsonl").write_text(
+                "".join(json.dumps({"sentence1": f"{n} x", "sentence2": "y z", "score": n / 9}) + "\n" for n in range(9))
+            )
+            failed, written = await call(session, "render_template", held_out)
+            assert not failed and written["losses"] == ["CoSENTLoss"], written
+            failed, checked = await call(session, "check", {"file": "rendered.toml"})
+            assert not failed and checked["ok"], checked
+            failed, report = await call(session, "smoke_test", {"recipe": "rendered.toml"})
+            assert not failed and report["ok"], report
+            print("choose_model_type, inspect_dataset, recommend_loss, render_template, check:", advice["losses"][0]["name"])
 
             failed, report = await call(session, "smoke_test", {"recipe": "recipe.toml"})
             assert not failed and report["ok"], report
