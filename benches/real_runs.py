@@ -131,9 +131,8 @@ CASES = {
         type="SparseEncoder", rows="sparse_margins", loss={"name": "SparseMarginMSELoss"},
         splade={"document_regularizer_weight": 3e-3, "query_regularizer_weight": 5e-3}, batch=16, rate=2e-4,
         measures=[
-            ("Cranfield nDCG@10", f"Sparse{RETRIEVAL}", DATA / "cranfield", "dot_ndcg@10", {}),
             ("XQuAD-en nDCG@10", f"Sparse{RETRIEVAL}", DATA / "xquad/en", "dot_ndcg@10", {}),
-            ("active dims of documents", f"Sparse{RETRIEVAL}", DATA / "cranfield", "corpus_active_dims", {}),
+            ("active dims of documents", f"Sparse{RETRIEVAL}", DATA / "xquad/en", "corpus_active_dims", {}),
         ],
     ),
     "parallel-mse": dict(
