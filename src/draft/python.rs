@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::settings::number;
+pub(super) use super::settings::quoted;
 
 /// A literal.
 pub(super) fn literal(value: &Value) -> String {
@@ -18,26 +19,6 @@ pub(super) fn literal(value: &Value) -> String {
             format!("{{{}}}", entries.join(", "))
         }
     }
-}
-
-/// A string literal on one line, of ASCII characters where others would not be seen.
-pub(super) fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_control() || ('\u{2028}'..='\u{2029}').contains(&c) => {
-                out.push_str(&format!("\\u{:04x}", c as u32))
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 /// Text for the inside of a docstring.

@@ -186,7 +186,7 @@ fn bare(name: &str) -> String {
     if plain { name.to_owned() } else { quoted(name) }
 }
 
-/// A basic string on one line.
+/// A string on one line, as TOML and Python both read it.
 pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
