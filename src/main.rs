@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     settle_memory();
     let code = match cli::run(std::env::args_os()) {
         Next::Exit(code) => code,
-        Next::Serve => cli::end(mcp::serve()),
+        Next::Serve(options) => cli::end(mcp::serve(&options, &mut cli::printer::Printer::new(false))),
     };
     ExitCode::from(code)
 }

@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Error;
 use crate::verbs::{
-    cancel, check, choose, cluster, demo, distill, encode, evaluate, inspect, mine, paraphrase_mining, predict, pull,
-    push, rank, recommend, render, run, search, smoke_test, status, teach,
+    cancel, check, choose, cluster, demo, distill, encode, evaluate, inspect, mcp, mine, paraphrase_mining, predict,
+    pull, push, rank, recommend, render, run, search, smoke_test, status, teach,
 };
 
 const AFTER_HELP: &str = "\
@@ -65,11 +65,7 @@ pub enum Command {
     ParaphraseMining(paraphrase_mining::Request),
     Cluster(cluster::Request),
     Distill(distill::Request),
-    /// Serve the verbs to an AI agent: an MCP server on stdin and stdout.
-    ///
-    /// Tools: choose_model_type, inspect_dataset, recommend_loss, render_template, check, smoke_test, run, run_status, cancel_run, mine_hard_negatives, evaluate. Relative paths are read relative to the directory
-    /// the server was started in. Runs are processes of their own and go on when the server ends.
-    Mcp,
+    Mcp(mcp::Request),
 }
 
 /// What the arguments come to.
@@ -153,7 +149,7 @@ mod tests {
         assert!(run("run a.toml --detach").detach);
         assert!(matches!(read("status --wait 5 --json"), Invocation::Command { json: true, .. }));
         assert!(matches!(read("search m --corpus c --query a --query b"), Invocation::Command { json: false, .. }));
-        assert!(matches!(read("mcp"), Invocation::Command { command: Command::Mcp, .. }));
+        assert!(matches!(read("mcp"), Invocation::Command { command: Command::Mcp(_), .. }));
     }
 
     #[test]

@@ -11,18 +11,23 @@ use printer::Printer;
 
 use crate::error::{Error, Result};
 use crate::verbs::Verb;
+use crate::verbs::mcp::{Action, Serve};
+use crate::verbs::workspace;
 
 /// What is left to do for the program after the arguments were seen to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Next {
     /// End with this code.
     Exit(u8),
-    /// Be an MCP server on stdin and stdout.
-    Serve,
+    /// Be an MCP server.
+    Serve(Serve),
 }
 
 /// Does what the arguments ask.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Next {
+    if let Err(error) = workspace::enter_inherited() {
+        return Next::Exit(fail(&Printer::new(false), &error));
+    }
     match args::parse(arguments.into_iter().collect()) {
         Invocation::Text(text) => {
             Printer::new(false).text(&text);
@@ -57,7 +62,10 @@ fn dispatch(command: Command, printer: &mut Printer) -> Next {
         Command::ParaphraseMining(request) => answer(request, printer),
         Command::Cluster(request) => answer(request, printer),
         Command::Distill(request) => answer(request, printer),
-        Command::Mcp => return Next::Serve,
+        Command::Mcp(request) => match request.action {
+            Some(Action::Install(request)) => answer(request, printer),
+            None => return Next::Serve(request.serve),
+        },
     };
     Next::Exit(code)
 }

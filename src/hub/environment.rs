@@ -53,6 +53,12 @@ impl Environment {
     }
 }
 
+/// Where what comes from the Hub is kept: `HF_HUB_CACHE`, else `hub` in `HF_HOME`.
+#[must_use]
+pub fn cache_folder() -> PathBuf {
+    Environment::read().cache
+}
+
 /// Whether the network is forbidden.
 pub(super) fn offline() -> bool {
     let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());

@@ -20,6 +20,7 @@ mod verify;
 pub use cache::Kind;
 pub use collection::Collection;
 pub use dataset::{HubDataset, Rows};
+pub use environment::cache_folder;
 pub use fetch::{Pulled, cached, fetch, model, pull};
 pub use push::{Push, Pushed, check as check_push, push};
 pub use session::Tell;

@@ -1,35 +1,105 @@
-//! Work that may outlast a call: started once, asked for again with the same arguments.
+//! Work that may outlast a call: started once, asked for again with the same arguments, or followed as a task.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rmcp::model::JsonObject;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
-use super::tools::text;
+use super::answers::text;
 use crate::error::Result;
+use crate::verbs::stoppable;
 
 /// An answer, or an error as text.
-type Answer = Result<Value, String>;
+pub(super) type Answer = Result<Value, String>;
 
 /// A finished answer nobody came back for is forgotten after this long: the files may have changed since.
-const KEPT: Duration = Duration::from_secs(600);
+pub(super) const KEPT: Duration = Duration::from_secs(600);
+
+/// Jobs that compute at once; more would only slow each other down.
+const AT_ONCE: usize = 2;
 
 /// What a call got in its time.
 #[derive(Debug, PartialEq)]
 pub(super) enum Waited {
     Done(Answer),
+    /// It told something, the newest where there is much.
+    Line(String),
     Running,
 }
 
+/// The answer, and since when it is there.
 type State = Option<(Instant, Answer)>;
 
+/// What a job does, telling lines for people on the way.
+pub(super) type Work = Box<dyn FnOnce(&mut dyn FnMut(&str)) -> Result<Value> + Send>;
+
+/// One piece of work, shared by those who wait for it.
+#[derive(Clone)]
+pub(super) struct Job {
+    /// What it is asked for by.
+    pub(super) id: String,
+    pub(super) started: jiff::Timestamp,
+    state: watch::Receiver<State>,
+    line: watch::Receiver<String>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Job {
+    /// The answer, if it is there.
+    pub(super) fn answer(&self) -> Option<Answer> {
+        self.state.borrow().as_ref().map(|(_, answer)| answer.clone())
+    }
+
+    /// The last line it told; empty before the first.
+    pub(super) fn line(&self) -> String {
+        self.line.borrow().clone()
+    }
+
+    /// Asks it to stop where it next looks; it is to say itself that it did.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was asked to stop.
+    pub(super) fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// What happens first: it is done, it tells a line, or the time is over.
+    pub(super) async fn next(&mut self, deadline: tokio::time::Instant) -> Waited {
+        // what is borrowed from the channel is not held while others are waited for
+        let finished = async { self.state.wait_for(Option::is_some).await.ok().and_then(|state| state.clone()) };
+        let changed = async {
+            if self.line.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let crashed =
+            || "internal error: the tool crashed\nhint: this is a fault of tallow, please report it".to_owned();
+        tokio::select! {
+            biased;
+            state = finished => Waited::Done(state.map_or_else(|| Err(crashed()), |(_, answer)| answer)),
+            () = changed => Waited::Line(self.line.borrow_and_update().clone()),
+            () = tokio::time::sleep_until(deadline) => Waited::Running,
+        }
+    }
+}
+
 /// The work under way and the answers not yet fetched.
-#[derive(Default)]
 pub(super) struct Jobs {
-    table: Mutex<HashMap<String, watch::Receiver<State>>>,
+    table: Mutex<HashMap<String, Job>>,
+    turns: Arc<Semaphore>,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self { table: Mutex::default(), turns: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
 }
 
 impl Jobs {
@@ -37,55 +107,60 @@ impl Jobs {
     pub(super) fn key(tool: &str, arguments: &JsonObject) -> String {
         let mut sorted = Value::Object(arguments.clone());
         sorted.sort_all_objects();
-        format!("{tool} {sorted}")
+        let mut hash = DefaultHasher::new();
+        (tool, sorted.to_string()).hash(&mut hash);
+        format!("{tool}-{:016x}", hash.finish())
     }
 
-    /// Waits for the job `key`, starting it if it is not under way. An answer is handed out once.
-    pub(super) async fn wait(
-        &self,
-        key: String,
-        patience: Duration,
-        work: impl FnOnce() -> Result<Value> + Send + 'static,
-    ) -> Waited {
-        let mut job = self.find_or_start(&key, work);
-        let state = match tokio::time::timeout(patience, job.wait_for(Option::is_some)).await {
-            Err(_) => return Waited::Running,
-            Ok(Ok(state)) => state.clone(),
-            Ok(Err(_)) => None,
-        };
-        self.forget(&key, &job);
-        Waited::Done(match state {
-            Some((_, answer)) => answer,
-            None => {
-                Err("internal error: the tool crashed\nhint: this is a fault of tallow, please report it".to_owned())
-            }
-        })
-    }
-
-    fn find_or_start(
-        &self,
-        key: &str,
-        work: impl FnOnce() -> Result<Value> + Send + 'static,
-    ) -> watch::Receiver<State> {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        table.retain(|_, job| job.borrow().as_ref().is_none_or(|(since, _)| since.elapsed() < KEPT));
-        if let Some(job) = table.get(key) {
+    /// The job of that id, started if it is not there.
+    pub(super) fn find_or_start(&self, id: &str, work: Work) -> Job {
+        let mut table = self.table();
+        if let Some(job) = table.get(id) {
             return job.clone();
         }
-        let (sender, job) = watch::channel(None);
-        tokio::task::spawn_blocking(move || {
-            let answer = work().map_err(|error| text(&error));
-            let _ = sender.send(Some((Instant::now(), answer)));
+        let (done, state) = watch::channel(None);
+        let (teller, line) = watch::channel(String::new());
+        let stop = Arc::new(AtomicBool::new(false));
+        let job = Job { id: id.to_owned(), started: jiff::Timestamp::now(), state, line, stop: Arc::clone(&stop) };
+        let turns = Arc::clone(&self.turns);
+        tokio::spawn(async move {
+            let _turn = match turns.clone().try_acquire_owned() {
+                Ok(turn) => Some(turn),
+                Err(_) => {
+                    teller.send_replace("waiting for other calls to end".to_owned());
+                    turns.acquire_owned().await.ok()
+                }
+            };
+            let answer = tokio::task::spawn_blocking(move || {
+                let mut tell = |text: &str| drop(teller.send_replace(text.to_owned()));
+                stoppable(stop, || work(&mut tell)).map_err(|error| text(&error))
+            });
+            // a crash drops the sender, which those who wait see
+            if let Ok(answer) = answer.await {
+                done.send_replace(Some((Instant::now(), answer)));
+            }
         });
-        table.insert(key.to_owned(), job.clone());
+        table.insert(id.to_owned(), job.clone());
         job
     }
 
-    fn forget(&self, key: &str, job: &watch::Receiver<State>) {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        if table.get(key).is_some_and(|kept| kept.same_channel(job)) {
-            table.remove(key);
+    /// The job of that id.
+    pub(super) fn find(&self, id: &str) -> Option<Job> {
+        self.table().get(id).cloned()
+    }
+
+    /// Hands a finished job out for the last time: the same call made again is new work.
+    pub(super) fn forget(&self, job: &Job) {
+        let mut table = self.table();
+        if table.get(&job.id).is_some_and(|kept| kept.state.same_channel(&job.state)) {
+            table.remove(&job.id);
         }
+    }
+
+    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<String, Job>> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.retain(|_, job| job.state.borrow().as_ref().is_none_or(|(since, _)| since.elapsed() < KEPT));
+        table
     }
 }
 
@@ -93,39 +168,79 @@ impl Jobs {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
+    use crate::error::Error;
     use serde_json::json;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     const SHORT: Duration = Duration::from_millis(50);
     const LONG: Duration = Duration::from_secs(20);
 
+    async fn wait(jobs: &Jobs, id: &str, patience: Duration, work: Work) -> (Waited, Vec<String>) {
+        let mut job = jobs.find_or_start(id, work);
+        let mut lines = Vec::new();
+        let deadline = tokio::time::Instant::now() + patience;
+        let waited = loop {
+            match job.next(deadline).await {
+                Waited::Line(line) => lines.push(line),
+                waited => break waited,
+            }
+        };
+        if waited != Waited::Running {
+            jobs.forget(&job);
+        }
+        (waited, lines)
+    }
+
     #[tokio::test]
     async fn a_call_made_again_waits_on() {
         let (jobs, started) = (Jobs::default(), Arc::new(AtomicUsize::new(0)));
-        let work = |started: &Arc<AtomicUsize>| {
+        let work = |started: &Arc<AtomicUsize>| -> Work {
             let started = Arc::clone(started);
-            move || {
+            Box::new(move |tell| {
                 started.fetch_add(1, Ordering::SeqCst);
+                tell("half way");
                 std::thread::sleep(Duration::from_millis(400));
                 Ok(json!(1))
-            }
+            })
         };
-        assert_eq!(jobs.wait("a".into(), SHORT, work(&started)).await, Waited::Running);
-        assert_eq!(jobs.wait("a".into(), LONG, work(&started)).await, Waited::Done(Ok(json!(1))));
+        let (waited, lines) = wait(&jobs, "a", SHORT * 3, work(&started)).await;
+        assert_eq!((waited, lines), (Waited::Running, vec!["half way".to_owned()]));
+        assert_eq!(wait(&jobs, "a", LONG, work(&started)).await.0, Waited::Done(Ok(json!(1))));
         assert_eq!(started.load(Ordering::SeqCst), 1);
-        jobs.wait("a".into(), LONG, work(&started)).await;
+        wait(&jobs, "a", LONG, work(&started)).await;
         assert_eq!(started.load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test]
     async fn a_crash_is_an_answer_too() {
         let jobs = Jobs::default();
-        let Waited::Done(Err(message)) = jobs.wait("a".into(), LONG, || panic!("on purpose")).await else {
+        let (Waited::Done(Err(message)), _) = wait(&jobs, "a", LONG, Box::new(|_| panic!("on purpose"))).await else {
             panic!("no answer");
         };
         assert!(message.contains("crashed"));
-        assert_eq!(jobs.wait("a".into(), LONG, || Ok(json!(2))).await, Waited::Done(Ok(json!(2))));
+        assert_eq!(wait(&jobs, "a", LONG, Box::new(|_| Ok(json!(2)))).await.0, Waited::Done(Ok(json!(2))));
+    }
+
+    #[tokio::test]
+    async fn more_than_can_compute_take_turns() {
+        let (jobs, at_once, most) = (Jobs::default(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        for n in 0..5 {
+            let (at_once, most) = (Arc::clone(&at_once), Arc::clone(&most));
+            jobs.find_or_start(
+                &n.to_string(),
+                Box::new(move |_| {
+                    most.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    std::thread::sleep(SHORT);
+                    at_once.fetch_sub(1, Ordering::SeqCst);
+                    Ok(json!(n))
+                }),
+            );
+        }
+        for n in 0..5 {
+            let again: Work = Box::new(|_| Err(Error::usage("started twice")));
+            assert_eq!(wait(&jobs, &n.to_string(), LONG, again).await.0, Waited::Done(Ok(json!(n))));
+        }
+        assert_eq!(most.load(Ordering::SeqCst), AT_ONCE);
     }
 
     #[test]

@@ -1,271 +1,230 @@
 //! The tools: which verbs are offered, under which names, and how a call becomes an answer.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rmcp::ErrorData;
 use rmcp::handler::server::tool::{schema_for_input, schema_for_output};
-use rmcp::model::{CallToolResult, ContentBlock, JsonObject, Tool, ToolAnnotations};
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_json::Value;
+use rmcp::model::{CallToolResponse, CallToolResult, CreateTaskResult, JsonObject, Tool, ToolAnnotations};
+use serde_json::{Value, json};
 
-use super::jobs::{Jobs, Waited};
+use super::answers::refusal;
+use super::caller::Caller;
+use super::jobs::{Jobs, Waited, Work};
+use super::server::Shared;
+use super::{schema, tasks};
 use crate::error::{Error, Result};
-use crate::verbs::{Verb, cancel, check, choose, evaluate, inspect, mine, recommend, render, run, smoke_test, status};
+use crate::verbs::{
+    Verb, cancel, check, choose, evaluate, inspect, mine, recommend, render, run, smoke_test, status, workspace,
+};
 
 /// Clients give up after 25 to 60 seconds; every answer is there before.
-pub(super) const PATIENCE: Duration = Duration::from_secs(24);
+pub(super) const PATIENCE: Duration = Duration::from_secs(23);
+
+/// A client that follows tasks gets one for what takes longer than this.
+const BEFORE_A_TASK: Duration = Duration::from_secs(2);
+
+/// Progress is told at least this often while a call waits: clients extend their patience by it.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 
 /// One tool.
 pub(super) struct Entry {
     pub(super) definition: Tool,
-    pub(super) pace: Pace,
+    pace: Pace,
     /// Blocks; runs on a thread of its own.
-    pub(super) work: fn(JsonObject) -> Result<Value>,
+    work: fn(JsonObject, &mut dyn FnMut(&str)) -> Result<Value>,
 }
 
-/// Whether the answer can take longer than a call may.
+/// How a tool's answer is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
-    /// The verb keeps to the time itself.
+enum Pace {
+    /// It is there at once.
     Prompt,
     /// The call may have to be made again for the result.
     Slow,
-}
-
-/// The answer of a tool that can take longer than a call may.
-#[derive(Debug, Serialize, JsonSchema)]
-struct Slow<R> {
-    /// `done`, or `running`: then make the same call again to wait on for the result.
-    state: SlowState,
-    /// The result, once it is done.
-    result: Option<R>,
-    /// What to do while it is running.
-    next: Option<String>,
-}
-
-/// Whether a slow tool is done.
-#[derive(Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum SlowState {
-    Done,
-    Running,
+    /// It waits for a run as long as it is asked to.
+    Follow,
+    /// It starts a run, which is a task of its own.
+    Start,
 }
 
 /// All tools, in the order a session needs them.
 pub(super) fn all() -> Result<Vec<Entry>> {
-    let hints = || ToolAnnotations::new().open_world(false);
+    let reads = || ToolAnnotations::new().read_only(true).idempotent(true).open_world(false);
+    let writes = || ToolAnnotations::new().read_only(false).destructive(false).open_world(false);
     Ok(vec![
-        prompt::<choose::Request>("choose_model_type", hints().read_only(true).idempotent(true), |arguments| {
-            work(arguments, |_: &mut choose::Request| {})
-        })?,
-        slow::<inspect::Request>("inspect_dataset", hints().read_only(true).idempotent(true))?,
-        slow::<recommend::Request>("recommend_loss", hints().read_only(true).idempotent(true))?,
-        prompt::<render::Request>(
-            "render_template",
-            hints().read_only(false).destructive(false).idempotent(false),
-            |arguments| work(arguments, |_: &mut render::Request| {}),
-        )?,
-        prompt::<check::Request>("check", hints().read_only(true).idempotent(true), |arguments| {
-            work(arguments, |_: &mut check::Request| {})
-        })?,
-        slow::<smoke_test::Request>("smoke_test", hints().read_only(true).idempotent(true))?,
-        prompt::<run::Request>("run", hints().read_only(false).destructive(false).idempotent(false), |arguments| {
-            work(arguments, |request: &mut run::Request| request.detach = true)
-        })?,
-        prompt::<status::Request>("run_status", hints().read_only(true).idempotent(true), |arguments| {
-            work(arguments, |_: &mut status::Request| {})
-        })?,
-        prompt::<cancel::Request>(
-            "cancel_run",
-            hints().read_only(false).destructive(true).idempotent(true),
-            |arguments| work(arguments, |_: &mut cancel::Request| {}),
-        )?,
-        slow::<mine::Request>("mine_hard_negatives", hints().read_only(false).destructive(false).idempotent(true))?,
-        slow::<evaluate::Request>("evaluate", hints().read_only(true).idempotent(true))?,
+        entry::<choose::Request>("choose_model_type", Pace::Prompt, reads())?,
+        entry::<inspect::Request>("inspect_dataset", Pace::Slow, reads())?,
+        entry::<recommend::Request>("recommend_loss", Pace::Slow, reads())?,
+        // writes over a file where it is told to
+        entry::<render::Request>("render_template", Pace::Prompt, writes().destructive(true).idempotent(false))?,
+        entry::<check::Request>("check", Pace::Prompt, reads())?,
+        // may fetch a model, and keeps a receipt
+        entry::<smoke_test::Request>("smoke_test", Pace::Slow, writes().idempotent(true).open_world(true))?,
+        Entry {
+            work: |arguments, tell| work(arguments, tell, |request: &mut run::Request| request.detach = true),
+            ..entry::<run::Request>("run", Pace::Start, writes().idempotent(false).open_world(true))?
+        },
+        entry::<status::Request>("run_status", Pace::Follow, reads())?,
+        entry::<cancel::Request>("cancel_run", Pace::Prompt, writes().destructive(true).idempotent(true))?,
+        entry::<mine::Request>("mine_hard_negatives", Pace::Slow, writes().idempotent(true).open_world(true))?,
+        entry::<evaluate::Request>("evaluate", Pace::Slow, reads().open_world(true))?,
     ])
 }
 
-/// What a schema says that a client does not need: it is read with every session.
-fn slim(schema: &mut Value, input: bool) {
-    match schema {
-        Value::Object(object) => {
-            // numbers of whatever width are numbers
-            object.remove("format");
-            if object.get("minimum").is_some_and(|least| *least == 0) {
-                object.remove("minimum");
-            }
-            // what may be left out need not be null as well
-            if input {
-                if object.get("default").is_some_and(Value::is_null) {
-                    object.remove("default");
-                }
-                if let Some(Value::Array(types)) = object.get_mut("type") {
-                    types.retain(|kind| kind != "null");
-                    if let [only] = types.as_slice() {
-                        let only = only.clone();
-                        object.insert("type".to_owned(), only);
-                    }
-                }
-            }
-            for (key, value) in object.iter_mut() {
-                match (key.as_str(), value) {
-                    // names of our own
-                    ("properties" | "$defs", Value::Object(named)) => {
-                        named.values_mut().for_each(|value| slim(value, input));
-                    }
-                    (_, value) => slim(value, input),
-                }
-            }
-        }
-        Value::Array(values) => values.iter_mut().for_each(|value| slim(value, input)),
-        _ => {}
-    }
-}
-
-fn slimmed(schema: &JsonObject, input: bool) -> Arc<JsonObject> {
-    let mut schema = Value::Object(schema.clone());
-    slim(&mut schema, input);
-    match schema {
-        Value::Object(schema) => Arc::new(schema),
-        _ => Arc::default(),
-    }
-}
-
-fn prompt<V: Verb>(name: &'static str, hints: ToolAnnotations, work: fn(JsonObject) -> Result<Value>) -> Result<Entry> {
-    let output = slimmed(&schema_for_output::<V::Response>(), false);
-    Ok(Entry { definition: definition::<V>(name, hints)?.with_raw_output_schema(output), pace: Pace::Prompt, work })
-}
-
-fn slow<V: Verb>(name: &'static str, hints: ToolAnnotations) -> Result<Entry> {
-    let output = slimmed(&schema_for_output::<Slow<V::Response>>(), false);
-    let definition = definition::<V>(name, hints)?.with_raw_output_schema(output);
-    Ok(Entry { definition, pace: Pace::Slow, work: |arguments| work(arguments, |_: &mut V| {}) })
-}
-
-fn definition<V: Verb>(name: &'static str, hints: ToolAnnotations) -> Result<Tool> {
+fn entry<V: Verb>(name: &'static str, pace: Pace, hints: ToolAnnotations) -> Result<Entry> {
     let input = schema_for_input::<V>().map_err(|e| Error::Internal(format!("schema of tool `{name}`: {e}")))?;
     let root = schemars::schema_for!(V);
-    let description = root.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
-    Ok(Tool::new(name, description, slimmed(&input, true)).with_annotations(hints))
+    let description = root.get("description").and_then(Value::as_str).unwrap_or_default();
+    let answer = schema_for_output::<V::Response>();
+    let output = if pace == Pace::Slow { schema::slow_output(&answer) } else { schema::output(&answer) };
+    let definition = Tool::new(name, schema::paragraphs(description), schema::input(&input))
+        .with_annotations(hints)
+        .with_raw_output_schema(output);
+    Ok(Entry { definition, pace, work: |arguments, tell| work(arguments, tell, |_: &mut V| {}) })
 }
 
-fn work<V: Verb>(arguments: JsonObject, prepare: fn(&mut V)) -> Result<Value> {
-    let mut request: V = serde_json::from_value(Value::Object(arguments)).map_err(|e| {
-        Error::usage(format!("the arguments do not fit: {e}")).with_hint("the tool's inputSchema lists them")
-    })?;
+fn work<V: Verb>(arguments: JsonObject, tell: &mut dyn FnMut(&str), prepare: fn(&mut V)) -> Result<Value> {
+    let mut request: V = parsed(arguments)?;
     prepare(&mut request);
     request.answer_within(PATIENCE.as_secs_f64());
-    let answer = request.run(&mut |_: &str| {})?;
+    let answer = request.run(&mut |line: &str| tell(line))?;
     serde_json::to_value(answer).map_err(|e| Error::Internal(format!("the answer as JSON: {e}")))
 }
 
+fn parsed<V: Verb>(arguments: JsonObject) -> Result<V> {
+    admitted(&arguments)?;
+    serde_json::from_value(Value::Object(arguments)).map_err(|e| {
+        Error::usage(format!("the arguments do not fit: {e}")).with_hint("the tool's inputSchema lists them")
+    })
+}
+
+/// Refuses arguments that name something outside the workspace. What a recipe names is seen to where it is read.
+fn admitted(arguments: &JsonObject) -> Result<()> {
+    /// Arguments in plain words, and keys of a recipe.
+    const WORDS: [&str; 6] = ["task", "set", "settings", "note", "learned", "name"];
+    fn see(value: &Value) -> Result<()> {
+        match value {
+            Value::String(text) => {
+                let path = std::path::Path::new(text);
+                let named = path.is_absolute() || text.contains("..") || path.exists() || path.is_symlink();
+                // a glob is judged by what stands before its first wildcard
+                let fixed: std::path::PathBuf = path
+                    .components()
+                    .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']))
+                    .collect();
+                if named || fixed.exists() { workspace::admit(&fixed) } else { Ok(()) }
+            }
+            Value::Array(all) => all.iter().try_for_each(see),
+            Value::Object(all) => all.values().try_for_each(see),
+            _ => Ok(()),
+        }
+    }
+    arguments.iter().filter(|(key, _)| !WORDS.contains(&key.as_str())).try_for_each(|(_, value)| see(value))
+}
+
 /// Calls a tool; always answers, within [`PATIENCE`] and a little.
-pub(super) async fn call(entry: &Entry, arguments: JsonObject, jobs: &Jobs) -> CallToolResult {
+pub(super) async fn call(
+    entry: &Entry,
+    arguments: JsonObject,
+    shared: &Arc<Shared>,
+    caller: &mut Caller,
+) -> Result<CallToolResponse, ErrorData> {
+    Ok(match entry.pace {
+        Pace::Prompt => prompt(entry, arguments, shared).await.into(),
+        Pace::Start => {
+            let result = prompt(entry, arguments, shared).await;
+            let run = result.structured_content.as_ref().and_then(|answer| answer.get("run_dir")?.as_str());
+            match run.filter(|_| caller.follows_tasks()) {
+                Some(run) => CallToolResponse::Task(CreateTaskResult::new(tasks::of_run(run).await?.task)),
+                None => result.into(),
+            }
+        }
+        Pace::Follow => follow(arguments, shared, caller).await.into(),
+        Pace::Slow => slow(entry, arguments, shared, caller).await,
+    })
+}
+
+async fn prompt(entry: &Entry, arguments: JsonObject, shared: &Shared) -> CallToolResult {
     let (work, name) = (entry.work, entry.definition.name.as_ref());
-    match entry.pace {
-        Pace::Prompt => match tokio::task::spawn_blocking(move || work(arguments)).await {
-            Ok(Ok(answer)) => CallToolResult::structured(answer),
-            Ok(Err(error)) => refusal(&error),
-            Err(_) => refusal(&Error::Internal(format!("tool `{name}` crashed"))),
-        },
-        Pace::Slow => {
-            let key = Jobs::key(name, &arguments);
-            match jobs.wait(key, PATIENCE, move || work(arguments)).await {
-                Waited::Done(Ok(answer)) => {
-                    structured(&Slow { state: SlowState::Done, result: Some(answer), next: None })
-                }
-                Waited::Done(Err(message)) => CallToolResult::error(vec![ContentBlock::text(message)]),
-                Waited::Running => structured(&Slow::<Value> {
-                    state: SlowState::Running,
-                    result: None,
-                    next: Some(format!("call `{name}` again with the same arguments to wait for the result")),
-                }),
+    match tokio::task::spawn_blocking(move || work(arguments, &mut |_| {})).await {
+        Ok(Ok(answer)) => shared.answers.result(answer),
+        Ok(Err(error)) => refusal(&error),
+        Err(_) => refusal(&Error::Internal(format!("tool `{name}` crashed"))),
+    }
+}
+
+/// Waits for a run to end, telling its steps.
+async fn follow(arguments: JsonObject, shared: &Shared, caller: &mut Caller) -> CallToolResult {
+    const LOOK: Duration = Duration::from_millis(500);
+    let mut request: status::Request = match parsed(arguments) {
+        Ok(request) => request,
+        Err(error) => return refusal(&error),
+    };
+    request.answer_within(PATIENCE.as_secs_f64());
+    let patience = Duration::try_from_secs_f64(request.wait_s).unwrap_or_default();
+    request.wait_s = 0.0;
+    let begun = Instant::now();
+    loop {
+        let look = request.clone();
+        let seen = match tokio::task::spawn_blocking(move || look.run(&mut |_: &str| {})).await {
+            Ok(Ok(seen)) => seen,
+            Ok(Err(error)) => return refusal(&error),
+            Err(_) => return refusal(&Error::Internal("tool `run_status` crashed".to_owned())),
+        };
+        let left = patience.saturating_sub(begun.elapsed());
+        if !seen.under_way() || left.is_zero() || caller.gone() {
+            return match serde_json::to_value(seen) {
+                Ok(answer) => shared.answers.result(answer),
+                Err(e) => refusal(&Error::Internal(format!("the answer as JSON: {e}"))),
+            };
+        }
+        // the run may be one of several by now: the same one is followed on
+        request.run = Some(seen.run_dir.display().to_string());
+        caller.progress(seen.step as f64, (seen.total_steps > 0).then_some(seen.total_steps as f64), seen.line()).await;
+        tokio::select! {
+            () = tokio::time::sleep(LOOK.min(left)) => {}
+            () = caller.cancelled() => {}
+        }
+    }
+}
+
+async fn slow(entry: &Entry, arguments: JsonObject, shared: &Arc<Shared>, caller: &mut Caller) -> CallToolResponse {
+    let (work, name) = (entry.work, entry.definition.name.as_ref());
+    let id = Jobs::key(name, &arguments);
+    let work: Work = Box::new(move |tell| work(arguments, tell));
+    let mut job = shared.jobs.find_or_start(&id, work);
+    let patience = if caller.follows_tasks() { BEFORE_A_TASK } else { PATIENCE };
+    let begun = Instant::now();
+    let deadline = tokio::time::Instant::now() + patience;
+    loop {
+        match job.next(deadline.min(tokio::time::Instant::now() + SIGN_OF_LIFE)).await {
+            Waited::Running if tokio::time::Instant::now() < deadline => {
+                caller.progress(begun.elapsed().as_secs_f64(), None, job.line()).await;
+            }
+            Waited::Line(line) => caller.line(begun.elapsed().as_secs_f64(), line).await,
+            Waited::Done(answer) => {
+                shared.jobs.forget(&job);
+                return finished(answer, shared).into();
+            }
+            Waited::Running if caller.follows_tasks() => {
+                return CallToolResponse::Task(CreateTaskResult::new(tasks::of_job(&job, shared).task));
+            }
+            Waited::Running => {
+                let next = format!("call `{name}` again with the same arguments to wait for the result");
+                return shared.answers.result(json!({"state": "running", "result": null, "next": next})).into();
             }
         }
     }
 }
 
-fn structured(answer: &Slow<Value>) -> CallToolResult {
-    match serde_json::to_value(answer) {
-        Ok(value) => CallToolResult::structured(value),
-        Err(e) => refusal(&Error::Internal(format!("the answer as JSON: {e}"))),
+/// The result of a tool that may take long.
+pub(super) fn finished(answer: super::jobs::Answer, shared: &Shared) -> CallToolResult {
+    match answer {
+        Ok(answer) => shared.answers.slow(answer),
+        Err(message) => CallToolResult::error(vec![rmcp::model::ContentBlock::text(message)]),
     }
-}
-
-/// An error as the model reads it.
-pub(super) fn text(error: &Error) -> String {
-    let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-    format!("{error}{hint}")
-}
-
-fn refusal(error: &Error) -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text(text(error))])
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn every_tool_is_described_and_typed() {
-        let tools = all().unwrap();
-        let names: Vec<&str> = tools.iter().map(|t| t.definition.name.as_ref()).collect();
-        assert_eq!(
-            names,
-            [
-                "choose_model_type",
-                "inspect_dataset",
-                "recommend_loss",
-                "render_template",
-                "check",
-                "smoke_test",
-                "run",
-                "run_status",
-                "cancel_run",
-                "mine_hard_negatives",
-                "evaluate",
-            ]
-        );
-        for tool in &tools {
-            let definition = &tool.definition;
-            assert!(definition.description.as_ref().unwrap().len() > 30, "{}", definition.name);
-            assert_eq!(definition.output_schema.as_ref().unwrap()["type"], "object", "{}", definition.name);
-            assert_eq!(definition.input_schema["additionalProperties"], false, "{}", definition.name);
-            for (field, schema) in definition.input_schema["properties"].as_object().unwrap() {
-                assert!(schema.get("description").is_some(), "{}.{field}", definition.name);
-            }
-            assert!(definition.annotations.as_ref().unwrap().read_only_hint.is_some());
-        }
-        let run = serde_json::to_string(&tools[6].definition.input_schema).unwrap();
-        assert!(!run.contains("detach") && !run.contains("prepared"), "{run}");
-    }
-
-    #[test]
-    fn definitions_stay_short() {
-        for tool in all().unwrap() {
-            let length = serde_json::to_string(&tool.definition).unwrap().len();
-            assert!(length < 7500, "{} takes {length} bytes", tool.definition.name);
-        }
-        for tool in &all().unwrap()[..3] {
-            let length = serde_json::to_string(&tool.definition).unwrap().len();
-            assert!(length < 4800, "{} takes {length} bytes", tool.definition.name);
-        }
-    }
-
-    #[tokio::test]
-    async fn mistakes_are_tool_errors_with_a_hint() {
-        let tools = all().unwrap();
-        let jobs = Jobs::default();
-        for (tool, arguments) in [(5, json!({"recipe": "no-such-file.toml"})), (7, json!({"runs": 3})), (10, json!({}))]
-        {
-            let arguments = arguments.as_object().unwrap().clone();
-            let result = call(&tools[tool], arguments, &jobs).await;
-            assert_eq!(result.is_error, Some(true));
-            let text = serde_json::to_string(&result.content).unwrap();
-            assert!(text.contains("hint: "), "{text}");
-        }
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ use super::locate::Problem;
 use super::plan::Location;
 use crate::error::{Error, Result};
 use crate::hub;
+use crate::util::fence;
 
 /// Where relative paths are looked for.
 #[derive(Debug, Clone)]
@@ -30,6 +31,16 @@ impl Bases {
         clean(&self.current.join(path))
     }
 
+    /// As [`Bases::here`], in the workspace where there is one.
+    ///
+    /// # Errors
+    /// When it leads out of that.
+    pub(super) fn within(&self, key: &str, path: &str) -> Result<PathBuf, Problem> {
+        let path = self.here(path);
+        admitted(key, &path)?;
+        Ok(path)
+    }
+
     /// The absolute form of a file, directory or glob that is there.
     pub(super) fn find(&self, key: &str, text: &str) -> Result<PathBuf, Problem> {
         if text.trim().is_empty() {
@@ -37,6 +48,7 @@ impl Bases {
         }
         let places = self.places(text);
         if let Some(found) = places.iter().find_map(|place| existing(place)) {
+            admitted(key, &before_wildcards(&found))?;
             return Ok(found);
         }
         let tried: Vec<String> = places.iter().map(|p| format!("`{}`", clean(p).display())).collect();
@@ -82,10 +94,17 @@ fn existing(place: &Path) -> Option<PathBuf> {
     let text = place.to_str().filter(|t| is_glob(t))?;
     glob::glob(text).ok()?.find_map(Result::ok)?;
     // links before the first wildcard are followed, so that the glob means the same from anywhere
-    let fixed: PathBuf =
-        place.components().take_while(|c| !is_glob(&c.as_os_str().to_string_lossy())).collect::<PathBuf>();
+    let fixed = before_wildcards(place);
     let rest = place.strip_prefix(&fixed).ok()?;
     Some(fixed.canonicalize().unwrap_or_else(|_| clean(&fixed)).join(rest))
+}
+
+fn admitted(key: &str, path: &Path) -> Result<(), Problem> {
+    fence::admit(path).map_err(|e| Problem::new(key, e.to_string()).with_hint(e.hint().unwrap_or_default()))
+}
+
+fn before_wildcards(place: &Path) -> PathBuf {
+    place.components().take_while(|c| !is_glob(&c.as_os_str().to_string_lossy())).collect()
 }
 
 /// Links in the directory are followed, the last name is kept: its ending tells the format.

@@ -1,4 +1,4 @@
-//! What is built into the program: the templates, by name.
+//! What is built into the program: the skill and its references, and the templates, by name.
 
 macro_rules! templates {
     ($($name:literal),* $(,)?) => {
@@ -6,9 +6,45 @@ macro_rules! templates {
     };
 }
 
+macro_rules! documents {
+    ($($path:literal),* $(,)?) => {
+        &[$(($path, include_str!(concat!("../../", $path)))),*]
+    };
+}
+
+/// Path and text of the skill and of every page of its references.
+pub const DOCUMENTS: &[(&str, &str)] = documents![
+    "SKILL.md",
+    "references/base_model_selection.md",
+    "references/catalogue.md",
+    "references/checks.md",
+    "references/dataset_formats.md",
+    "references/decisions.md",
+    "references/evaluators_cross_encoder.md",
+    "references/evaluators_multi_vector_encoder.md",
+    "references/evaluators_sentence_transformer.md",
+    "references/evaluators_sparse_encoder.md",
+    "references/hardware_guide.md",
+    "references/hf_jobs_execution.md",
+    "references/losses_cross_encoder.md",
+    "references/losses_multi_vector_encoder.md",
+    "references/losses_sentence_transformer.md",
+    "references/losses_sparse_encoder.md",
+    "references/model_architectures.md",
+    "references/performance.md",
+    "references/prompts_and_instructions.md",
+    "references/results.md",
+    "references/training_args.md",
+    "references/troubleshooting.md",
+];
+
 /// Name and source of every template. Names with `_` in front are those that others are made of.
 pub const TEMPLATES: &[(&str, &str)] = templates![
     "model_card.md",
+    "prompts/improve_last_run.md",
+    "prompts/train_a_reranker.md",
+    "prompts/train_a_retriever.md",
+    "prompts/train_a_sparse_encoder.md",
     "launch/accelerate.sh",
     "launch/jobs.sh",
     "launch/ray.py",

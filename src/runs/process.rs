@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::util::files;
+use crate::util::{fence, files};
 
 /// A process that can be told from a later one with the same number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -126,6 +126,9 @@ pub fn spawn_detached(arguments: &[&std::ffi::OsStr], directory: &Path, console:
         std::fs::OpenOptions::new().create(true).append(true).open(console).map_err(Error::io("open", console))?;
     let errors = output.try_clone().map_err(Error::io("open", console))?;
     let mut command = Command::new(&program);
+    if let Some(workspace) = fence::workspace() {
+        command.env(fence::VARIABLE, workspace);
+    }
     command.args(arguments).current_dir(directory).stdin(Stdio::null()).stdout(output).stderr(errors);
     #[cfg(unix)]
     {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Result};
+use crate::util::fence;
 
 /// The whole file as text; bad UTF-8 is an error that says so.
 pub fn read_text(path: &Path) -> Result<String> {
@@ -23,21 +24,25 @@ pub fn read_text(path: &Path) -> Result<String> {
 
 /// The whole file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
+    fence::admit_open(path)?;
     fs::read(path).map_err(Error::io("read", path))
 }
 
 /// Opens for reading.
 pub fn open(path: &Path) -> Result<File> {
+    fence::admit_open(path)?;
     File::open(path).map_err(Error::io("open", path))
 }
 
 /// Creates or empties a file.
 pub fn create(path: &Path) -> Result<File> {
+    fence::admit_open(path)?;
     File::create(path).map_err(Error::io("create", path))
 }
 
 /// Creates a directory and its parents.
 pub fn create_dir(path: &Path) -> Result<()> {
+    fence::admit_open(path)?;
     fs::create_dir_all(path).map_err(Error::io("create the directory", path))
 }
 
@@ -49,11 +54,14 @@ pub fn absolute(path: &Path) -> PathBuf {
 
 /// Copies a file.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    fence::admit_open(from)?;
+    fence::admit_open(to)?;
     fs::copy(from, to).map(drop).map_err(Error::io("copy", from))
 }
 
 /// Removes a directory with all in it; one that is not there is fine.
 pub fn remove_dir(path: &Path) -> Result<()> {
+    fence::admit_open(path)?;
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
         _ => Ok(()),
@@ -62,6 +70,7 @@ pub fn remove_dir(path: &Path) -> Result<()> {
 
 /// The entries of a directory, sorted by name.
 pub fn list(path: &Path) -> Result<Vec<PathBuf>> {
+    fence::admit_open(path)?;
     let mut entries = Vec::new();
     for entry in fs::read_dir(path).map_err(Error::io("list", path))? {
         entries.push(entry.map_err(Error::io("list", path))?.path());
@@ -100,6 +109,7 @@ fn hash_into(path: &Path, hash: &mut Xxh3) -> Result<()> {
 
 /// Writes to a temporary name beside `path`, syncs, and renames: readers see the old file or the new one.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    fence::admit_open(path)?;
     let temporary = temporary_name(path);
     let write = || -> std::io::Result<()> {
         let mut file = File::create(&temporary)?;
@@ -193,6 +203,7 @@ impl NewFile {
     /// # Errors
     /// When the folder is not there or cannot be written to, or `path` is a folder.
     pub fn create(path: &Path) -> Result<Self> {
+        fence::admit_open(path)?;
         if path.is_dir() {
             return Err(Error::usage(format!("`{}` is a folder", path.display())).with_hint("name a file in it"));
         }
@@ -237,6 +248,7 @@ pub fn sync_parent(path: &Path) {
 /// Makes a directory that was filled under a temporary name appear under its own: contents are synced first, and what
 /// stood there before is replaced, or put back when that fails.
 pub fn publish_dir(temporary: &Path, path: &Path) -> Result<()> {
+    fence::admit_open(path)?;
     sync_tree(temporary)?;
     let aside = temporary_name(path).with_extension("old");
     let replaced = path.exists();

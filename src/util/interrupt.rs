@@ -1,13 +1,33 @@
 //! Ctrl-C, SIGTERM and a closed terminal as a flag that long work looks at between steps.
 
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Whether somebody asked this process to stop.
+thread_local! {
+    /// Of the work that this thread does for somebody.
+    static OWN: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
+}
+
+/// Whether somebody asked this process, or the work that this thread is at, to stop.
 #[must_use]
 pub fn requested() -> bool {
-    STOP.load(Ordering::Relaxed)
+    STOP.load(Ordering::Relaxed) || OWN.with_borrow(|own| own.as_ref().is_some_and(|own| own.load(Ordering::Relaxed)))
+}
+
+/// Does `work` on this thread, which looks at `stop` as well wherever it looks whether to stop.
+pub fn stoppable<T>(stop: Arc<AtomicBool>, work: impl FnOnce() -> T) -> T {
+    /// Also when the work panics: threads are used again.
+    struct Reset(Option<Arc<AtomicBool>>);
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            OWN.set(self.0.take());
+        }
+    }
+    let _reset = Reset(OWN.replace(Some(stop)));
+    work()
 }
 
 /// Asks for the stop from inside (tests, the server).
@@ -42,3 +62,20 @@ pub fn install() {
 /// No signals to catch here.
 #[cfg(not(unix))]
 pub fn install() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thread_is_stopped_and_no_other() {
+        let stop = Arc::new(AtomicBool::new(false));
+        stoppable(Arc::clone(&stop), || {
+            assert!(!requested());
+            stop.store(true, Ordering::Relaxed);
+            assert!(requested());
+            assert!(std::thread::scope(|scope| scope.spawn(|| !requested()).join().unwrap_or(false)));
+        });
+        assert!(!requested());
+    }
+}

@@ -1,6 +1,7 @@
-//! Where do the small things live that every layer needs? Files, seeds, progress, time, memory, suggestions.
+//! Where do the small things live that every layer needs? Files, seeds, progress, time, memory, suggestions, the workspace.
 
 pub mod clock;
+pub mod fence;
 pub mod files;
 pub mod interrupt;
 pub mod memory;

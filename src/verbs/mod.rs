@@ -13,19 +13,25 @@ pub mod distill;
 pub mod encode;
 pub mod evaluate;
 pub mod inspect;
+pub mod install;
+pub mod library;
+pub mod mcp;
 pub mod mine;
 pub mod paraphrase_mining;
 pub mod predict;
+pub mod prompts;
 pub mod pull;
 pub mod push;
 pub mod rank;
 pub mod recommend;
 pub mod render;
 pub mod run;
+pub mod run_files;
 pub mod search;
 pub mod smoke_test;
 pub mod status;
 pub mod teach;
+pub mod workspace;
 
 mod engine;
 mod publish;
@@ -37,6 +43,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Result;
+pub use crate::util::interrupt::stoppable;
 
 /// A request that can be answered.
 pub trait Verb: DeserializeOwned + JsonSchema + Send + 'static {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use super::{Answer, Reporter, Verb};
 use crate::check;
@@ -76,6 +77,10 @@ pub struct Request {
     #[arg(long, value_name = "FILE")]
     #[serde(default)]
     pub from: Option<PathBuf>,
+    /// Settings themselves, as `recommend_loss` answers them: a recipe's dotted keys and their values.
+    #[arg(skip)]
+    #[serde(default)]
+    pub settings: Map<String, Value>,
     /// The model that teaches, or that looks for hard negatives, where the data do not have that yet.
     #[arg(long, value_name = "MODEL")]
     #[serde(default)]
@@ -147,10 +152,14 @@ impl Verb for Request {
     type Response = Response;
 
     fn run(self, _: &mut dyn Reporter) -> Result<Response> {
-        let settings = match &self.from {
+        let mut settings = match &self.from {
             Some(path) => draft::settings_of(&path.display().to_string(), &files::read_text(path)?)?,
             None => Vec::new(),
         };
+        if !self.settings.is_empty() {
+            let given = json!({"settings": self.settings}).to_string();
+            settings.extend(draft::settings_of("settings", &given)?);
+        }
         let native = self.target == Target::Recipe;
         let file = self.output(if native { Target::Recipe } else { Target::Python })?;
         let wanted = Wanted {

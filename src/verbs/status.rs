@@ -40,6 +40,8 @@ pub struct Response {
     pub state: State,
     /// What it is at: `starting`, `data`, `baseline`, `train`, `evaluate`, `save`, `publish`, `ended`.
     pub phase: String,
+    /// When it was first started (UTC).
+    pub started: String,
     /// Optimizer steps done.
     pub step: u64,
     /// Optimizer steps of the whole run; 0 until known.
@@ -116,7 +118,29 @@ pub(super) fn wait(folder: &RunFolder, seconds: f64) -> Result<Status> {
 }
 
 impl Response {
-    fn new(folder: &RunFolder, status: Status) -> Self {
+    /// Whether it has not ended.
+    #[must_use]
+    pub fn under_way(&self) -> bool {
+        self.state == State::Running
+    }
+
+    /// Where it stands, in a line: `train, step 12 of 300, loss 1.2345, about 3 min left`.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let mut line = self.phase.clone();
+        if self.total_steps > 0 {
+            line.push_str(&format!(", step {} of {}", self.step, self.total_steps));
+        }
+        if let Some(loss) = self.metrics.get("loss") {
+            line.push_str(&format!(", loss {loss:.4}"));
+        }
+        if let Some(left) = self.remaining_seconds {
+            line.push_str(&format!(", about {} left", clock::human(left)));
+        }
+        line
+    }
+
+    pub(super) fn new(folder: &RunFolder, status: Status) -> Self {
         let outcome = outcome(folder).filter(|_| status.state == State::Done);
         let field = |name: &str| outcome.as_ref().and_then(|o| o.get(name));
         let number = |name: &str| field(name).and_then(Value::as_f64);
@@ -144,6 +168,7 @@ impl Response {
             run_id: status.run_id,
             state: status.state,
             phase: status.phase,
+            started: status.started,
             step: status.step,
             total_steps: status.total_steps,
             epoch: status.epoch,

@@ -169,7 +169,7 @@ impl Resolver<'_> {
             }
         }
         if let Some(folder) = settings.cache_folder.take() {
-            settings.cache_folder = Some(self.bases.here(&folder).display().to_string());
+            settings.cache_folder = Some(self.here(&at("cache_folder"), &folder).display().to_string());
         }
         settings
     }

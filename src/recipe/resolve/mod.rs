@@ -7,7 +7,7 @@ mod data;
 mod model;
 mod static_embedding;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
@@ -76,6 +76,14 @@ impl Resolver<'_> {
 
     fn problem(&mut self, key: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) {
         self.problems.push(Problem::new(key, message).with_hint(hint));
+    }
+
+    /// A path that need not exist; one out of the workspace is a problem.
+    fn here(&mut self, key: &str, path: &str) -> PathBuf {
+        self.bases.within(key, path).unwrap_or_else(|problem| {
+            self.problems.push(problem);
+            PathBuf::new()
+        })
     }
 
     /// A problem that is a check of its own.
@@ -170,7 +178,7 @@ pub(super) fn resolve(
     let evaluator = r.evaluators(recipe);
     let args = r.args(&recipe.args, &evaluator, &eval_dataset);
     let hub = r.hub(&recipe.hub, &args, &run_name);
-    let output_dir = r.bases.here(&output_dir);
+    let output_dir = r.here("output_dir", &output_dir);
     let mut plan = Plan {
         plan_version: 1,
         run_name,
