@@ -51,13 +51,14 @@ impl Answers {
     /// As [`Answers::result`], of a tool that might have answered that it is still at work.
     pub(super) fn slow(&self, answer: Value) -> CallToolResult {
         let links = links(&answer);
-        let mut result = self.result(json!({"state": "done", "result": answer, "next": null}));
+        let mut result = self.result(json!({"state": "done", "result": answer}));
         result.content.extend(links.into_iter().map(ContentBlock::resource_link));
         result
     }
 
     /// An answer as a tool's result: what is too long is cut, the rest is a link away, as are the files it speaks of.
     pub(super) fn result(&self, answer: Value) -> CallToolResult {
+        let answer = without_nulls(answer);
         let mut links = links(&answer);
         let whole = answer.to_string();
         let mut result = if tokens(&whole) <= MOST_TOKENS {
@@ -124,6 +125,17 @@ fn shortened(answer: &Value) -> Value {
         }
     }
     shown
+}
+
+/// Fields that say nothing are left out.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(all) => Value::Object(
+            all.into_iter().filter(|(_, v)| !v.is_null()).map(|(key, v)| (key, without_nulls(v))).collect(),
+        ),
+        Value::Array(all) => Value::Array(all.into_iter().map(without_nulls).collect()),
+        other => other,
+    }
 }
 
 /// Lists of objects keep their first items, long texts their beginning; what a program needs to go on, such as ids and
@@ -204,7 +216,7 @@ mod tests {
         let link = result.content[1].as_resource_link().unwrap();
         let whole: Value = serde_json::from_str(&answers.find(&link.uri).unwrap()).unwrap();
         assert_eq!(whole, answer);
-        let short = answers.result(json!({"ok": true}));
+        let short = answers.result(json!({"ok": true, "hint": null}));
         assert_eq!((short.content.len(), short.structured_content), (1, Some(json!({"ok": true}))));
     }
 

@@ -1,21 +1,24 @@
 //! How much of a schema does a client need? Definitions are read with every session, so they are made short.
 //!
 //! Of inputs stays what a call is written by: names, types, choices, defaults, and one sentence each. Of outputs stays
-//! what an answer is read by: names and types.
+//! what an answer is read by: names and types. What is null in an answer is left out of it, so no type says `null`.
 
 use std::sync::Arc;
 
 use rmcp::model::JsonObject;
 use serde_json::{Map, Value, json};
 
-/// An input's schema, shortened.
-pub(super) fn input(schema: &JsonObject) -> Arc<JsonObject> {
+/// An input's schema, shortened, without the `hidden` properties.
+pub(super) fn input(schema: &JsonObject, hidden: &[&str]) -> Arc<JsonObject> {
     let definitions = schema.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
     let mut short = Map::new();
     short.insert("type".to_owned(), json!("object"));
     let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-    let properties: Map<String, Value> =
-        properties.into_iter().map(|(name, property)| (name, argument(&property, &definitions))).collect();
+    let properties: Map<String, Value> = properties
+        .into_iter()
+        .filter(|(name, _)| !hidden.contains(&name.as_str()))
+        .map(|(name, property)| (name, argument(&property, &definitions)))
+        .collect();
     short.insert("properties".to_owned(), Value::Object(properties));
     if let Some(required) = schema.get("required") {
         short.insert("required".to_owned(), required.clone());
@@ -33,11 +36,10 @@ pub(super) fn output(schema: &JsonObject) -> Arc<JsonObject> {
 /// As [`output`], of a tool that may answer that it is still at work.
 pub(super) fn slow_output(schema: &JsonObject) -> Arc<JsonObject> {
     let definitions = schema.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
-    let mut result = fields(schema, &definitions);
-    result.insert("type".to_owned(), json!(["object", "null"]));
+    let result = fields(schema, &definitions);
     let whole = json!({
         "type": "object",
-        "properties": {"state": {"enum": ["done", "running"]}, "result": result, "next": {"type": ["string", "null"]}},
+        "properties": {"state": {"enum": ["done", "running"]}, "result": result, "next": {"type": "string"}},
         "required": ["state"],
     });
     Arc::new(whole.as_object().cloned().unwrap_or_default())
@@ -45,25 +47,25 @@ pub(super) fn slow_output(schema: &JsonObject) -> Arc<JsonObject> {
 
 fn fields(schema: &JsonObject, definitions: &JsonObject) -> JsonObject {
     let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-    let typed = properties.into_iter().map(|(name, property)| {
-        let mut short = Map::new();
-        let types = types(&property, definitions);
-        match types.as_slice() {
-            [] => {}
-            [one] => drop(short.insert("type".to_owned(), json!(one))),
-            several => drop(short.insert("type".to_owned(), json!(several))),
-        }
-        (name, Value::Object(short))
-    });
-    let mut short = Map::new();
-    short.insert("type".to_owned(), json!("object"));
-    short.insert("properties".to_owned(), Value::Object(typed.collect()));
-    short
+    let short = properties.into_iter().map(|(name, property)| (name, Value::Object(typed(&property, definitions))));
+    let properties = short.collect();
+    Map::from_iter([("type".to_owned(), json!("object")), ("properties".to_owned(), Value::Object(properties))])
 }
 
 fn resolved<'a>(schema: &'a Value, definitions: &'a JsonObject) -> &'a Value {
     let name = schema.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix("#/$defs/"));
     name.and_then(|name| definitions.get(name)).unwrap_or(schema)
+}
+
+/// A schema that says its type and nothing else.
+fn typed(schema: &Value, definitions: &JsonObject) -> JsonObject {
+    let mut kinds = types(schema, definitions);
+    kinds.retain(|kind| kind != "null");
+    match kinds.as_slice() {
+        [] => Map::new(),
+        [one] => Map::from_iter([("type".to_owned(), json!(one))]),
+        several => Map::from_iter([("type".to_owned(), json!(several))]),
+    }
 }
 
 /// The JSON types that a schema admits; none where that is not told.
@@ -99,14 +101,7 @@ fn types(schema: &Value, definitions: &JsonObject) -> Vec<String> {
 
 /// An argument: what may be left out need not be null as well.
 fn argument(property: &Value, definitions: &JsonObject) -> Value {
-    let mut short = Map::new();
-    let mut kinds = types(property, definitions);
-    kinds.retain(|kind| kind != "null");
-    match kinds.as_slice() {
-        [] => {}
-        [one] => drop(short.insert("type".to_owned(), json!(one))),
-        several => drop(short.insert("type".to_owned(), json!(several))),
-    }
+    let mut short = typed(property, definitions);
     let choices = choices(property, definitions);
     if !choices.is_empty() {
         short.insert("enum".to_owned(), json!(choices));
@@ -175,6 +170,7 @@ mod tests {
                 "c": {"type": "array", "items": {"type": "string"}, "default": []},
                 "d": {"anyOf": [{"$ref": "#/$defs/Choice"}, {"type": "null"}]},
                 "e": {"type": "number", "format": "double", "default": 20.0},
+                "f": {"type": "boolean", "description": "Hidden."},
             },
             "required": ["e"],
             "$defs": {"Choice": {"oneOf": [{"const": "one", "type": "string"}, {"const": "two", "type": "string"}]}},
@@ -191,7 +187,7 @@ mod tests {
             "required": ["e"],
             "additionalProperties": false,
         });
-        assert_eq!(Value::Object((*input(&schema)).clone()), wanted);
+        assert_eq!(Value::Object((*input(&schema, &["f"])).clone()), wanted);
     }
 
     #[test]
@@ -208,12 +204,12 @@ mod tests {
         let wanted = json!({
             "type": "object",
             "properties": {
-                "state": {"type": "string"}, "score": {"type": ["number", "null"]}, "anything": {},
+                "state": {"type": "string"}, "score": {"type": "number"}, "anything": {},
                 "report": {"type": "object"},
             },
         });
         assert_eq!(Value::Object((*output(&schema)).clone()), wanted);
         let slow = slow_output(&schema);
-        assert_eq!(slow["properties"]["result"]["type"], json!(["object", "null"]));
+        assert_eq!(slow["properties"]["result"], wanted);
     }
 }

@@ -50,7 +50,8 @@ enum Pace {
 
 /// All tools, in the order a session needs them.
 pub(super) fn all() -> Result<Vec<Entry>> {
-    let reads = || ToolAnnotations::new().read_only(true).idempotent(true).open_world(false);
+    // of what only reads it goes without saying that it destroys nothing and can be done again
+    let reads = || ToolAnnotations::new().read_only(true).open_world(false);
     let writes = || ToolAnnotations::new().read_only(false).destructive(false).open_world(false);
     Ok(vec![
         entry::<choose::Request>("choose_model_type", Pace::Prompt, reads())?,
@@ -72,13 +73,23 @@ pub(super) fn all() -> Result<Vec<Entry>> {
     ])
 }
 
+/// Arguments for people, which a model does well without: every one of them is read with every session.
+const OF_THE_COMMAND_LINE: [(&str, &[&str]); 2] = [
+    (
+        "mine_hard_negatives",
+        &["cache_folder", "bf16", "query_prompt", "corpus_prompt", "seed", "include_positives", "range_max"],
+    ),
+    ("render_template", &["from"]),
+];
+
 fn entry<V: Verb>(name: &'static str, pace: Pace, hints: ToolAnnotations) -> Result<Entry> {
     let input = schema_for_input::<V>().map_err(|e| Error::Internal(format!("schema of tool `{name}`: {e}")))?;
     let root = schemars::schema_for!(V);
     let description = root.get("description").and_then(Value::as_str).unwrap_or_default();
     let answer = schema_for_output::<V::Response>();
     let output = if pace == Pace::Slow { schema::slow_output(&answer) } else { schema::output(&answer) };
-    let definition = Tool::new(name, schema::paragraphs(description), schema::input(&input))
+    let hidden = OF_THE_COMMAND_LINE.iter().find(|(tool, _)| *tool == name).map_or(&[][..], |(_, hidden)| hidden);
+    let definition = Tool::new(name, schema::paragraphs(description), schema::input(&input, hidden))
         .with_annotations(hints)
         .with_raw_output_schema(output);
     Ok(Entry { definition, pace, work: |arguments, tell| work(arguments, tell, |_: &mut V| {}) })
@@ -212,7 +223,7 @@ async fn slow(entry: &Entry, arguments: JsonObject, shared: &Arc<Shared>, caller
             }
             Waited::Running => {
                 let next = format!("call `{name}` again with the same arguments to wait for the result");
-                return shared.answers.result(json!({"state": "running", "result": null, "next": next})).into();
+                return shared.answers.result(json!({"state": "running", "next": next})).into();
             }
         }
     }

@@ -30,6 +30,7 @@ pub const DOCUMENTS: &[(&str, &str)] = documents![
     "references/losses_multi_vector_encoder.md",
     "references/losses_sentence_transformer.md",
     "references/losses_sparse_encoder.md",
+    "references/mcp.md",
     "references/model_architectures.md",
     "references/performance.md",
     "references/prompts_and_instructions.md",
