@@ -22,6 +22,7 @@ pub mod rank;
 pub mod recommend;
 pub mod render;
 pub mod run;
+pub mod runs;
 pub mod search;
 pub mod smoke_test;
 pub mod status;

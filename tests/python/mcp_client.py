@@ -114,11 +114,11 @@ async def main(program: str) -> None:
             print("smoke_test:", report["report"]["losses"], report["report"]["total_steps"], "steps")
 
             failed, run = await call(session, "run", {"recipe": "recipe.toml"})
-            assert not failed and run["state"] == "running", run
+            assert not failed and run["started"] and run["state"] in ("queued", "running"), run
             while True:
                 failed, status = await call(session, "run_status", {"run": run["run_id"], "wait_s": 20})
                 assert not failed, status
-                if status["state"] != "running":
+                if status["state"] not in ("queued", "running"):
                     break
             assert status["state"] == "done" and status["verdict"], status
             print("run:", status["message"])
