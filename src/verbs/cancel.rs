@@ -12,7 +12,9 @@ use crate::error::Result;
 use crate::runs::folder::RUNS;
 use crate::runs::{RunFolder, State, status};
 
-/// Stop a run: it ends its step, writes a checkpoint and can be resumed; one that is queued leaves the queue.
+/// Stop a run: it ends its step, writes a checkpoint and can be resumed.
+///
+/// One that is queued leaves the queue at once.
 #[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
