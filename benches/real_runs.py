@@ -435,7 +435,7 @@ batch_sampler = "{case.get("sampler", "batch_sampler")}"
 save_strategy = "no"
 logging_steps = 10
 """)
-    return json.loads(run([options.tallow, "run", str(recipe), "--json"], cwd=out))["model_dir"]
+    return json.loads(run([options.tallow, "run", str(recipe), "--force", "--json"], cwd=out))["model_dir"]
 
 
 def measured(case, model, folder, options):

@@ -70,7 +70,7 @@ name = "MultipleNegativesRankingLoss"
 save_strategy = "no"
 {args}
 """)
-    done = subprocess.run([tallow, "run", str(recipe), "--json"], capture_output=True, text=True, cwd=folder)
+    done = subprocess.run([tallow, "run", str(recipe), "--force", "--json"], capture_output=True, text=True, cwd=folder)
     if done.returncode != 0:
         raise SystemExit(done.stdout + done.stderr)
     return SentenceTransformer(json.loads(done.stdout)["model_dir"], device="cpu")

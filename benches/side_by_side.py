@@ -274,7 +274,7 @@ save_strategy = "no"
 bf16 = {"true" if precision == "bf16" else "false"}
 """)
     run = subprocess.run(
-        [tallow, "run", str(recipe), "--set", f'output_dir="{folder}/runs"', "--json"], cwd=folder,
+        [tallow, "run", str(recipe), "--force", "--set", f'output_dir="{folder}/runs"', "--json"], cwd=folder,
         capture_output=True, text=True,
     )
     if run.returncode != 0:

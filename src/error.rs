@@ -121,11 +121,24 @@ impl Error {
                 }
                 std::io::ErrorKind::ReadOnlyFilesystem => Some("nothing can be written there: choose another place"),
                 std::io::ErrorKind::StorageFull => Some("free some disk space; what was complete is kept"),
+                std::io::ErrorKind::QuotaExceeded => {
+                    Some("your share of the disk is used up: free some of it; what was complete is kept")
+                }
+                std::io::ErrorKind::FileTooLarge => {
+                    Some("files may not grow that large here: raise the limit (`ulimit -f`); what was complete is kept")
+                }
                 _ => None,
             },
             Self::Tensor(_) => None,
             Self::Internal(_) => Some("this is a fault of tallow: please report it with the command that led here"),
         }
+    }
+
+    /// Whether there was no room left to write to.
+    #[must_use]
+    pub fn no_room(&self) -> bool {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))
     }
 
     /// Who has to act.

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::error::Error;
 use crate::verbs::{
     cancel, check, choose, cluster, demo, distill, encode, evaluate, inspect, mcp, mine, paraphrase_mining, predict,
-    pull, push, rank, recommend, render, run, search, smoke_test, status, teach,
+    pull, push, rank, recommend, render, run, runs, search, smoke_test, status, teach,
 };
 
 const AFTER_HELP: &str = "\
@@ -51,6 +51,7 @@ pub enum Command {
     Check(check::Request),
     SmokeTest(smoke_test::Request),
     Run(Box<run::Request>),
+    Runs(runs::Request),
     Status(status::Request),
     Cancel(cancel::Request),
     Encode(encode::Request),
@@ -147,6 +148,10 @@ mod tests {
         assert_eq!(run("run a.toml --resume").resume.as_deref(), Some("latest"));
         assert_eq!(run("run --resume a-2026").resume.as_deref(), Some("a-2026"));
         assert!(run("run a.toml --detach").detach);
+        let request = run("run a.toml --key night-1 --force --now");
+        assert_eq!((request.key.as_deref(), request.force, request.now), (Some("night-1"), true, true));
+        assert!(matches!(read("runs --state done --limit 5"), Invocation::Command { command: Command::Runs(_), .. }));
+        assert!(matches!(read("runs --state gone"), Invocation::Mistake { .. }));
         assert!(matches!(read("status --wait 5 --json"), Invocation::Command { json: true, .. }));
         assert!(matches!(read("search m --corpus c --query a --query b"), Invocation::Command { json: false, .. }));
         assert!(matches!(read("mcp"), Invocation::Command { command: Command::Mcp(_), .. }));

@@ -48,6 +48,7 @@ fn dispatch(command: Command, printer: &mut Printer) -> Next {
         Command::Check(request) => answer(request, printer),
         Command::SmokeTest(request) => answer(request, printer),
         Command::Run(request) => answer(*request, printer),
+        Command::Runs(request) => answer(request, printer),
         Command::Status(request) => answer(request, printer),
         Command::Cancel(request) => answer(request, printer),
         Command::Encode(request) => answer(request, printer),

@@ -1,10 +1,11 @@
 //! A run's folder: `runs/<run_id>/`, what lies in it, and how a run is found again.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::runs::keys;
 use crate::runs::status::{self, State};
 use crate::util::{clock, files, suggest};
 
@@ -13,11 +14,13 @@ use crate::util::{clock, files, suggest};
 /// ```text
 /// <root>/runs/<run_id>/plan.toml      everything resolved; what `--resume` goes on from
 ///                      recipe.toml    the recipe as it was
+///                      key            what the run was asked for by, where it was
 ///                      status.json    state, process, heartbeat, step
 ///                      metrics.jsonl  one line a training or evaluation event
 ///                      eval/          a CSV file an evaluator, one row an evaluation
 ///                      console.log    what a detached process wrote outside the log
 ///                      checkpoints/  model/  outcome.json
+/// <root>/runs/.keys.lock                held while a key is looked for
 /// <root>/logs/<run_name>.log          every line for people
 ///             experiments.md          one row a run
 /// ```
@@ -69,6 +72,10 @@ impl RunFolder {
     /// When the run's own folder cannot be removed.
     pub fn withdraw(&self, made: &[PathBuf]) -> Result<()> {
         files::remove_dir(&self.dir())?;
+        if made.iter().any(|dir| dir.file_name() == self.runs.file_name()) {
+            // whoever waits for it makes it anew
+            let _ = std::fs::remove_file(self.runs.join(keys::LOCK));
+        }
         // stops at the first folder that is not empty
         let _ = made.iter().try_for_each(std::fs::remove_dir);
         Ok(())
@@ -144,7 +151,7 @@ impl RunFolder {
             }
             match status.state {
                 State::Failed | State::Cancelled => return Ok(folder),
-                State::Running => running = Some(folder.run_id),
+                State::Queued | State::Running => running = Some(folder.run_id),
                 State::Done => {}
             }
         }
@@ -167,7 +174,8 @@ impl RunFolder {
         let mut found = Vec::new();
         for dir in files::list(runs)? {
             if let Ok(folder) = Self::open(&dir) {
-                let started = status::read_raw(&folder).map(|s| s.started).unwrap_or_default();
+                // a status that cannot be read takes nothing from the others
+                let started = status::read_raw(&folder).map(|s| s.started).unwrap_or_else(|_| folder.stamped());
                 found.push((started, folder));
             }
         }
@@ -181,8 +189,7 @@ impl RunFolder {
     /// # Errors
     /// When another process holds it.
     pub fn lock(&self) -> Result<File> {
-        let path = self.dir().join(".lock");
-        let file = files::create(&path)?;
+        let file = files::create(&self.lock_file())?;
         let deadline = Instant::now() + DYING;
         while !files::lock(&file) {
             if Instant::now() >= deadline {
@@ -192,6 +199,25 @@ impl RunFolder {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(file)
+    }
+
+    /// Whether a process of this machine holds the run; changes nothing.
+    #[must_use]
+    pub fn held(&self) -> bool {
+        let file = File::open(self.lock_file());
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.dir().join(".lock")
+    }
+
+    /// When the run was first started by its id, in the form of a status; empty for an id without a time.
+    #[must_use]
+    pub fn stamped(&self) -> String {
+        let stamp = self.run_id.split('-').collect::<Vec<_>>();
+        let stamped = stamp.windows(2).rev().find_map(|two| clock::from_stamp(&format!("{}-{}", two[0], two[1])));
+        stamped.unwrap_or_default()
     }
 
     /// The run's id, which is its folder's name.
@@ -397,10 +423,30 @@ mod tests {
     }
 
     #[test]
+    fn a_broken_status_keeps_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = dir.path().join("runs");
+        for (id, started) in
+            [("a-20260101-000000", "2026-01-01T00:00:00.5Z"), ("a-20260103-000000", "2026-01-03T00:00:00Z")]
+        {
+            std::fs::create_dir_all(runs.join(id)).unwrap();
+            let folder = RunFolder { runs: runs.clone(), run_id: id.to_owned() };
+            put(&folder, started, State::Done, "a");
+        }
+        let broken = runs.join("a-b-20260102-000000-2");
+        std::fs::create_dir(&broken).unwrap();
+        std::fs::write(broken.join("status.json"), "{").unwrap();
+        let ids: Vec<String> = RunFolder::all(&runs).unwrap().into_iter().map(|f| f.run_id).collect();
+        assert_eq!(ids, ["a-20260103-000000", "a-b-20260102-000000-2", "a-20260101-000000"]);
+    }
+
+    #[test]
     fn a_held_run_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(&dir.path().join("runs"), "a").unwrap();
+        assert!(!folder.held());
         let held = folder.lock().unwrap();
+        assert!(folder.held());
         assert!(folder.lock().unwrap_err().to_string().contains("another process"));
         drop(held);
         folder.lock().unwrap();

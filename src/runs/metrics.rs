@@ -4,7 +4,6 @@
 //! several terms each of these (`base_loss`, `document_regularizer_loss`, ...); evaluation: `{"step", "epoch", "seconds", "eval_<key>"...}`. Numbers JSON cannot hold (NaN, infinity) are `null`.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -19,6 +18,8 @@ use crate::util::files;
 pub struct MetricsFile {
     path: PathBuf,
     file: File,
+    /// Lines for which there was no room yet.
+    pending: String,
 }
 
 impl MetricsFile {
@@ -29,7 +30,7 @@ impl MetricsFile {
     pub fn open(path: &Path) -> Result<Self> {
         let resumed = path.is_file();
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("open", path))?;
-        let mut metrics = Self { path: path.to_path_buf(), file };
+        let mut metrics = Self { path: path.to_path_buf(), file, pending: String::new() };
         if resumed {
             // a killed process may have left half a line
             metrics.keep(|_| true)?;
@@ -94,8 +95,20 @@ impl MetricsFile {
     }
 
     fn append(&mut self, line: &Value) -> Result<()> {
-        // one write a line: a reader never sees half of one
-        self.file.write_all(format!("{line}\n").as_bytes()).map_err(Error::io("write", &self.path))
+        self.pending.push_str(&format!("{line}\n"));
+        self.flush()
+    }
+
+    /// Writes the lines for which there was no room when they were made.
+    ///
+    /// # Errors
+    /// When there still is none.
+    pub fn flush(&mut self) -> Result<()> {
+        if !self.pending.is_empty() {
+            files::append_whole(&mut self.file, &self.path, self.pending.as_bytes())?;
+            self.pending.clear();
+        }
+        Ok(())
     }
 }
 
@@ -107,6 +120,7 @@ fn whole_lines(path: &Path) -> Result<Vec<Map<String, Value>>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::io::Write;
 
     fn log(step: u64, loss: f64) -> TrainLog {
         TrainLog {

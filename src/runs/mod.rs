@@ -3,10 +3,14 @@
 pub mod card;
 pub mod experiments;
 pub mod folder;
+pub mod keys;
 pub mod log;
 pub mod metrics;
 pub mod process;
+pub mod queue;
+pub mod receipt;
 pub mod recorder;
+mod reserve;
 pub mod status;
 pub mod tables;
 pub mod verdict;

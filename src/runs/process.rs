@@ -19,6 +19,20 @@ pub struct Identity {
     pub started_ticks: Option<u64>,
     /// The boot and process namespace in which the two above mean something.
     pub place: String,
+    /// What the machine is known by, the same after a restart; none where it has no such name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+}
+
+/// How near a process is of which [`Identity::alive`] cannot tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// In another container of this machine: its locks are seen from here.
+    Kernel,
+    /// In a container that calls itself as this one does, of another boot.
+    Name,
+    /// Anywhere.
+    Unknown,
 }
 
 impl Identity {
@@ -26,20 +40,45 @@ impl Identity {
     #[must_use]
     pub fn own() -> Self {
         let pid = std::process::id();
-        Self { pid, started_ticks: stat(pid).map(|s| s.started_ticks), place: place() }
+        Self { pid, started_ticks: stat(pid).map(|s| s.started_ticks), place: place(), machine: machine() }
     }
 
-    /// Whether it runs still; `None` when that cannot be known from here (another machine, container or boot).
+    /// Whether it runs still; `None` when that cannot be known from here (another machine or container).
     #[must_use]
     pub fn alive(&self) -> Option<bool> {
-        if self.place != place() {
-            return None;
+        let here = place();
+        if self.place != here {
+            return self.restarted(&here, machine().as_deref()).then_some(false);
         }
         Some(match stat(self.pid) {
             Some(now) => !now.ended && self.started_ticks.is_none_or(|then| then == now.started_ticks),
             None if cfg!(target_os = "linux") => false,
             None => answers(self.pid),
         })
+    }
+
+    /// Whether the machine was started again since: its name is the same, its boot another. In a container the name
+    /// may be that of its image, which several machines have.
+    fn restarted(&self, here: &str, machine: Option<&str>) -> bool {
+        let outside = |place: &str| place.ends_with(FIRST_NAMESPACE);
+        machine.is_some()
+            && self.machine.as_deref() == machine
+            && outside(here)
+            && outside(&self.place)
+            && boot(&self.place) != boot(here)
+    }
+
+    /// How near it is, where [`Identity::alive`] cannot tell.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        let here = place();
+        if !boot(&here).is_empty() && boot(&self.place) == boot(&here) {
+            Reach::Kernel
+        } else if self.machine.is_some() && self.machine == machine() {
+            Reach::Name
+        } else {
+            Reach::Unknown
+        }
     }
 
     /// Asks it to stop (SIGTERM). False when it was not there any more.
@@ -82,6 +121,26 @@ fn place() -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     format!("{} {}", boot.trim(), namespace.display())
+}
+
+/// The namespace of processes outside all containers (Linux, `PROC_PID_INIT_INO`).
+const FIRST_NAMESPACE: &str = "pid:[4026531836]";
+
+fn boot(place: &str) -> &str {
+    place.split_once(' ').map_or(place, |(boot, _)| boot)
+}
+
+/// A name that the machine keeps when it is started again: of its id (machine-id(5), to be shown to nobody as it is) and
+/// its host name.
+#[must_use]
+pub fn machine() -> Option<String> {
+    let read = |path: &str| {
+        let text = std::fs::read_to_string(path).ok()?.trim().to_owned();
+        Some(text).filter(|text| !text.is_empty())
+    };
+    let id = read("/etc/machine-id").or_else(|| read("/var/lib/dbus/machine-id"))?;
+    let host = read("/proc/sys/kernel/hostname").unwrap_or_default();
+    Some(format!("{:032x}", xxhash_rust::xxh3::xxh3_128(format!("{id} {host}").as_bytes())))
 }
 
 #[cfg(unix)]
@@ -170,10 +229,35 @@ mod tests {
     }
 
     #[test]
+    fn a_restarted_machine_has_no_old_processes() {
+        let at =
+            |place: &str| Identity { pid: 1, started_ticks: Some(1), place: place.into(), machine: Some("m".into()) };
+        let (first, second) = (format!("boot-1 {FIRST_NAMESPACE}"), format!("boot-2 {FIRST_NAMESPACE}"));
+        assert!(at(&first).restarted(&second, Some("m")));
+        assert!(!at(&first).restarted(&first, Some("m")));
+        assert!(!at(&first).restarted(&second, Some("another")) && !at(&first).restarted(&second, None));
+        // a container's name says little
+        assert!(!at("boot-1 pid:[4026532000]").restarted(&second, Some("m")));
+        assert!(!at(&first).restarted("boot-2 pid:[4026532000]", Some("m")));
+        let nameless = Identity { machine: None, ..at(&first) };
+        assert!(!nameless.restarted(&second, None));
+    }
+
+    #[test]
+    fn near_and_far_are_told_apart() {
+        let own = Identity::own();
+        assert_eq!(own.reach(), Reach::Kernel);
+        let elsewhere = Identity { place: "another boot".into(), machine: Some("m".into()), ..own.clone() };
+        assert_eq!(elsewhere.reach(), Reach::Unknown);
+        let named = Identity { machine: machine(), ..elsewhere };
+        assert_eq!(named.reach(), if machine().is_some() { Reach::Name } else { Reach::Unknown });
+    }
+
+    #[test]
     fn an_unreaped_child_counts_as_ended() {
         let mut child = Command::new("sleep").arg("30").spawn().unwrap();
         let started_ticks = stat(child.id()).map(|s| s.started_ticks);
-        let identity = Identity { pid: child.id(), started_ticks, place: place() };
+        let identity = Identity { pid: child.id(), started_ticks, place: place(), machine: None };
         assert_eq!(identity.alive(), Some(true));
         assert!(identity.terminate().unwrap());
         let ended = (0..200).any(|_| {

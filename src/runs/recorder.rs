@@ -1,5 +1,7 @@
 //! Listens to training and writes it down: status, metrics, log, progress bar.
 
+mod turn;
+
 use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -9,13 +11,14 @@ use super::folder::RunFolder;
 use super::log::LogFile;
 use super::metrics::MetricsFile;
 use super::process::Identity;
+use super::reserve::Reserve;
 use super::status::{self, State, Status};
 use super::tables;
 use crate::error::{Error, Kind, Result};
 use crate::flow::Metrics;
 use crate::train::events::{Event, Listener, TrainLog};
-use crate::util::clock;
 use crate::util::progress::Progress;
+use crate::util::{clock, files};
 
 /// How a run ended.
 #[derive(Debug)]
@@ -46,6 +49,9 @@ pub struct Recorder<'a> {
     /// The step from which on metrics are made again, until the first of them is there.
     again_from: Option<u64>,
     complained: bool,
+    /// Whether it had to wait for its turn.
+    waited: bool,
+    reserve: Option<Reserve>,
     /// The first step of this process and when it was done, for the pace.
     first: Option<(u64, Instant)>,
     _lock: File,
@@ -59,7 +65,7 @@ struct Board {
     writing: Mutex<()>,
     stop: Mutex<bool>,
     wake: Condvar,
-    taken_up: Instant,
+    taken_up: Mutex<Instant>,
 }
 
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -70,7 +76,7 @@ impl Board {
         let snapshot = {
             let mut status = held(&self.status);
             status.heartbeat = status::now();
-            status.seconds = self.taken_up.elapsed().as_secs_f64();
+            status.seconds = held(&self.taken_up).elapsed().as_secs_f64();
             status.clone()
         };
         status::write(&self.folder, &snapshot)
@@ -105,6 +111,7 @@ impl<'a> Recorder<'a> {
         echo: &'a mut dyn FnMut(&str),
     ) -> Result<Self> {
         let lock = folder.lock()?;
+        files::clean_temporary(&folder.dir());
         let mut status = Status::starting(folder.run_id(), run_name);
         if let Ok(before) = status::read_raw(folder) {
             status.started = before.started;
@@ -118,6 +125,7 @@ impl<'a> Recorder<'a> {
         }
         status.process = Identity::own();
         status::write(folder, &status)?;
+        let reserve = Some(Reserve::take(folder)?);
         let log = Some(LogFile::open(&folder.log_file(run_name))?);
         let metrics = MetricsFile::open(&folder.metrics_file())?;
         let board = Arc::new(Board {
@@ -126,7 +134,7 @@ impl<'a> Recorder<'a> {
             writing: Mutex::new(()),
             stop: Mutex::new(false),
             wake: Condvar::new(),
-            taken_up: Instant::now(),
+            taken_up: Mutex::new(Instant::now()),
         });
         let heart = {
             let board = Arc::clone(&board);
@@ -145,6 +153,8 @@ impl<'a> Recorder<'a> {
             // a checkpoint is written after the metrics of its step
             again_from: Some(checkpoint.map_or(0, |step| step + 1)),
             complained: false,
+            waited: false,
+            reserve,
             first: None,
             _lock: lock,
         })
@@ -203,6 +213,7 @@ impl<'a> Recorder<'a> {
         {
             let mut status = held(&self.board.status);
             status.phase = "ended".to_owned();
+            (status.position, status.waits_for) = (None, None);
             match ending {
                 Ending::Done(line) => {
                     status.state = State::Done;
@@ -214,6 +225,9 @@ impl<'a> Recorder<'a> {
                     status.state = if cancelled { State::Cancelled } else { State::Failed };
                     status.message = Some(error.to_string());
                     status.hint = error.hint().map(str::to_owned);
+                    if let Some(hint) = status.hint.as_mut().filter(|_| error.no_room()) {
+                        hint.push_str(&format!("; then go on with `tallow run --resume {}`", self.folder.run_id()));
+                    }
                     status.exit_code = Some(match error.kind() {
                         Kind::Cancelled => 130,
                         Kind::Usage => 2,
@@ -222,6 +236,10 @@ impl<'a> Recorder<'a> {
                 }
             }
         }
+        // what there was no room for before has room now, if anything has
+        self.reserve = None;
+        let metrics = self.metrics.flush();
+        self.complain(metrics);
         self.board.write()
     }
 
@@ -402,7 +420,6 @@ impl Drop for Recorder<'_> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::util::files;
 
     fn log(step: u64) -> TrainLog {
         TrainLog {

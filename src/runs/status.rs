@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::folder::{RunFolder, display};
-use super::process::{self, Identity};
+use super::process::{self, Identity, Reach};
 use crate::error::{Error, Result};
 use crate::util::files;
 
@@ -14,6 +14,8 @@ use crate::util::files;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
+    /// Its process is alive and waits for its turn on this machine.
+    Queued,
     /// Its process is alive.
     Running,
     /// It ended with a saved model.
@@ -29,11 +31,18 @@ impl State {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::Running => "running",
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
         }
+    }
+
+    /// Whether there is a process that has not ended.
+    #[must_use]
+    pub const fn under_way(self) -> bool {
+        matches!(self, Self::Queued | Self::Running)
     }
 }
 
@@ -52,7 +61,7 @@ pub struct Status {
     pub started: String,
     /// When this file was last written while the process was well (UTC).
     pub heartbeat: String,
-    /// `starting`, `data`, `baseline`, `train`, `evaluate`, `save`, `publish`, `ended`.
+    /// `starting`, `queued`, `data`, `baseline`, `train`, `evaluate`, `save`, `publish`, `ended`.
     pub phase: String,
     /// Optimizer steps done.
     pub step: u64,
@@ -72,6 +81,12 @@ pub struct Status {
     pub hint: Option<String>,
     /// The process's exit code, once it ended by itself.
     pub exit_code: Option<i32>,
+    /// Its place among those that wait, 1 for the next, while it is queued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<usize>,
+    /// What it waits for, while it is queued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
 }
 
 /// The phase of a run that is over but for its model's way to the Hub.
@@ -79,6 +94,12 @@ pub const PUBLISH: &str = "publish";
 
 /// A heartbeat this old is a sign of death where the process itself cannot be seen.
 const STALE_SECONDS: f64 = 120.0;
+
+/// The same where everything says that its machine was started again.
+const RESTARTED_SECONDS: f64 = 30.0;
+
+/// So long a process may take from its first status to its lock.
+const TAKING_UP_SECONDS: f64 = 5.0;
 
 impl Status {
     /// The status of a run that this process begins.
@@ -102,6 +123,8 @@ impl Status {
             message: None,
             hint: None,
             exit_code: None,
+            position: None,
+            waits_for: None,
         }
     }
 
@@ -128,11 +151,16 @@ pub fn now() -> String {
 /// When there is no status, or the file is broken.
 pub fn read(folder: &RunFolder) -> Result<Status> {
     let mut status = read_raw(folder)?;
-    if status.state == State::Running {
-        let alive = status.process.alive().unwrap_or_else(|| status.heartbeat_age() < STALE_SECONDS);
+    if status.state.under_way() {
+        let alive = lives(folder, &status);
         if !alive {
             // the process may have written its end between the two looks
             status = read_raw(folder)?;
+        }
+        if !alive && status.state == State::Queued {
+            status.state = State::Failed;
+            status.message = Some(format!("process {} ended before its turn came", status.process.pid));
+            status.hint = Some(format!("start it again with `tallow run --resume {}`", status.run_id));
         }
         if !alive && status.state == State::Running {
             if status.phase == PUBLISH {
@@ -152,6 +180,16 @@ pub fn read(folder: &RunFolder) -> Result<Status> {
         }
     }
     Ok(status)
+}
+
+/// Whether the process of a run that has not ended is there.
+fn lives(folder: &RunFolder, status: &Status) -> bool {
+    let age = || status.heartbeat_age();
+    status.process.alive().unwrap_or_else(|| match status.process.reach() {
+        Reach::Kernel => age() < TAKING_UP_SECONDS || folder.held(),
+        Reach::Name => age() < RESTARTED_SECONDS,
+        Reach::Unknown => age() < STALE_SECONDS,
+    })
 }
 
 /// The file's contents, believed.
@@ -199,6 +237,42 @@ mod tests {
             assert!(seen.hint.unwrap().contains("--resume"));
         }
         assert_eq!(read_raw(&folder).unwrap().state, State::Running);
+    }
+
+    #[test]
+    fn a_run_that_died_in_the_queue_has_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&dir.path().join("runs"), "a").unwrap();
+        let mut status = Status::starting(folder.run_id(), "a");
+        (status.state, status.position, status.waits_for) = (State::Queued, Some(1), Some("run `b`".into()));
+        write(&folder, &status).unwrap();
+        assert_eq!(read(&folder).unwrap(), status);
+        status.process.place = "another machine".into();
+        status.heartbeat = "2020-01-01T00:00:00Z".into();
+        write(&folder, &status).unwrap();
+        let seen = read(&folder).unwrap();
+        assert_eq!(seen.state, State::Failed);
+        assert!(seen.message.unwrap().contains("before its turn") && seen.hint.unwrap().contains("--resume"));
+    }
+
+    /// In another container of this machine the lock of the run tells.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn in_another_container_the_lock_decides() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&dir.path().join("runs"), "a").unwrap();
+        let mut status = Status::starting(folder.run_id(), "a");
+        let boot = status.process.place.split(' ').next().unwrap().to_owned();
+        status.process.place = format!("{boot} pid:[1]");
+        status.heartbeat = "2020-01-01T00:00:00Z".into();
+        write(&folder, &status).unwrap();
+        let lock = folder.lock().unwrap();
+        assert_eq!(read(&folder).unwrap().state, State::Running);
+        drop(lock);
+        assert_eq!(read(&folder).unwrap().state, State::Failed);
+        status.heartbeat = now();
+        write(&folder, &status).unwrap();
+        assert_eq!(read(&folder).unwrap().state, State::Running, "it has just begun");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! `eval/`: the CSV files of a run's evaluators, one row an evaluation, named and laid out as the reference's.
 
 use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -23,11 +22,12 @@ pub fn append(dir: &Path, tables: &[Csv], epoch: f64, steps: u64, metrics: &Metr
     }
     for table in tables {
         let path = dir.join(&table.file);
-        let new = !path.is_file();
         let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
+        // there may have been no room for the header of one that is there
+        let new = file.metadata().map_err(Error::io("open", &path))?.len() == 0;
         let header = if new { format!("{}\n", table.header()) } else { String::new() };
         let text = format!("{header}{}\n", table.row(epoch, steps, metrics));
-        file.write_all(text.as_bytes()).map_err(Error::io("write", &path))?;
+        files::append_whole(&mut file, &path, text.as_bytes())?;
     }
     Ok(())
 }

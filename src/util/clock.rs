@@ -12,6 +12,13 @@ pub fn stamp() -> String {
     jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string()
 }
 
+/// The time of a [`stamp`], as `2026-08-21T10:20:30Z`.
+#[must_use]
+pub fn from_stamp(stamp: &str) -> Option<String> {
+    let time = jiff::civil::DateTime::strptime("%Y%m%d-%H%M%S", stamp).ok()?;
+    Some(jiff::tz::TimeZone::UTC.to_timestamp(time).ok()?.to_string())
+}
+
 /// `0.8 s`, `42 s`, `3 min 5 s`, `2 h 7 min`.
 #[must_use]
 pub fn human(seconds: f64) -> String {
@@ -32,6 +39,13 @@ pub fn human(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn stamps_are_read_back() {
+        assert_eq!(super::from_stamp("20260821-102030").as_deref(), Some("2026-08-21T10:20:30Z"));
+        assert!(super::from_stamp(&super::stamp()).is_some());
+        assert_eq!(super::from_stamp("stsb-cosent"), None);
+    }
+
     #[test]
     fn durations_read_well() {
         assert_eq!(super::human(0.84), "0.8 s");

@@ -4,6 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -121,6 +122,54 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = fs::remove_file(&temporary);
         Error::io("write", path)(e)
     })
+}
+
+/// Appends to a file that was opened for that: all of `bytes`, or nothing where they do not fit on the disk.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn append_whole(file: &mut File, path: &Path, bytes: &[u8]) -> Result<()> {
+    let before = file.metadata().map_err(Error::io("write", path))?.len();
+    // one write: a reader never sees half of it
+    file.write_all(bytes).map_err(|e| {
+        let _ = file.set_len(before);
+        Error::io("write", path)(e)
+    })
+}
+
+/// Removes what processes that were killed while they wrote have left in a folder; nobody may be writing there.
+pub fn clean_temporary(dir: &Path) {
+    let temporary = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| {
+            let name = name.to_string_lossy();
+            name.starts_with('.') && name.contains(".tmp-")
+        })
+    };
+    for path in list(dir).unwrap_or_default().iter().filter(|path| path.is_file() && temporary(path)) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// Waits for the lock of the file `path`, which is made for it; the lock goes with the returned file. What another
+/// process does under it takes moments; after `patience` it is an error.
+///
+/// # Errors
+/// When the file cannot be made, or another process holds it all that time.
+pub fn wait_for_lock(path: &Path, patience: Duration) -> Result<File> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let file = File::options().create(true).truncate(false).write(true).open(path);
+        let file = file.map_err(Error::io("open", path))?;
+        // one that was removed meanwhile is nobody's lock
+        if lock(&file) && is_at(&file, path) {
+            return Ok(file);
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::data(format!("`{}` is held by another process", path.display()))
+                .with_hint("see what that process does; remove the file if it is none of tallow's"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// A hidden name beside `path` that no other process or thread uses.
@@ -346,6 +395,26 @@ mod tests {
         assert!(lock(&file) && !lock(&second));
         drop(file);
         assert!(lock(&second));
+    }
+
+    #[test]
+    fn leftovers_go_and_files_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a.json", ".a.json.tmp-1-2", ".lock"] {
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        clean_temporary(dir.path());
+        assert_eq!(list(dir.path()).unwrap(), [dir.path().join(".lock"), dir.path().join("a.json")]);
+    }
+
+    #[test]
+    fn a_lock_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".lock");
+        let held = wait_for_lock(&path, Duration::ZERO).unwrap();
+        assert!(wait_for_lock(&path, Duration::from_millis(20)).unwrap_err().to_string().contains("another process"));
+        drop(held);
+        wait_for_lock(&path, Duration::ZERO).unwrap();
     }
 
     #[test]

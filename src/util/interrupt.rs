@@ -35,15 +35,26 @@ pub fn request() {
     STOP.store(true, Ordering::Relaxed);
 }
 
-/// From now on the first SIGINT, SIGTERM or SIGHUP only sets the flag, and says so; a second one ends the process at
-/// once.
+/// Whether Ctrl-C was pressed before.
+#[cfg(unix)]
+static PRESSED: AtomicBool = AtomicBool::new(false);
+
+/// From now on SIGINT, SIGTERM and SIGHUP only set the flag; Ctrl-C says so, and pressed a second time ends the process
+/// at once. The other two come twice by themselves (a terminal that is closed, a run that is cancelled again), so they
+/// never do. What was ignored before, as by `nohup`, stays ignored.
+///
+/// A file that may grow no further (`ulimit -f`) gives an error from now on, not a signal.
 #[cfg(unix)]
 pub fn install() {
     extern "C" fn on_signal(signal: libc::c_int) {
         const SAID: &[u8] = b"\nstopping as soon as what is under way allows it; once more to stop at once\n";
+        STOP.store(true, Ordering::Relaxed);
+        if signal != libc::SIGINT {
+            return;
+        }
         // SAFETY: all calls are async-signal-safe.
         unsafe {
-            if STOP.swap(true, Ordering::Relaxed) {
+            if PRESSED.swap(true, Ordering::Relaxed) {
                 libc::signal(signal, libc::SIG_DFL);
                 libc::raise(signal);
             } else if libc::isatty(2) == 1 {
@@ -52,10 +63,16 @@ pub fn install() {
         }
     }
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-        // SAFETY: the handler only touches an atomic and async-signal-safe functions.
+        // SAFETY: the handler only touches atomics and async-signal-safe functions.
         unsafe {
-            libc::signal(signal, on_signal as *const () as libc::sighandler_t);
+            if libc::signal(signal, on_signal as *const () as libc::sighandler_t) == libc::SIG_IGN {
+                libc::signal(signal, libc::SIG_IGN);
+            }
         }
+    }
+    // SAFETY: only changes what becomes of one signal.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }
 

@@ -16,6 +16,12 @@ pub fn resident() -> u64 {
     status_field("VmRSS:").unwrap_or(0)
 }
 
+/// The resident set of a process now, in bytes; 0 where the system does not tell.
+#[must_use]
+pub fn resident_of(pid: u32) -> u64 {
+    fs::read_to_string(format!("/proc/{pid}/status")).ok().and_then(|text| field(&text, "VmRSS:")).unwrap_or(0)
+}
+
 /// Memory that can still be had without swapping and without meeting a limit, in bytes.
 #[must_use]
 pub fn available() -> Option<u64> {

@@ -13,6 +13,8 @@ use crate::runs::folder::RUNS;
 use crate::runs::{RunFolder, State, status};
 
 /// Stop a run: it ends its step, writes a checkpoint and can be resumed.
+///
+/// One that is queued leaves the queue at once.
 #[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
@@ -50,15 +52,18 @@ impl Verb for Request {
         let folder = RunFolder::find(Path::new(RUNS), Some(&self.run))?;
         let before = status::read(&folder)?;
         let id = folder.run_id();
-        if before.state != State::Running {
+        if !before.state.under_way() {
             let message = format!("nothing to stop: the run had already ended as {}", before.state.name());
             return Ok(Response::new(&folder, before.state, before.step, message));
         }
         before.process.terminate()?;
         let after = wait(&folder, self.wait_s)?;
         let message = match after.state {
-            State::Running => {
+            State::Queued | State::Running => {
                 format!("asked to stop; it is saving its state: `tallow status {id} --wait 60`")
+            }
+            State::Cancelled if before.state == State::Queued => {
+                format!("taken out of the queue; start it again with `tallow run --resume {id}`")
             }
             State::Cancelled => format!("stopped and saved; go on with `tallow run --resume {id}`"),
             State::Done => "it ended before the request reached it".to_owned(),

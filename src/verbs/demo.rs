@@ -105,6 +105,9 @@ impl Verb for Request {
             set: vec![format!("output_dir={}", toml::Value::String(absolute(&runs)?))],
             recipe: Some(recipe.clone()),
             keep_base: true,
+            // what is bundled has been tried, and takes a minute
+            force: true,
+            now: true,
             ..run::Request::default()
         };
         let run = request.run(reporter)?;
@@ -285,7 +288,8 @@ impl Answer for Response {
                 format!("  tallow search {model} --corpus {} --column passage --query \"...\"", file("dev.jsonl"))
             });
         }
-        lines.push(format!("  tallow run {}", display(&self.recipe)));
+        let recipe = display(&self.recipe);
+        lines.extend(["smoke-test", "run"].map(|verb| format!("  tallow {verb} {recipe}")));
         lines.push(String::new());
         lines.push(self.run.human());
         lines.join("\n")

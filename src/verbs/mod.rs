@@ -27,6 +27,7 @@ pub mod recommend;
 pub mod render;
 pub mod run;
 pub mod run_files;
+pub mod runs;
 pub mod search;
 pub mod smoke_test;
 pub mod status;

@@ -1,8 +1,12 @@
 //! `run`: trains a model by a recipe, in a folder of its own, to a verdict.
 
-use std::ffi::OsStr;
+mod detached;
+mod existing;
+mod gate;
+mod turn;
+
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Args;
 use schemars::JsonSchema;
@@ -14,11 +18,9 @@ use crate::error::{Error, Result};
 use crate::flow::ModelType;
 use crate::recipe::Plan;
 use crate::runs::folder::{RUNS, display};
-use crate::runs::log::LogFile;
-use crate::runs::process;
 use crate::runs::status::{self, PUBLISH, Status};
 use crate::runs::verdict::Judgement;
-use crate::runs::{Ending, Recorder, RunFolder, State, Verdict};
+use crate::runs::{Ending, Recorder, RunFolder, State, Verdict, keys, queue};
 use crate::train::Outcome;
 use crate::train::events::{Event, Listener};
 use crate::util::{clock, files, interrupt, memory};
@@ -29,7 +31,8 @@ const LATEST: &str = "latest";
 /// Train a model by a recipe.
 ///
 /// Evaluates before training, trains, evaluates again, saves the model with its card, adds a row to
-/// `logs/experiments.md` and ends with a `VERDICT:` line. Everything lies in `runs/<run_id>/`.
+/// `logs/experiments.md` and ends with a `VERDICT:` line. Everything lies in `runs/<run_id>/`. It wants a smoke test of
+/// the same recipe, settings and data that was passed, and waits while another run trains on this machine.
 #[derive(Debug, Clone, Default, Args, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
@@ -45,6 +48,18 @@ pub struct Request {
     #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = LATEST)]
     #[serde(default)]
     pub resume: Option<String>,
+    /// A name for this start: a second one with the same key starts nothing and answers with the run that there is.
+    #[arg(long, value_name = "KEY")]
+    #[serde(default)]
+    pub key: Option<String>,
+    /// Begin without a smoke test.
+    #[arg(long)]
+    #[serde(default)]
+    pub force: bool,
+    /// Begin at once, beside the runs that are under way on this machine.
+    #[arg(long)]
+    #[serde(default)]
+    pub now: bool,
     /// Return at once; the run goes on as a process of its own and outlives the terminal.
     #[arg(long)]
     #[serde(skip)]
@@ -54,7 +69,7 @@ pub struct Request {
     #[serde(skip)]
     pub keep_base: bool,
     /// Take up a run whose folder another process prepared.
-    #[arg(long, hide = true, conflicts_with_all = ["recipe", "resume", "set", "detach"])]
+    #[arg(long, hide = true, conflicts_with_all = ["recipe", "resume", "set", "detach", "key", "force"])]
     #[serde(skip)]
     pub prepared: Option<PathBuf>,
 }
@@ -66,8 +81,14 @@ pub struct Response {
     pub run_id: String,
     /// Its folder.
     pub run_dir: PathBuf,
-    /// `done`, or `running` for a run that was started and left alone.
+    /// `done`, or `running` or `queued` for a run that was started and left alone.
     pub state: State,
+    /// Whether this call started or resumed it; false for a run that had the key already.
+    #[serde(default)]
+    pub started: bool,
+    /// The key it was started with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// The trained model's folder, once it is there.
     pub model_dir: Option<PathBuf>,
     /// The adapter's folder in PEFT's format, of a run that trained one; `model_dir` has it merged in.
@@ -142,9 +163,19 @@ impl Verb for Request {
     fn run(self, reporter: &mut dyn Reporter) -> Result<Response> {
         let detach = self.detach;
         let keep_base = self.keep_base;
-        let job = prepare(self, !detach)?;
-        if detach { start(&job) } else { execute(job, keep_base, reporter) }
+        match prepare(self, !detach)? {
+            Prepared::Existing(response) => Ok(*response),
+            Prepared::Job(job) if detach => detached::start(&job),
+            Prepared::Job(job) => execute(*job, keep_base, reporter),
+        }
     }
+}
+
+/// What a request comes to.
+enum Prepared {
+    Job(Box<Job>),
+    /// Its key has a run.
+    Existing(Box<Response>),
 }
 
 /// A run about to be executed.
@@ -157,13 +188,17 @@ struct Job {
     /// Where the folder may be taken away again when nothing came of the run: the folders around it that were not
     /// there before, innermost first.
     ours: Option<Vec<PathBuf>>,
+    /// Whether it begins beside others.
+    now: bool,
 }
 
-fn prepare(mut request: Request, foreground: bool) -> Result<Job> {
+fn prepare(mut request: Request, foreground: bool) -> Result<Prepared> {
+    queue::most()?;
     if let Some(dir) = &request.prepared {
         let folder = RunFolder::open(dir)?;
         let plan = Plan::load(&folder.plan_file())?;
-        return Ok(Job { plan, folder, notes: Vec::new(), resume: false, ours: None });
+        let job = Job { plan, folder, notes: Vec::new(), resume: false, ours: None, now: request.now };
+        return Ok(Prepared::Job(Box::new(job)));
     }
     // `run --resume recipe.toml`: the recipe was taken for the name of a run
     if let (None, Some(named)) = (&request.recipe, &request.resume)
@@ -173,35 +208,58 @@ fn prepare(mut request: Request, foreground: bool) -> Result<Job> {
         request.recipe = request.resume.replace(LATEST.to_owned()).map(PathBuf::from);
     }
     match &request.resume {
-        Some(run) => resume(run, &request),
+        Some(run) => resume(run, &request).map(|job| Prepared::Job(Box::new(job))),
         None => begin(&request, foreground),
     }
 }
 
-fn begin(request: &Request, foreground: bool) -> Result<Job> {
+fn begin(request: &Request, foreground: bool) -> Result<Prepared> {
     let Some(recipe) = &request.recipe else {
         return Err(Error::usage("no recipe was named").with_hint("use `tallow run RECIPE.toml`, or `--resume RUN`"));
     };
+    if let Some(key) = &request.key {
+        keys::check(key)?;
+    }
     let (plan, notes) = engine::plan(recipe, &request.set)?;
+    let existing = || match &request.key {
+        Some(key) => existing::find(&plan, key),
+        None => Ok(None),
+    };
+    if let Some(response) = existing()? {
+        return Ok(Prepared::Existing(Box::new(response)));
+    }
+    gate::check(&plan, request)?;
     engine::check_push(&plan)?;
     let made = RunFolder::missing_around(&plan.output_dir);
+    // until the run has its key nobody else looks for one, and somebody may have been faster
+    let looking = request.key.as_ref().map(|_| keys::lock(&plan.output_dir)).transpose()?;
+    if let Some(response) = existing()? {
+        return Ok(Prepared::Existing(Box::new(response)));
+    }
     let folder = RunFolder::create(&plan.output_dir, &plan.run_name)?;
     let fill = || -> Result<()> {
         plan.save(&folder.plan_file())?;
         files::copy(recipe, &folder.recipe_file())?;
-        status::write(&folder, &Status::starting(folder.run_id(), &plan.run_name))
+        status::write(&folder, &Status::starting(folder.run_id(), &plan.run_name))?;
+        request.key.as_deref().map_or(Ok(()), |key| keys::keep(&folder, key))
     };
     if let Err(error) = fill() {
         let _ = folder.withdraw(&made);
         return Err(error);
     }
-    Ok(Job { plan, folder, notes, resume: false, ours: foreground.then_some(made) })
+    drop(looking);
+    let ours = foreground.then_some(made);
+    Ok(Prepared::Job(Box::new(Job { plan, folder, notes, resume: false, ours, now: request.now })))
 }
 
 fn resume(run: &str, request: &Request) -> Result<Job> {
     if !request.set.is_empty() {
         return Err(Error::usage("a resumed run goes on by its saved plan, so `--set` cannot change it")
             .with_hint("start a new run without `--resume`"));
+    }
+    if request.key.is_some() {
+        return Err(Error::usage("a resumed run keeps the key it has, so `--key` cannot change it")
+            .with_hint("leave `--key` out, or start a new run without `--resume`"));
     }
     let wanted = match &request.recipe {
         Some(recipe) => Some(engine::plan(recipe, &[])?.0),
@@ -217,6 +275,10 @@ fn resume(run: &str, request: &Request) -> Result<Job> {
     };
     let status = status::read(&folder)?;
     match status.state {
+        State::Queued => {
+            return Err(Error::usage(format!("run `{}` waits for its turn", folder.run_id()))
+                .with_hint(format!("follow it with `tallow status {}`", folder.run_id())));
+        }
         State::Running => {
             return Err(Error::usage(format!("run `{}` is still running", folder.run_id()))
                 .with_hint(format!("follow it with `tallow status {}`", folder.run_id())));
@@ -239,69 +301,11 @@ fn resume(run: &str, request: &Request) -> Result<Job> {
     {
         notes.push(format!("`{}` has changed since; the run goes on as it was planned", recipe.display()));
     }
-    Ok(Job { plan, folder, notes, resume: true, ours: None })
-}
-
-/// Starts the job as a process of its own and waits only until that has taken it up.
-fn start(job: &Job) -> Result<Response> {
-    let dir = job.folder.dir();
-    if !job.notes.is_empty() {
-        // the new process knows the plan, not how it came about
-        let notes: Vec<String> = job.notes.iter().map(|note| format!("note: {note}")).collect();
-        LogFile::open(&job.folder.log_file(&job.plan.run_name))?.write(&notes.join("\n"))?;
-    }
-    let flag = if job.resume { "--resume" } else { "--prepared" };
-    let arguments: [&OsStr; 3] = [OsStr::new("run"), OsStr::new(flag), dir.as_os_str()];
-    let here = std::env::current_dir().map_err(Error::io("find", "the current directory"))?;
-    let mut child = process::spawn_detached(&arguments, &here, &job.folder.console_file())?;
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let taken_up = status::read_raw(&job.folder).is_ok_and(|s| s.process.pid == child.id());
-        if taken_up || Instant::now() > deadline {
-            break;
-        }
-        if let Ok(Some(exit)) = child.try_wait() {
-            let words = process::tail(&job.folder.console_file(), 4);
-            let error = Error::train(format!("the run's process ended at once ({exit}): {words}"))
-                .with_hint(format!("its output is in `{}`", display(&job.folder.console_file())));
-            let mut failed = Status::starting(job.folder.run_id(), &job.plan.run_name);
-            failed.state = State::Failed;
-            failed.message = Some(error.to_string());
-            failed.exit_code = exit.code();
-            status::write(&job.folder, &failed)?;
-            return Err(error);
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    // a child nobody waits for stays in the process table for as long as a server lives
-    std::thread::spawn(move || child.wait());
-    let run_id = job.folder.run_id();
-    Ok(Response {
-        run_id: run_id.to_owned(),
-        run_dir: dir,
-        state: State::Running,
-        model_dir: None,
-        adapter_dir: None,
-        hub_url: None,
-        hub_error: None,
-        model_type: job.plan.model_type,
-        steps: None,
-        verdict: None,
-        score: None,
-        baseline: None,
-        delta: None,
-        metric: None,
-        seconds: None,
-        peak_memory_bytes: None,
-        base_model_dir: None,
-        next: format!("follow it with `tallow status {run_id} --wait 600`, stop it with `tallow cancel {run_id}`"),
-        verdict_line: None,
-        interval_line: None,
-    })
+    Ok(Job { plan, folder, notes, resume: true, ours: None, now: request.now })
 }
 
 fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Response> {
-    let Job { plan, folder, notes, resume, ours } = job;
+    let Job { plan, folder, notes, resume, ours, now } = job;
     // the first Ctrl-C or SIGTERM ends the run between two steps, its state saved
     interrupt::install();
     let begun = Instant::now();
@@ -321,8 +325,12 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
     recorder.line(&plan.summary());
     notes.iter().for_each(|note| recorder.line(&format!("note: {note}")));
 
+    let turn = turn::wait(&plan, &folder, now, &mut recorder);
     let mut publishing = Publishing::new(&plan, &folder, &mut recorder);
-    let trained = engine::train(&plan, &folder.dir(), resume, keep_base, &mut publishing);
+    let train =
+        |publishing: &mut Publishing<'_, '_>| engine::train(&plan, &folder.dir(), resume, keep_base, publishing);
+    // the turn ends with the training
+    let trained = turn.and_then(|_turn| train(&mut publishing));
     if trained.is_ok() {
         publishing.finish();
     }
@@ -356,7 +364,7 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
                 let _ = record::enter(&folder, &row);
             }
             let ending = Ending::Error(&error);
-            match ours.filter(|_| !recorder.began()) {
+            match ours.filter(|_| !recorder.began() && !recorder.waited()) {
                 Some(made) => {
                     recorder.withdraw(&ending)?;
                     let _ = folder.withdraw(&made);
@@ -402,6 +410,8 @@ fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Respon
         run_id: folder.run_id().to_owned(),
         run_dir: folder.dir(),
         state: State::Done,
+        started: true,
+        key: keys::of(folder),
         model_dir: Some(outcome.model_dir.clone()),
         adapter_dir: outcome.adapter_dir.clone(),
         hub_url: None,
@@ -440,6 +450,8 @@ mod tests {
         assert!(error.to_string().contains("no recipe"));
         let error = Request { resume: Some(LATEST.into()), ..Request::default() }.run(&mut silent).unwrap_err();
         assert!(error.hint().unwrap().contains("--resume RUN"));
+        let keyed = Request { resume: Some("x".into()), key: Some("k".into()), ..Request::default() };
+        assert!(keyed.run(&mut silent).unwrap_err().to_string().contains("--key"));
         let set = Request { resume: Some("x".into()), set: vec!["a=1".into()], ..Request::default() };
         assert!(set.run(&mut silent).unwrap_err().to_string().contains("--set"));
     }

@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Answer, Reporter, Verb, engine};
 use crate::error::Result;
+use crate::runs::receipt::{self, Tried};
 use crate::train::{self, Event, SmokeReport};
 use crate::util::{clock, memory};
 
 /// Try a recipe with two steps on its first batches; nothing is saved.
 ///
 /// Says whether losses are finite and gradients reach every trainable tensor, and estimates the peak memory and
-/// the time of the whole run.
+/// the time of the whole run. `run` wants this of the same recipe, settings and data.
 #[derive(Debug, Clone, Args, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
@@ -51,8 +52,14 @@ impl Verb for Request {
             Event::Warning(text) => reporter.line(&format!("warning: {text}")),
             _ => {}
         };
+        // as it is before the test: what changes meanwhile was not tried
+        let tried = Tried::of(&plan)?;
         let report = train::smoke_test(&plan, &mut listener)?;
         let problems = problems(&report);
+        let (memory, seconds) = (report.estimated_peak_memory_bytes, report.estimated_seconds);
+        if let Err(error) = receipt::keep(&plan, tried, &problems, memory, seconds) {
+            reporter.line(&format!("warning: `run` will not know of this test, so it needs `--force`: {error}"));
+        }
         Ok(Response { ok: problems.is_empty(), problems, run_name: plan.run_name, report, notes })
     }
 }

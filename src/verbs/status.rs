@@ -13,7 +13,7 @@ use super::{Answer, Reporter, Verb};
 use crate::error::Result;
 use crate::runs::folder::{RUNS, display};
 use crate::runs::status::{self, Status};
-use crate::runs::{RunFolder, State, Verdict};
+use crate::runs::{RunFolder, State, Verdict, keys};
 use crate::util::{clock, files, interrupt};
 
 /// Show where a run stands; true even after its process was killed.
@@ -36,9 +36,9 @@ pub struct Response {
     pub run_id: String,
     /// Its folder.
     pub run_dir: PathBuf,
-    /// `running`, `done`, `failed` or `cancelled`.
+    /// `queued`, `running`, `done`, `failed` or `cancelled`.
     pub state: State,
-    /// What it is at: `starting`, `data`, `baseline`, `train`, `evaluate`, `save`, `publish`, `ended`.
+    /// What it is at: `starting`, `queued`, `data`, `baseline`, `train`, `evaluate`, `save`, `publish`, `ended`.
     pub phase: String,
     /// When it was first started (UTC).
     pub started: String,
@@ -64,6 +64,15 @@ pub struct Response {
     pub message: Option<String>,
     /// What to do.
     pub hint: Option<String>,
+    /// Its place among the runs that wait, 1 for the next, while it is queued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<usize>,
+    /// What it waits for, while it is queued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+    /// The key it was started with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// The verdict, once it is done.
     pub verdict: Option<Verdict>,
     /// The metric's key.
@@ -110,7 +119,7 @@ pub(super) fn wait(folder: &RunFolder, seconds: f64) -> Result<Status> {
     loop {
         let status = status::read(folder)?;
         let over = deadline.is_none_or(|d| Instant::now() >= d) || interrupt::requested();
-        if status.state != State::Running || over {
+        if !status.state.under_way() || over {
             return Ok(status);
         }
         std::thread::sleep(POLL);
@@ -147,7 +156,9 @@ impl Response {
         let text = |name: &str| field(name).and_then(Value::as_str).map(str::to_owned);
         let running = status.state == State::Running;
         let hint = status.hint.clone().or_else(|| match status.state {
-            State::Running => Some(format!("wait for its end with `tallow status {} --wait 600`", status.run_id)),
+            State::Queued | State::Running => {
+                Some(format!("wait for its end with `tallow status {} --wait 600`", status.run_id))
+            }
             State::Cancelled => Some(format!("go on with `tallow run --resume {}`", status.run_id)),
             State::Done | State::Failed => None,
         });
@@ -164,6 +175,9 @@ impl Response {
             adapter_dir: text("adapter_dir").map(PathBuf::from),
             hub_url: text("hub_url"),
             hub_error: text("hub_error"),
+            key: keys::of(folder),
+            position: status.position.filter(|_| status.state == State::Queued),
+            waits_for: status.waits_for.filter(|_| status.state == State::Queued),
             log_file: folder.log_file(&status.run_name),
             run_id: status.run_id,
             state: status.state,
@@ -196,7 +210,9 @@ fn remaining(status: &Status) -> Option<f64> {
 impl Answer for Response {
     fn human(&self) -> String {
         let mut lines = vec![format!("{}  {}", self.run_id, self.state.name())];
-        if self.state == State::Running {
+        if let Some(reason) = &self.waits_for {
+            lines.push(format!("waits   at place {}: {reason}", self.position.unwrap_or_default()));
+        } else if self.state == State::Running {
             let of = if self.total_steps > 0 { format!(" of {}", self.total_steps) } else { String::new() };
             let left = self.remaining_seconds.map(|s| format!(", about {} left", clock::human(s))).unwrap_or_default();
             lines.push(format!("phase   {}, step {}{of}, {}{left}", self.phase, self.step, clock::human(self.seconds)));

@@ -128,7 +128,7 @@ def compare(kind, folder, settings, queries, passages, most):
     subprocess.run([TALLOW, *common, "-o", f"{name}.toml"], **quiet)
     subprocess.run([TALLOW, *common, "--target", "python", "-o", f"{name}.py"], **quiet)
     started = time.time()
-    answer = subprocess.run([TALLOW, "run", f"{name}.toml", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    answer = subprocess.run([TALLOW, "run", f"{name}.toml", "--force", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert answer.returncode == 0, answer.stderr
     native = json.loads(answer.stdout)
     between = time.time()

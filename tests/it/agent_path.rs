@@ -73,7 +73,7 @@ fn from_a_task_in_words_to_a_verdict() {
         let written = ask(&[&["render"][..], &given, &["--from", "advice.json", "-o", "run.toml"]].concat());
         assert_eq!(written["losses"][0], loss, "{task}: {written}");
         assert_eq!(ask(&["check", "run.toml"])["ok"], true, "{task}");
-        let tested = ask(&["smoke-test", "run.toml"]);
+        let tested = ask(&["smoke-test", "run.toml", "--set", "args.max_steps=4"]);
         assert_eq!(tested["ok"], true, "{task}: {tested}");
         let done = ask(&["run", "run.toml", "--set", "args.max_steps=4"]);
         assert_eq!(done["state"], "done", "{task}: {done}");

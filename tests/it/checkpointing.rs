@@ -178,8 +178,9 @@ fn measured_memory_of_long_texts() {
     let peak = |checkpointing: bool| {
         let set = format!("args.gradient_checkpointing={checkpointing}");
         let out = std::process::Command::new(env!("CARGO_BIN_EXE_tallow"))
-            .args(["run", "r.toml", "--set", &set, "--json"])
+            .args(["run", "r.toml", "--force", "--set", &set, "--json"])
             .current_dir(dir.path())
+            .env("TALLOW_CACHE_DIR", dir.path().join("cache"))
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&out.stdout).into_owned();

@@ -69,6 +69,7 @@ fn every_verb_has_help() {
         "demo",
         "smoke-test",
         "run",
+        "runs",
         "status",
         "cancel",
         "encode",

@@ -49,6 +49,8 @@ mod recipe;
 mod references;
 mod render;
 mod resume;
+mod run_queue;
+mod run_truth;
 mod runs;
 mod samplers;
 mod schedule;

@@ -38,7 +38,7 @@ impl Work {
         let output = Command::new(env!("CARGO_BIN_EXE_tallow"))
             .args(arguments)
             .current_dir(self.0.path())
-            .env("TALLOW_CACHE", self.0.path().join("cache"))
+            .env("TALLOW_CACHE_DIR", self.0.path().join("cache"))
             .output()
             .unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -104,7 +104,7 @@ fn every_kind_of_data_is_read_from_a_recipe_and_from_the_command_line() {
         recipe.push_str(&format!("[[evaluator]]\ntype = \"{kind}\"\npath = \"{path}\"\n{more}\n"));
     }
     work.file("recipe.toml", &recipe);
-    let (fine, stdout, stderr) = work.tallow(&["run", "recipe.toml"]);
+    let (fine, stdout, stderr) = work.tallow(&["run", "recipe.toml", "--force"]);
     assert!(fine, "{stderr}");
     let before_last = stdout.lines().rev().nth(1).unwrap();
     assert!(before_last.starts_with("95 % interval of the delta: "), "{stdout}");

@@ -710,7 +710,7 @@ fn a_run_looks_for_hard_negatives_once() {
     .unwrap();
     let (passed, text) = tallow(&["smoke-test", "r.toml"], dir.path());
     assert!(passed && !text.contains("found before"), "{text}");
-    let (passed, text) = tallow(&["run", "r.toml"], dir.path());
+    let (passed, text) = tallow(&["run", "r.toml", "--force"], dir.path());
     assert!(passed, "{text}");
     assert!(text.contains("hard negatives found before") && text.contains("Metric"), "{text}");
     assert!(text.contains("rows of anchor, positive, negative"), "{text}");

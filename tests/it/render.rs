@@ -83,6 +83,7 @@ impl Place {
             .args(arguments)
             .current_dir(self.path())
             .env("HF_HOME", empty)
+            .env("TALLOW_CACHE_DIR", self.path().join("cache"))
             .env("HF_HUB_OFFLINE", "1")
             .output()
             .unwrap()
@@ -209,7 +210,7 @@ fn every_recipe_trains_a_step() {
         place.done(&arguments(case, &more));
         let report: Value = serde_json::from_str(&place.done(&["check", "r.toml", "--json"])).unwrap();
         assert_eq!((&report["ok"], &report["kind"]), (&true.into(), &"recipe".into()), "{report}");
-        let run: Value = serde_json::from_str(&place.done(&["run", "r.toml", "--json"])).unwrap();
+        let run: Value = serde_json::from_str(&place.done(&["run", "r.toml", "--force", "--json"])).unwrap();
         assert_eq!(run["steps"], 1, "{case:?}: {run}");
         assert!(["WIN", "MARGINAL", "REGRESSION"].contains(&run["verdict"].as_str().unwrap()), "{case:?}: {run}");
     }

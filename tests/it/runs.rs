@@ -8,13 +8,15 @@ use serde_json::Value;
 
 use crate::support::project;
 
-struct Work {
+pub struct Work {
     dir: tempfile::TempDir,
+    /// Where what is kept between commands lies.
+    pub cache: PathBuf,
 }
 
 impl Work {
     /// A folder with a recipe that trains the tiny model for `steps` steps.
-    fn new(steps: u64) -> Self {
+    pub fn new(steps: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let rows = std::fs::read_to_string(project("tests/golden/curves_scored.jsonl")).unwrap();
         std::fs::write(dir.path().join("train.jsonl"), &rows).unwrap();
@@ -28,28 +30,30 @@ impl Work {
             project("tests/fixtures/tiny-bert").display().to_string()
         );
         std::fs::write(dir.path().join("recipe.toml"), recipe).unwrap();
-        Self { dir }
+        let cache = dir.path().join("cache");
+        Self { dir, cache }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn text(&self, name: impl AsRef<Path>) -> String {
+    pub fn text(&self, name: impl AsRef<Path>) -> String {
         std::fs::read_to_string(self.dir.path().join(name)).unwrap()
     }
 
-    fn tallow(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_tallow"))
-            .args(arguments)
-            .current_dir(self.dir.path())
-            .env("TALLOW_CACHE", self.path("cache"))
-            .env("XDG_CACHE_HOME", self.path("cache"))
-            .output()
-            .unwrap()
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tallow"));
+        command.args(arguments).current_dir(self.dir.path()).env("TALLOW_CACHE_DIR", &self.cache);
+        command.env_remove("TALLOW_MAX_RUNS");
+        command
     }
 
-    fn json(&self, arguments: &[&str]) -> Value {
+    pub fn tallow(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    pub fn json(&self, arguments: &[&str]) -> Value {
         let output = self.tallow(&[arguments, &["--json"]].concat());
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
             panic!("{arguments:?}: {e}: {}", String::from_utf8_lossy(&output.stderr));
@@ -57,14 +61,14 @@ impl Work {
     }
 
     /// The steps of the training lines.
-    fn steps(&self, run: &Value) -> Vec<u64> {
+    pub fn steps(&self, run: &Value) -> Vec<u64> {
         let text = self.text(Path::new(run["run_dir"].as_str().unwrap()).join("metrics.jsonl"));
         let lines = text.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());
         lines.filter(|l| l.get("loss").is_some()).map(|l| l["step"].as_u64().unwrap()).collect()
     }
 
     /// Follows the run until `enough` is true of its status.
-    fn follow(&self, id: &str, enough: impl Fn(&Value) -> bool) -> Value {
+    pub fn follow(&self, id: &str, enough: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         loop {
             let status = self.json(&["status", id]);
@@ -80,7 +84,7 @@ impl Work {
 #[test]
 fn a_run_ends_with_a_verdict_and_leaves_its_records() {
     let work = Work::new(4);
-    let output = work.tallow(&["run", "recipe.toml"]);
+    let output = work.tallow(&["run", "recipe.toml", "--force"]);
     let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(output.status.success(), "{stderr}");
     let last = stdout.lines().last().unwrap();
@@ -134,7 +138,7 @@ fn a_run_ends_with_a_verdict_and_leaves_its_records() {
 #[test]
 fn json_has_the_pinned_keys() {
     let work = Work::new(2);
-    let document = work.json(&["run", "recipe.toml", "--set", "args.max_steps=1"]);
+    let document = work.json(&["run", "recipe.toml", "--force", "--set", "args.max_steps=1"]);
     for key in [
         "run_id",
         "run_dir",
@@ -153,7 +157,7 @@ fn json_has_the_pinned_keys() {
     }
     assert_eq!(document["steps"], 1);
     assert_eq!(document["metric"], "eval_dev_spearman_cosine");
-    let without = work.json(&["run", "recipe.toml", "--set", "args.max_steps=1", "--set", "evaluator=[]"]);
+    let without = work.json(&["run", "recipe.toml", "--force", "--set", "args.max_steps=1", "--set", "evaluator=[]"]);
     assert_eq!(without["verdict"], "NONE", "{without:#}");
 }
 
@@ -173,7 +177,7 @@ fn a_smoke_test_writes_nothing() {
 #[cfg(unix)]
 fn a_detached_run_is_cancelled_and_resumed() {
     let work = Work::new(100_000);
-    let started = work.json(&["run", "recipe.toml", "--detach"]);
+    let started = work.json(&["run", "recipe.toml", "--force", "--detach"]);
     let id = started["run_id"].as_str().unwrap();
     assert_eq!(started["state"], "running", "{started:#}");
     work.follow(id, |s| s["step"].as_u64().unwrap() >= 3 || s["state"] != "running");
@@ -214,7 +218,7 @@ fn a_run_without_a_checkpoint_starts_again() {
     let work = Work::new(1500);
     let recipe = work.text("recipe.toml") + "save_strategy = \"no\"\n";
     std::fs::write(work.path("recipe.toml"), recipe).unwrap();
-    let started = work.json(&["run", "recipe.toml", "--detach"]);
+    let started = work.json(&["run", "recipe.toml", "--force", "--detach"]);
     let id = started["run_id"].as_str().unwrap();
     let status = work.follow(id, |s| s["step"].as_u64().unwrap() >= 20 || s["state"] != "running");
     assert_eq!(status["state"], "running", "it ended before it could be killed: {status:#}");
@@ -237,8 +241,13 @@ fn a_run_without_a_checkpoint_starts_again() {
 #[test]
 fn what_cannot_start_leaves_no_run() {
     let work = Work::new(2);
-    let output =
-        work.tallow(&["run", "recipe.toml", "--set", "train_dataset.0.columns=[\"sentence1\", \"sentence9\"]"]);
+    let output = work.tallow(&[
+        "run",
+        "recipe.toml",
+        "--force",
+        "--set",
+        "train_dataset.0.columns=[\"sentence1\", \"sentence9\"]",
+    ]);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && stderr.contains("sentence9"), "{stderr}");
     assert!(!work.path("runs").exists() && !work.path("logs").exists(), "{stderr}");
@@ -246,7 +255,7 @@ fn what_cannot_start_leaves_no_run() {
     std::fs::create_dir_all(work.path("runs")).unwrap();
     std::fs::create_dir_all(work.path("logs")).unwrap();
     std::fs::write(work.path("logs/tiny.log"), "earlier\n").unwrap();
-    work.tallow(&["run", "recipe.toml", "--set", "train_dataset.0.columns=[\"sentence1\", \"sentence9\"]"]);
+    work.tallow(&["run", "recipe.toml", "--force", "--set", "train_dataset.0.columns=[\"sentence1\", \"sentence9\"]"]);
     assert_eq!(std::fs::read_dir(work.path("runs")).unwrap().count(), 0);
     assert!(work.text("logs/tiny.log").starts_with("earlier\n"));
     assert!(!work.path("logs/experiments.md").exists());
@@ -259,8 +268,8 @@ fn a_killed_run_ends_at_the_same_bits() {
     let work = Work::new(1500);
     let recipe = work.text("recipe.toml") + "save_steps = 50\nsave_strategy = \"steps\"\nsave_total_limit = 2\n";
     std::fs::write(work.path("recipe.toml"), recipe).unwrap();
-    let whole = work.json(&["run", "recipe.toml"]);
-    let started = work.json(&["run", "recipe.toml", "--detach"]);
+    let whole = work.json(&["run", "recipe.toml", "--force"]);
+    let started = work.json(&["run", "recipe.toml", "--force", "--detach"]);
     let id = started["run_id"].as_str().unwrap();
     assert_ne!(whole["run_id"], started["run_id"]);
     let status = work.follow(id, |s| s["step"].as_u64().unwrap() >= 50 || s["state"] != "running");
@@ -276,7 +285,7 @@ fn a_killed_run_ends_at_the_same_bits() {
     let output = Command::new(env!("CARGO_BIN_EXE_tallow"))
         .args(["run", "--resume", run_dir.to_str().unwrap(), "--json"])
         .current_dir(elsewhere.path())
-        .env("XDG_CACHE_HOME", work.path("cache"))
+        .env("TALLOW_CACHE_DIR", &work.cache)
         .output()
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -293,7 +302,7 @@ fn a_killed_run_ends_at_the_same_bits() {
 fn a_log_that_cannot_be_written_stops_a_run_before_it_begins() {
     let work = Work::new(2);
     std::fs::write(work.path("logs"), "a file").unwrap();
-    let error = work.json(&["run", "recipe.toml"]);
+    let error = work.json(&["run", "recipe.toml", "--force"]);
     assert!(error["error"]["message"].as_str().unwrap().contains("logs"), "{error:#}");
     assert!(error["error"]["hint"].is_string(), "{error:#}");
     assert!(!work.path("runs").exists());

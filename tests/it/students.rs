@@ -159,7 +159,7 @@ fn a_student_comes_nearer_to_its_teacher() {
          8\nlearning_rate = 1e-3\n"
     );
     std::fs::write(dir.path().join("student.toml"), recipe).unwrap();
-    let ran = answer(&["run", "student.toml"], dir.path());
+    let ran = answer(&["run", "student.toml", "--force"], dir.path());
     let (before, after) = (ran["baseline"].as_f64().unwrap(), ran["score"].as_f64().unwrap());
     assert_eq!(ran["metric"], "eval_loss");
     assert!(after < 0.7 * before && before > 1e-4, "{before} before, {after} after");

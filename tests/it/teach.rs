@@ -228,7 +228,7 @@ fn scores_are_those_of_the_teacher() {
         std::fs::write(at("r.toml"), recipe).unwrap();
         // the gradients of the reranker's one bias cancel in a difference of scores, which is no fault
         answer(&["smoke-test", "r.toml"], dir.path());
-        answer(&["run", "r.toml"], dir.path());
+        answer(&["run", "r.toml", "--force"], dir.path());
     }
 }
 
@@ -413,7 +413,7 @@ fn a_run_asks_its_teacher_once() {
         let rows = dir.path().join("cache/rows");
         let _ = std::fs::remove_dir_all(&rows);
         let run = || {
-            let out = command(&["run", "r.toml"], dir.path()).output().unwrap();
+            let out = command(&["run", "r.toml", "--force"], dir.path()).output().unwrap();
             let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
             assert!(out.status.success(), "{loss}: {text}");
             text
@@ -443,7 +443,7 @@ fn a_run_asks_its_teacher_once() {
         let at = recipe.find("[train_dataset.teacher]").unwrap();
         let (head, tail) = recipe.split_at(at);
         std::fs::write(dir.path().join("r.toml"), format!("{head}{}", tail.replacen(from, to, 1))).unwrap();
-        let out = command(&["run", "r.toml"], dir.path()).output().unwrap();
+        let out = command(&["run", "r.toml", "--force"], dir.path()).output().unwrap();
         let text = String::from_utf8_lossy(&out.stderr).into_owned();
         assert!(!out.status.success() && text.contains(message), "{to}: {text}");
     }

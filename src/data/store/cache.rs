@@ -15,15 +15,23 @@ pub(super) const STALE: Duration = Duration::from_secs(24 * 3600);
 
 const USED: &str = "last_used";
 
-/// The folder of the store's entries: under `TALLOW_CACHE_DIR`, `$XDG_CACHE_HOME/tallow`, `~/.cache/tallow` or the
-/// system's temporary directory, whichever is set and can be written to first.
+/// The folder of the store's entries.
+///
+/// # Errors
+/// As [`place`].
+pub fn folder() -> Result<PathBuf> {
+    place("store")
+}
+
+/// A folder of this user for what is kept between commands: under `TALLOW_CACHE_DIR`, `$XDG_CACHE_HOME/tallow`,
+/// `~/.cache/tallow` or the system's temporary directory, whichever is set and can be written to first.
 ///
 /// # Errors
 /// When `TALLOW_CACHE_DIR` is set and cannot be written to, or nothing can.
-pub fn folder() -> Result<PathBuf> {
+pub fn place(name: &str) -> Result<PathBuf> {
     let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     if let Some(dir) = var("TALLOW_CACHE_DIR") {
-        let folder = dir.join("store");
+        let folder = dir.join(name);
         files::create_dir(&folder)?;
         return Ok(folder);
     }
@@ -33,7 +41,7 @@ pub fn folder() -> Result<PathBuf> {
         Some(std::env::temp_dir().join("tallow")),
     ];
     let mut refused = None;
-    for folder in candidates.into_iter().flatten().map(|d| d.join("store")) {
+    for folder in candidates.into_iter().flatten().map(|d| d.join(name)) {
         // Being able to create the folder does not mean that one may write into a folder that stood there.
         let probe = files::temporary_name(&folder.join("probe"));
         match files::create_dir(&folder).and_then(|()| files::create_dir(&probe)) {
@@ -44,8 +52,9 @@ pub fn folder() -> Result<PathBuf> {
             Err(error) => refused = Some(error),
         }
     }
-    Err(refused
-        .unwrap_or_else(|| Error::data("there is no place for tokenised data").with_hint("set `TALLOW_CACHE_DIR`")))
+    Err(refused.unwrap_or_else(|| {
+        Error::data("there is no place to keep anything between commands").with_hint("set `TALLOW_CACHE_DIR`")
+    }))
 }
 
 /// A directory that goes when it is dropped unless it was published.

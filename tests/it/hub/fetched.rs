@@ -29,7 +29,7 @@ fn models_and_data_sets_come_once() {
         ("id = \"alone\"", "18 rows"),
     ] {
         recipe(dir.path(), dataset, "");
-        let (passed, text) = hub.tallow(&["run", "r.toml"], dir.path(), &[]);
+        let (passed, text) = hub.tallow(&["run", "r.toml", "--force"], dir.path(), &[]);
         assert!(passed && rows(&text).contains(wanted) && text.contains(" on the Hub, "), "{dataset}: {text}");
         assert!(hub.asked().iter().all(|asked| asked.token.as_deref() == Some(TOKEN)));
     }
@@ -113,7 +113,7 @@ fn ids_without_an_owner_are_sent_on() {
         })
     });
     recipe(dir.path(), "id = \"old\"", "");
-    let (passed, text) = hub.tallow(&["run", "r.toml"], dir.path(), &[]);
+    let (passed, text) = hub.tallow(&["run", "r.toml", "--force"], dir.path(), &[]);
     assert!(passed && text.contains("50 rows"), "{text}");
     assert!(hub.asked().iter().all(|asked| asked.token.as_deref() == Some(TOKEN)));
     assert!(dir.path().join("hf/hub/datasets--old").is_dir());
@@ -379,6 +379,6 @@ fn long_listings_have_pages() {
     });
     recipe(dir.path(), "id = \"owner/pairs\"", "");
     let local = format!("model.base=\"{}\"", project("tests/fixtures/tiny-bert").display());
-    let (passed, text) = hub.tallow(&["run", "r.toml", "--set", &local], dir.path(), &[]);
+    let (passed, text) = hub.tallow(&["run", "r.toml", "--force", "--set", &local], dir.path(), &[]);
     assert!(passed && text.contains("50 rows"), "{text}");
 }

@@ -80,7 +80,7 @@ fn a_model_is_published_whole_or_kept() {
     hub.asked();
     // a run publishes last
     recipe(dir.path(), "id = \"owner/pairs\"", "[hub]\npush_to_hub = true\nhub_private_repo = true\n");
-    let (passed, text) = hub.tallow(&["run", "r.toml"], dir.path(), &[]);
+    let (passed, text) = hub.tallow(&["run", "r.toml", "--force"], dir.path(), &[]);
     assert!(passed && text.contains("published at") && text.contains("me/small"), "{text}");
     let (_, status) = hub.tallow(&["status", "--json"], dir.path(), &[]);
     assert!(status.contains("/me/small\""), "{status}");
@@ -93,7 +93,7 @@ fn a_model_is_published_whole_or_kept() {
     );
     // and is kept when that fails
     hub.trouble(|asked| asked.path.contains("/commit/").then(|| Reply::refuse(403, "You may not write")));
-    let (passed, text) = hub.tallow(&["run", "r.toml"], dir.path(), &[]);
+    let (passed, text) = hub.tallow(&["run", "r.toml", "--force"], dir.path(), &[]);
     assert!(
         passed && text.contains("warning: not published: `me/small`: the Hub refuses access (403): You may not write"),
         "{text}"
@@ -105,10 +105,10 @@ fn a_model_is_published_whole_or_kept() {
     // what could not be published is told before it is trained
     let runs = || std::fs::read_dir(dir.path().join("runs")).unwrap().count();
     let before = runs();
-    let (passed, text) = hub.tallow(&["run", "r.toml"], dir.path(), &[("HF_HUB_OFFLINE", "1")]);
+    let (passed, text) = hub.tallow(&["run", "r.toml", "--force"], dir.path(), &[("HF_HUB_OFFLINE", "1")]);
     assert!(!passed && text.contains("`hub.push_to_hub`") && text.contains("forbids to publish"), "{text}");
     hub.trouble(|asked| (asked.path == "/api/whoami-v2").then(|| Reply::refuse(401, "Invalid username or password.")));
-    let (passed, text) = hub.tallow(&["run", "r.toml"], dir.path(), &[]);
+    let (passed, text) = hub.tallow(&["run", "r.toml", "--force"], dir.path(), &[]);
     assert!(!passed && text.contains("wants to know who asks"), "{text}");
     assert_eq!(runs(), before);
     hub.trouble(|asked| asked.path.contains("/commit/").then(|| Reply::refuse(403, "You may not write")));
@@ -140,7 +140,7 @@ fn checkpoints_are_published_while_training_goes_on() {
     let (hub, dir) = (hub(), tempfile::tempdir().unwrap());
     let each = "save_strategy = \"steps\"\nsave_steps = 1\n[hub]\npush_to_hub = true\nhub_strategy = \"every_save\"\n";
     recipe(dir.path(), "id = \"owner/pairs\"", &format!("{each}hub_always_push = true\n"));
-    let (passed, text) = hub.tallow(&["run", "r.toml", "--set", "args.max_steps=3"], dir.path(), &[]);
+    let (passed, text) = hub.tallow(&["run", "r.toml", "--force", "--set", "args.max_steps=3"], dir.path(), &[]);
     assert!(passed && text.contains("published the model of step 1 at"), "{text}");
     let asked = hub.asked();
     let said = messages(&asked);
@@ -162,7 +162,7 @@ fn checkpoints_are_published_while_training_goes_on() {
         let refused = asked.path.contains("/commit/") && body.contains("Training in progress");
         refused.then(|| Reply::refuse(403, "not now"))
     });
-    let (passed, text) = hub.tallow(&["run", "r.toml"], dir.path(), &[]);
+    let (passed, text) = hub.tallow(&["run", "r.toml", "--force"], dir.path(), &[]);
     assert!(
         passed
             && text.contains("warning: the model of step 1 is not published: ")
@@ -176,9 +176,10 @@ fn checkpoints_are_published_while_training_goes_on() {
         ("all_checkpoints", "`hub.hub_strategy`: would publish the state of training"),
     ] {
         let set = format!("hub.hub_strategy=\"{strategy}\"");
-        let (passed, text) = hub.tallow(&["run", "r.toml", "--set", &set], dir.path(), &[]);
+        let (passed, text) = hub.tallow(&["run", "r.toml", "--force", "--set", &set], dir.path(), &[]);
         assert!(!passed && text.contains(message) && text.contains("every_save"), "{text}");
     }
-    let (passed, text) = hub.tallow(&["run", "r.toml", "--set", "args.save_strategy=\"no\""], dir.path(), &[]);
+    let (passed, text) =
+        hub.tallow(&["run", "r.toml", "--force", "--set", "args.save_strategy=\"no\""], dir.path(), &[]);
     assert!(passed && text.contains("saves no checkpoints, so the model is published at the end alone"), "{text}");
 }

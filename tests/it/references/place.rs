@@ -72,6 +72,7 @@ impl Place {
             .env("PATH", std::env::join_paths(path).unwrap())
             .env("HF_HUB_OFFLINE", "1")
             .env("HF_HOME", self.path().join("hub"))
+            .env("TALLOW_CACHE_DIR", self.path().join("cache"))
             .output()
             .unwrap()
     }
