@@ -6,6 +6,7 @@ pub mod bases;
 pub mod choose;
 pub mod findings;
 pub mod fit;
+pub mod iterate;
 pub mod recommend;
 pub mod reshape;
 

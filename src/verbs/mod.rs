@@ -12,7 +12,9 @@ pub mod demo;
 pub mod distill;
 pub mod encode;
 pub mod evaluate;
+pub mod experiments;
 pub mod inspect;
+pub mod log;
 pub mod mine;
 pub mod paraphrase_mining;
 pub mod predict;
@@ -28,6 +30,7 @@ pub mod status;
 pub mod teach;
 
 mod engine;
+mod next_recipe;
 mod publish;
 mod record;
 mod vectors;

@@ -13,6 +13,7 @@ use super::{Answer, Reporter, Verb, engine, record};
 use crate::error::{Error, Result};
 use crate::flow::ModelType;
 use crate::recipe::Plan;
+use crate::runs::experiments::{self, Entry};
 use crate::runs::folder::{RUNS, display};
 use crate::runs::log::LogFile;
 use crate::runs::process;
@@ -28,7 +29,7 @@ const LATEST: &str = "latest";
 
 /// Train a model by a recipe.
 ///
-/// Evaluates before training, trains, evaluates again, saves the model with its card, adds a row to
+/// Evaluates before training, trains, evaluates again, saves the model with its card, adds an entry to
 /// `logs/experiments.md` and ends with a `VERDICT:` line. Everything lies in `runs/<run_id>/`.
 #[derive(Debug, Clone, Default, Args, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -189,6 +190,7 @@ fn begin(request: &Request, foreground: bool) -> Result<Job> {
     let fill = || -> Result<()> {
         plan.save(&folder.plan_file())?;
         files::copy(recipe, &folder.recipe_file())?;
+        experiments::keep_sets(&folder, &request.set)?;
         status::write(&folder, &Status::starting(folder.run_id(), &plan.run_name))
     };
     if let Err(error) = fill() {
@@ -328,11 +330,11 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
     }
     let result = trained.and_then(|outcome| conclude(&plan, &folder, outcome));
     match result {
-        Ok((mut response, row)) => {
+        Ok((mut response, entry)) => {
             let line = response.verdict_line.clone().unwrap_or_default();
-            let logged = record::enter(&folder, &row);
+            let logged = record::enter(&folder, entry);
             if let Err(error) = logged {
-                recorder.line(&format!("warning: no row in the experiments log: {error}"));
+                recorder.line(&format!("warning: no entry in the experiments log: {error}"));
             }
             recorder.line(&format!("model saved in {}", display(&folder.model_dir())));
             // last: whatever becomes of it, the run is kept
@@ -352,8 +354,8 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
         Err(error) => {
             recorder.log_only(&format!("error: {error}"));
             if recorder.began() {
-                let row = record::unfinished(&plan, &folder, &error, begun.elapsed().as_secs_f64());
-                let _ = record::enter(&folder, &row);
+                let entry = Entry::unfinished(&plan, &folder, &error, begun.elapsed().as_secs_f64());
+                let _ = record::enter(&folder, entry);
             }
             let ending = Ending::Error(&error);
             match ours.filter(|_| !recorder.began()) {
@@ -391,7 +393,7 @@ fn try_it(plan: &Plan, model: &str) -> String {
     format!("try it: `tallow {command}`")
 }
 
-fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Response, crate::runs::experiments::Row)> {
+fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Response, Entry)> {
     let metric = outcome.metric.as_deref();
     let judgement = Judgement::new(metric, outcome.score, outcome.baseline, outcome.greater_is_better)
         .with_interval(outcome.delta_interval)
@@ -424,8 +426,8 @@ fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Respon
     let whole = Record { answer: &response, verdict_line: &line, delta_interval, training: &outcome };
     let text = serde_json::to_string_pretty(&whole).map_err(|e| Error::Internal(format!("outcome: {e}")))?;
     files::write_atomic(&folder.outcome_file(), text.as_bytes())?;
-    let row = record::finished(plan, folder, &judgement, &outcome);
-    Ok((response, row))
+    let entry = Entry::finished(plan, folder, &judgement, &outcome);
+    Ok((response, entry))
 }
 
 #[cfg(test)]

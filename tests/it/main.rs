@@ -29,6 +29,7 @@ mod distill;
 mod dora;
 mod encoders;
 mod evaluators;
+mod experiments;
 mod hub;
 mod inference;
 mod known_faults;
