@@ -9,6 +9,7 @@ pub mod process;
 pub mod recorder;
 pub mod status;
 pub mod tables;
+pub mod trackers;
 pub mod verdict;
 
 pub use folder::RunFolder;

@@ -11,6 +11,7 @@ use super::metrics::MetricsFile;
 use super::process::Identity;
 use super::status::{self, State, Status};
 use super::tables;
+use super::trackers::{End, Trackers};
 use crate::error::{Error, Kind, Result};
 use crate::flow::Metrics;
 use crate::train::events::{Event, Listener, TrainLog};
@@ -46,6 +47,8 @@ pub struct Recorder<'a> {
     /// The step from which on metrics are made again, until the first of them is there.
     again_from: Option<u64>,
     complained: bool,
+    /// Where metrics go besides the run's own files.
+    trackers: Trackers,
     /// The first step of this process and when it was done, for the pace.
     first: Option<(u64, Instant)>,
     _lock: File,
@@ -145,9 +148,22 @@ impl<'a> Recorder<'a> {
             // a checkpoint is written after the metrics of its step
             again_from: Some(checkpoint.map_or(0, |step| step + 1)),
             complained: false,
+            trackers: Trackers::default(),
             first: None,
             _lock: lock,
         })
+    }
+
+    /// Reports to trackers as well, from now on.
+    pub fn report_to(&mut self, trackers: Trackers) {
+        self.trackers = trackers;
+    }
+
+    /// Ends the trackers; waits a few seconds for them at most.
+    pub fn end_reports(&mut self, end: End) {
+        for line in self.trackers.finish(end) {
+            self.line(&line);
+        }
     }
 
     /// A line for people, in the log too.
@@ -194,6 +210,11 @@ impl<'a> Recorder<'a> {
     }
 
     fn end(&mut self, ending: &Ending<'_>) -> Result<()> {
+        self.end_reports(match ending {
+            Ending::Done(_) => End::Done,
+            Ending::Error(error) if error.kind() == Kind::Cancelled => End::Cancelled,
+            Ending::Error(_) => End::Failed,
+        });
         self.progress.finish();
         *held(&self.board.stop) = true;
         self.board.wake.notify_all();
@@ -362,6 +383,9 @@ fn headline(metrics: &Metrics) -> String {
 
 impl Listener for Recorder<'_> {
     fn event(&mut self, event: &Event<'_>) {
+        for line in self.trackers.event(event) {
+            self.line(&line);
+        }
         match event {
             Event::Message(text) => {
                 self.log_only(text);

@@ -18,6 +18,7 @@ use crate::runs::folder::{RUNS, display};
 use crate::runs::log::LogFile;
 use crate::runs::process;
 use crate::runs::status::{self, PUBLISH, Status};
+use crate::runs::trackers::{End, Trackers};
 use crate::runs::verdict::Judgement;
 use crate::runs::{Ending, Recorder, RunFolder, State, Verdict};
 use crate::train::Outcome;
@@ -323,12 +324,17 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
     recorder.line(&plan.summary());
     notes.iter().for_each(|note| recorder.line(&format!("note: {note}")));
 
+    recorder.report_to(Trackers::start(&plan, folder.run_id(), &folder.dir(), checkpoint));
     let mut publishing = Publishing::new(&plan, &folder, &mut recorder);
     let trained = engine::train(&plan, &folder.dir(), resume, keep_base, &mut publishing);
     if trained.is_ok() {
         publishing.finish();
     }
     let result = trained.and_then(|outcome| conclude(&plan, &folder, outcome));
+    if result.is_ok() {
+        // the verdict is the log's last line
+        recorder.end_reports(End::Done);
+    }
     match result {
         Ok((mut response, entry)) => {
             let line = response.verdict_line.clone().unwrap_or_default();

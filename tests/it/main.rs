@@ -60,4 +60,6 @@ mod stepped;
 mod students;
 mod support;
 mod teach;
+#[cfg(unix)]
+mod trackers;
 mod train;
