@@ -66,7 +66,7 @@ pub(super) fn write(
     let mut tables = written.tables.clone();
     let (from, to) = (folder(&written.path), folder(output));
     if from != to {
-        tables.iter_mut().for_each(|(key, value)| moved(key, value, &from, &to));
+        tables.iter_mut().for_each(|(key, value)| moved(key, value, &from));
     }
     recipe::put(&mut tables, set)?;
     let name = output.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
@@ -86,16 +86,16 @@ fn folder(file: &Path) -> PathBuf {
 }
 
 /// Relative paths that lie beside the old recipe are written out, so that they mean the same beside the new one.
-fn moved(key: &str, value: &mut Value, from: &Path, to: &Path) {
+fn moved(key: &str, value: &mut Value, from: &Path) {
     match value {
-        Value::Object(table) => table.iter_mut().for_each(|(key, value)| moved(key, value, from, to)),
-        Value::Array(items) => items.iter_mut().for_each(|item| moved(key, item, from, to)),
+        Value::Object(table) => table.iter_mut().for_each(|(key, value)| moved(key, value, from)),
+        Value::Array(items) => items.iter_mut().for_each(|item| moved(key, item, from)),
         Value::String(text) if PATHS.contains(&key) && Path::new(text.as_str()).is_relative() => {
             // of a glob its folder has to be there
             let fixed = text.split(['*', '?', '[']).next().unwrap_or_default();
             let fixed =
                 if fixed.len() < text.len() { fixed.rsplit_once('/').map_or("", |(folder, _)| folder) } else { fixed };
-            if from.join(fixed).exists() && !to.join(fixed).exists() {
+            if from.join(fixed).exists() {
                 *text = from.join(text.as_str()).display().to_string();
             }
         }
@@ -128,18 +128,16 @@ mod tests {
     #[test]
     fn paths_mean_the_same_from_another_folder() {
         let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("a"), dir.path().join("b"));
+        let from = dir.path().join("a");
         std::fs::create_dir_all(from.join("data")).unwrap();
-        std::fs::create_dir_all(to.join("both")).unwrap();
-        std::fs::create_dir_all(from.join("both")).unwrap();
         let mut tables = json!({
             "model": {"base": "owner/name"},
-            "train_dataset": [{"path": ["data/*.jsonl", "both"], "columns": ["data", "both"]}],
+            "train_dataset": [{"path": ["data/*.jsonl", "*.csv", "elsewhere"], "columns": ["data"]}],
         });
-        moved("", &mut tables, &from, &to);
-        let want = from.join("data/*.jsonl").display().to_string();
-        assert_eq!(tables["train_dataset"][0]["path"], json!([want, "both"]));
+        moved("", &mut tables, &from);
+        let want = |name: &str| from.join(name).display().to_string();
+        assert_eq!(tables["train_dataset"][0]["path"], json!([want("data/*.jsonl"), want("*.csv"), "elsewhere"]));
         assert_eq!(tables["model"]["base"], "owner/name");
-        assert_eq!(tables["train_dataset"][0]["columns"], json!(["data", "both"]));
+        assert_eq!(tables["train_dataset"][0]["columns"], json!(["data"]));
     }
 }

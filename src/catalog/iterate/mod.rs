@@ -205,10 +205,12 @@ fn stop(rule: &str, what: String) -> Proposal {
     }
 }
 
-/// The run to go on from where none is named: of those that ended with a score the best, else the last.
+/// The run to go on from where none is named: of those that ended with a score the best (of equals the first, for what came
+/// later brought nothing), else the last.
 #[must_use]
 pub fn best(history: &[Past]) -> Option<&Past> {
-    let scored = history.iter().filter(|past| past.merit().is_some());
+    // of equals `max_by` takes the last
+    let scored = history.iter().rev().filter(|past| past.merit().is_some());
     scored.max_by(|a, b| a.merit().unwrap_or(f64::MIN).total_cmp(&b.merit().unwrap_or(f64::MIN))).or(history.last())
 }
 
