@@ -6,8 +6,10 @@ pub mod bases;
 pub mod choose;
 pub mod findings;
 pub mod fit;
+pub mod iterate;
 pub mod recommend;
 pub mod reshape;
+pub mod trackers;
 
 use std::fmt::Write as _;
 
@@ -108,6 +110,12 @@ pub fn page() -> String {
     page.push_str("\n## Schedules\n\nChosen by `args.lr_scheduler_type`.\n\n| name | the learning rate |\n|---|---|\n");
     for schedule in SchedulerType::ALL {
         let _ = writeln!(page, "| `{}` | {} |", schedule.name(), schedule.schedule().card().summary);
+    }
+    page.push_str(
+        "\n## Trackers\n\nChosen by `args.report_to`.\n\n| name | where metrics go | needs |\n|---|---|---|\n",
+    );
+    for tracker in trackers::TRACKERS {
+        let _ = writeln!(page, "| `{}` | {} | {} |", tracker.name, tracker.summary, tracker.needs);
     }
     page.push_str(
         "\n## Networks\n\nChosen by `model_type` in the config.json of `model.base`, or in `[model.config]` for a new one.\n\n\

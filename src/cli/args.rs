@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Error;
 use crate::verbs::{
-    cancel, check, choose, cluster, demo, distill, encode, evaluate, inspect, mcp, mine, paraphrase_mining, predict,
-    pull, push, rank, recommend, render, run, runs, search, smoke_test, status, teach,
+    cancel, check, choose, cluster, demo, distill, encode, evaluate, experiments, inspect, log, mcp, mine,
+    paraphrase_mining, predict, pull, push, rank, recommend, render, run, runs, search, smoke_test, status, teach,
 };
 
 const AFTER_HELP: &str = "\
@@ -22,6 +22,8 @@ From a file of pairs to a trained model:
   tallow check recipe.toml          does it keep what every run has to keep
   tallow smoke-test recipe.toml     two steps: does it run, how long will it take
   tallow run recipe.toml            train, evaluate, save
+  tallow experiments propose -o next.toml
+                                    what to try next, when the verdict is weak
 
 Answers go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 bad usage,
 3 a check found something, 130 cancelled.";
@@ -54,6 +56,8 @@ pub enum Command {
     Runs(runs::Request),
     Status(status::Request),
     Cancel(cancel::Request),
+    Log(log::Request),
+    Experiments(experiments::Request),
     Encode(encode::Request),
     Predict(predict::Request),
     Rank(rank::Request),

@@ -51,6 +51,8 @@ fn dispatch(command: Command, printer: &mut Printer) -> Next {
         Command::Runs(request) => answer(request, printer),
         Command::Status(request) => answer(request, printer),
         Command::Cancel(request) => answer(request, printer),
+        Command::Log(request) => answer(request, printer),
+        Command::Experiments(request) => answer(request, printer),
         Command::Encode(request) => answer(request, printer),
         Command::Predict(request) => answer(request, printer),
         Command::Rank(request) => answer(request, printer),

@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::flow::ModelType;
 use crate::recipe::{self, Loaded};
 use crate::render;
+use crate::render::Keys as _;
 pub use script::{python, requirements};
 use settings::Filled;
 use source::Sources;
@@ -153,6 +154,22 @@ fn write(wanted: &Wanted, complete: bool) -> Result<Draft> {
     let text = filled.finish(&rendered)?;
     let loaded = recipe::parse(&wanted.file, &text, &[])?;
     Ok(Draft { variant, text, loaded, notes: sources.notes, held_out: sources.held_out })
+}
+
+/// A recipe's text from its tables.
+///
+/// # Errors
+/// When a table has no form in TOML.
+pub fn text(tables: Map<String, Value>) -> Result<String> {
+    let filled = Filled::new(tables);
+    let skeleton = format!("{}\n{}\n", filled.rest(""), filled.tables());
+    filled.finish(&skeleton)
+}
+
+/// A value as it stands in a recipe.
+#[must_use]
+pub fn value(value: &Value) -> String {
+    settings::toml(value)
 }
 
 /// A file's name in a comment: on one line, whatever it is called.

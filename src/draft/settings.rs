@@ -215,7 +215,7 @@ pub(super) fn number(value: &serde_json::Number) -> String {
     }
 }
 
-fn toml(value: &Value) -> String {
+pub(super) fn toml(value: &Value) -> String {
     match value {
         Value::Null => "\"\"".to_owned(),
         Value::Bool(flag) => flag.to_string(),

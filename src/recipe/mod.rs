@@ -63,6 +63,19 @@ pub fn parse(path: &Path, text: &str, sets: &[String]) -> Result<Loaded> {
     }
 }
 
+/// The tables of a recipe as it is written, with `sets` over it; names and types are looked at, nothing is resolved.
+///
+/// # Errors
+/// As [`load`].
+pub fn tables(path: &Path, text: &str, sets: &[String]) -> Result<Map<String, Value>> {
+    let mut locations = Locations::parse(&path.display().to_string(), text)?;
+    match value(path, text, sets, &mut locations)? {
+        Ok(Value::Object(tables)) => Ok(tables),
+        Ok(other) => Err(Error::Internal(format!("a recipe is {other}"))),
+        Err(problems) => Err(report(&locations, problems)),
+    }
+}
+
 /// What is wrong with a recipe, each with the line it stands on.
 #[derive(Debug, Clone)]
 pub struct Examined {
@@ -101,6 +114,22 @@ fn read(
     sets: &[String],
     locations: &mut Locations,
 ) -> Result<std::result::Result<Loaded, Vec<Problem>>> {
+    let value = match value(path, text, sets, locations)? {
+        Ok(value) => value,
+        Err(problems) => return Ok(Err(problems)),
+    };
+    // The schema has checked names and types; what is left are numbers too large for their type.
+    let recipe = Recipe::deserialize(value).map_err(|e| Error::usage(format!("`{}`: {e}", path.display())))?;
+    Ok(Ok(Loaded { path: path.to_path_buf(), recipe, locations: locations.clone() }))
+}
+
+/// What the file says with the sets over it, or what is wrong with its keys and types.
+fn value(
+    path: &Path,
+    text: &str,
+    sets: &[String],
+    locations: &mut Locations,
+) -> Result<std::result::Result<Value, Vec<Problem>>> {
     let file = path.display();
     let table: toml::Table =
         toml::from_str(text).map_err(|e| Error::usage(format!("`{file}`: not TOML: {}", e.message())))?;
@@ -111,12 +140,22 @@ fn read(
     let schema = json_schema();
     locations.set_overrides(overrides::apply(&mut value, &schema, sets)?);
     let problems = validate::check(&schema, &value);
-    if !problems.is_empty() {
-        return Ok(Err(problems));
+    Ok(if problems.is_empty() { Ok(value) } else { Err(problems) })
+}
+
+/// Puts values by dotted key over a recipe's tables.
+///
+/// # Errors
+/// When a key is no path, or goes through something that is no table or list.
+pub fn put(tables: &mut Map<String, Value>, settings: &Map<String, Value>) -> Result<()> {
+    let mut target = Value::Object(std::mem::take(tables));
+    for (key, value) in settings {
+        overrides::put(&mut target, key, value.clone())?;
     }
-    // The schema has checked names and types; what is left are numbers too large for their type.
-    let recipe = Recipe::deserialize(value).map_err(|e| Error::usage(format!("`{file}`: {e}")))?;
-    Ok(Ok(Loaded { path: path.to_path_buf(), recipe, locations: locations.clone() }))
+    if let Value::Object(target) = target {
+        *tables = target;
+    }
+    Ok(())
 }
 
 /// Settings from `key=value` texts, read as those of `--set` are; `schema` says which values are text.

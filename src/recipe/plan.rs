@@ -334,6 +334,12 @@ pub struct ArgsPlan {
     pub prompts: Option<Prompts>,
     /// Besides the run's own files; may be empty.
     pub report_to: Vec<String>,
+    /// What trackers put runs together in; `None` leaves it to the environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// Where Trackio shows runs; `None` leaves it to the environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trackio_space_id: Option<String>,
     pub num_threads: usize,
 }
 

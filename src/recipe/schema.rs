@@ -374,8 +374,15 @@ pub struct ArgsConfig {
     /// `{"sub_modules.query" = 1e-3}`. Of several that are found in a name the last in the alphabet holds; the schedule is
     /// that of `learning_rate`. Default: one rate for all.
     pub learning_rate_mapping: Option<BTreeMap<String, f64>>,
-    /// Where metrics go besides the run's own files: `none` or `jsonl`. Default: `none`.
+    /// Where metrics go besides the run's own files: `tensorboard`, `trackio`, `wandb`, `mlflow`, one or several; `all` that
+    /// can be had on this machine, `none` or `jsonl` for none. Default: `none`.
     pub report_to: Option<OneOrMany<String>>,
+    /// The project that trackers put runs together in; before it of `wandb` is `WANDB_PROJECT`. Default: `TRACKIO_PROJECT`,
+    /// else `huggingface`.
+    pub project: Option<String>,
+    /// The Space on the Hub that `trackio` shows runs on, as `user/name`. Default: `TRACKIO_SPACE_ID`, else none: they stay
+    /// on this machine.
+    pub trackio_space_id: Option<String>,
     /// Threads to compute with; results are the same bits for the same number. Default: all cores.
     pub num_threads: Option<usize>,
 }

@@ -212,6 +212,9 @@ impl Plan {
         row("num_threads", args.num_threads.to_string());
         if !args.report_to.is_empty() {
             row("report_to", args.report_to.join(", "));
+            if let Some(project) = &args.project {
+                row("project", project.clone());
+            }
         }
     }
 }

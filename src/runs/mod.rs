@@ -13,6 +13,7 @@ pub mod recorder;
 mod reserve;
 pub mod status;
 pub mod tables;
+pub mod trackers;
 pub mod verdict;
 
 pub use folder::RunFolder;

@@ -14,6 +14,7 @@ use super::process::Identity;
 use super::reserve::Reserve;
 use super::status::{self, State, Status};
 use super::tables;
+use super::trackers::{End, Trackers};
 use crate::error::{Error, Kind, Result};
 use crate::flow::Metrics;
 use crate::train::events::{Event, Listener, TrainLog};
@@ -52,6 +53,8 @@ pub struct Recorder<'a> {
     /// Whether it had to wait for its turn.
     waited: bool,
     reserve: Option<Reserve>,
+    /// Where metrics go besides the run's own files.
+    trackers: Trackers,
     /// The first step of this process and when it was done, for the pace.
     first: Option<(u64, Instant)>,
     _lock: File,
@@ -155,9 +158,22 @@ impl<'a> Recorder<'a> {
             complained: false,
             waited: false,
             reserve,
+            trackers: Trackers::default(),
             first: None,
             _lock: lock,
         })
+    }
+
+    /// Reports to trackers as well, from now on.
+    pub fn report_to(&mut self, trackers: Trackers) {
+        self.trackers = trackers;
+    }
+
+    /// Ends the trackers; waits a few seconds for them at most.
+    pub fn end_reports(&mut self, end: End) {
+        for line in self.trackers.finish(end) {
+            self.line(&line);
+        }
     }
 
     /// A line for people, in the log too.
@@ -204,6 +220,11 @@ impl<'a> Recorder<'a> {
     }
 
     fn end(&mut self, ending: &Ending<'_>) -> Result<()> {
+        self.end_reports(match ending {
+            Ending::Done(_) => End::Done,
+            Ending::Error(error) if error.kind() == Kind::Cancelled => End::Cancelled,
+            Ending::Error(_) => End::Failed,
+        });
         self.progress.finish();
         *held(&self.board.stop) = true;
         self.board.wake.notify_all();
@@ -380,6 +401,9 @@ fn headline(metrics: &Metrics) -> String {
 
 impl Listener for Recorder<'_> {
     fn event(&mut self, event: &Event<'_>) {
+        for line in self.trackers.event(event) {
+            self.line(&line);
+        }
         match event {
             Event::Message(text) => {
                 self.log_only(text);

@@ -19,6 +19,14 @@ pub fn from_stamp(stamp: &str) -> Option<String> {
     Some(jiff::tz::TimeZone::UTC.to_timestamp(time).ok()?.to_string())
 }
 
+/// When a file was last changed, UTC, as [`now`] says it; now where the system does not tell.
+#[must_use]
+pub fn modified(path: &std::path::Path) -> String {
+    let time = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let stamp = time.and_then(|time| jiff::Timestamp::try_from(time).ok());
+    stamp.and_then(|stamp| stamp.round(jiff::Unit::Second).ok()).map_or_else(now, |stamp| stamp.to_string())
+}
+
 /// `0.8 s`, `42 s`, `3 min 5 s`, `2 h 7 min`.
 #[must_use]
 pub fn human(seconds: f64) -> String {

@@ -1,98 +1,25 @@
-//! What a run leaves for people: the model's card and the row in the experiments log.
+//! What a run leaves for people: the model's card and the entry in the experiments log.
 
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::engine;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::eval;
 use crate::flow::Encode;
 use crate::model::SentenceTransformer;
 use crate::model::lora::LoraOptions;
 use crate::recipe::Plan;
-use crate::recipe::plan::{DatasetPlan, EvaluatorPlan, Location, ModelSource};
-use crate::runs::experiments::{self, Row};
+use crate::recipe::plan::{DatasetPlan, EvaluatorPlan};
+use crate::runs::experiments::{self, Entry, base, losses};
 use crate::runs::verdict::Judgement;
 use crate::runs::{RunFolder, card};
 use crate::train::Outcome;
-use crate::util::clock;
-use crate::util::numbers::thousands;
 
-/// Puts the row into the run's experiments log.
-pub(super) fn enter(folder: &RunFolder, row: &Row) -> Result<()> {
-    experiments::enter(&folder.experiments_file(), row)
-}
-
-/// The row of a run that ended with a model.
-pub(super) fn finished(plan: &Plan, folder: &RunFolder, judgement: &Judgement, outcome: &Outcome) -> Row {
-    let row = row(plan, folder);
-    let data = format!("{} ({})", row.data, thousands(outcome.train_rows));
-    Row { data, ..row }.judged(judgement).took(outcome.seconds)
-}
-
-/// The row of a run that did not.
-pub(super) fn unfinished(plan: &Plan, folder: &RunFolder, error: &Error, seconds: f64) -> Row {
-    let verdict = if error.kind() == Kind::Cancelled { "CANCELLED" } else { "FAILED" };
-    Row { verdict: verdict.to_owned(), ..row(plan, folder) }.took(seconds)
-}
-
-fn row(plan: &Plan, folder: &RunFolder) -> Row {
-    let names: Vec<&str> = plan.train_dataset.iter().map(|d| d.name.as_str()).collect();
-    Row {
-        date: clock::now(),
-        run_id: folder.run_id().to_owned(),
-        base: base(plan).map_or_else(|| "from scratch".to_owned(), |b| short(&b)),
-        data: names.join(", "),
-        loss: losses(plan).join(" + "),
-        settings: settings(plan),
-        ..Row::default()
-    }
-}
-
-/// What one changes from run to run.
-fn settings(plan: &Plan) -> String {
-    let args = &plan.args;
-    let length = match args.max_steps {
-        Some(steps) => format!("{steps} steps"),
-        None => format!("{} epochs", args.num_train_epochs),
-    };
-    let batch = (args.per_device_train_batch_size as u64).saturating_mul(args.gradient_accumulation_steps);
-    format!("lr {:e}, batch {batch}, {length}", args.learning_rate)
-}
-
-/// Where the model comes from; none for one made from scratch.
-fn base(plan: &Plan) -> Option<String> {
-    match &plan.model.source {
-        ModelSource::Base(Location::Hub(id)) => Some(id.clone()),
-        ModelSource::Base(Location::Path(path)) => Some(path.display().to_string()),
-        ModelSource::Distilled { teacher: Location::Hub(id), .. } => Some(id.clone()),
-        ModelSource::Distilled { teacher: Location::Path(path), .. } => Some(path.display().to_string()),
-        ModelSource::StaticEmbedding { .. }
-        | ModelSource::StaticEmbeddingAndTokenizer { .. }
-        | ModelSource::Config { .. }
-        | ModelSource::ConfigAndTokenizer { .. } => None,
-    }
-}
-
-/// The losses of all data sets, wrappers first, each once.
-fn losses(plan: &Plan) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for dataset in &plan.train_dataset {
-        let wrapper = dataset.loss.matryoshka.as_ref().map(|_| "MatryoshkaLoss".to_owned());
-        for name in wrapper.into_iter().chain([dataset.loss.name.clone()]) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-    }
-    names
-}
-
-/// The last two parts of a path: enough to know it again, short enough for a table.
-fn short(path: &str) -> String {
-    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
-    parts.get(parts.len().saturating_sub(2)..).unwrap_or_default().join("/")
+/// Puts the entry into the run's experiments log.
+pub(super) fn enter(folder: &RunFolder, entry: Entry) -> Result<()> {
+    experiments::enter(&folder.experiments_file(), entry).map(drop)
 }
 
 /// Writes the saved model's README.
@@ -192,13 +119,4 @@ fn evaluations(plan: &Plan, outcome: &Outcome, similarity: &str) -> Vec<card::Ev
     tables.push(rest);
     tables.retain(|t| !t.metrics.is_empty());
     tables
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn paths_are_shortened() {
-        assert_eq!(super::short("/a/b/c/all-MiniLM"), "c/all-MiniLM");
-        assert_eq!(super::short("train.jsonl"), "train.jsonl");
-    }
 }

@@ -17,8 +17,10 @@ use super::{Answer, Reporter, Verb, engine, record};
 use crate::error::{Error, Result};
 use crate::flow::ModelType;
 use crate::recipe::Plan;
+use crate::runs::experiments::{self, Entry};
 use crate::runs::folder::{RUNS, display};
 use crate::runs::status::{self, PUBLISH, Status};
+use crate::runs::trackers::{End, Trackers};
 use crate::runs::verdict::Judgement;
 use crate::runs::{Ending, Recorder, RunFolder, State, Verdict, keys, queue};
 use crate::train::Outcome;
@@ -30,7 +32,7 @@ const LATEST: &str = "latest";
 
 /// Train a model by a recipe.
 ///
-/// Evaluates before training, trains, evaluates again, saves the model with its card, adds a row to
+/// Evaluates before training, trains, evaluates again, saves the model with its card, adds an entry to
 /// `logs/experiments.md` and ends with a `VERDICT:` line. Everything lies in `runs/<run_id>/`. It wants a smoke test of
 /// the same recipe, settings and data that was passed, and waits while another run trains on this machine.
 #[derive(Debug, Clone, Default, Args, Deserialize, JsonSchema)]
@@ -240,6 +242,7 @@ fn begin(request: &Request, foreground: bool) -> Result<Prepared> {
     let fill = || -> Result<()> {
         plan.save(&folder.plan_file())?;
         files::copy(recipe, &folder.recipe_file())?;
+        experiments::keep_sets(&folder, &request.set)?;
         status::write(&folder, &Status::starting(folder.run_id(), &plan.run_name))?;
         request.key.as_deref().map_or(Ok(()), |key| keys::keep(&folder, key))
     };
@@ -326,6 +329,9 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
     notes.iter().for_each(|note| recorder.line(&format!("note: {note}")));
 
     let turn = turn::wait(&plan, &folder, now, &mut recorder);
+    if turn.is_ok() {
+        recorder.report_to(Trackers::start(&plan, folder.run_id(), &folder.dir(), checkpoint));
+    }
     let mut publishing = Publishing::new(&plan, &folder, &mut recorder);
     let train =
         |publishing: &mut Publishing<'_, '_>| engine::train(&plan, &folder.dir(), resume, keep_base, publishing);
@@ -335,12 +341,16 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
         publishing.finish();
     }
     let result = trained.and_then(|outcome| conclude(&plan, &folder, outcome));
+    if result.is_ok() {
+        // the verdict is the log's last line
+        recorder.end_reports(End::Done);
+    }
     match result {
-        Ok((mut response, row)) => {
+        Ok((mut response, entry)) => {
             let line = response.verdict_line.clone().unwrap_or_default();
-            let logged = record::enter(&folder, &row);
+            let logged = record::enter(&folder, entry);
             if let Err(error) = logged {
-                recorder.line(&format!("warning: no row in the experiments log: {error}"));
+                recorder.line(&format!("warning: no entry in the experiments log: {error}"));
             }
             recorder.line(&format!("model saved in {}", display(&folder.model_dir())));
             // last: whatever becomes of it, the run is kept
@@ -360,8 +370,8 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
         Err(error) => {
             recorder.log_only(&format!("error: {error}"));
             if recorder.began() {
-                let row = record::unfinished(&plan, &folder, &error, begun.elapsed().as_secs_f64());
-                let _ = record::enter(&folder, &row);
+                let entry = Entry::unfinished(&plan, &folder, &error, begun.elapsed().as_secs_f64());
+                let _ = record::enter(&folder, entry);
             }
             let ending = Ending::Error(&error);
             match ours.filter(|_| !recorder.began() && !recorder.waited()) {
@@ -399,7 +409,7 @@ fn try_it(plan: &Plan, model: &str) -> String {
     format!("try it: `tallow {command}`")
 }
 
-fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Response, crate::runs::experiments::Row)> {
+fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Response, Entry)> {
     let metric = outcome.metric.as_deref();
     let judgement = Judgement::new(metric, outcome.score, outcome.baseline, outcome.greater_is_better)
         .with_interval(outcome.delta_interval)
@@ -434,8 +444,8 @@ fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Respon
     let whole = Record { answer: &response, verdict_line: &line, delta_interval, training: &outcome };
     let text = serde_json::to_string_pretty(&whole).map_err(|e| Error::Internal(format!("outcome: {e}")))?;
     files::write_atomic(&folder.outcome_file(), text.as_bytes())?;
-    let row = record::finished(plan, folder, &judgement, &outcome);
-    Ok((response, row))
+    let entry = Entry::finished(plan, folder, &judgement, &outcome);
+    Ok((response, entry))
 }
 
 #[cfg(test)]

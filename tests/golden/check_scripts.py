@@ -179,6 +179,16 @@ def whole_runs():
     assert [row.split(" | ")[1] for row in rows] == ["second", "first"], table
     assert len({line.count(" | ") for line in table if line.startswith("| ")}) == 1, table
     assert any(verdict in rows[0] for verdict in ("WIN", "MARGINAL", "REGRESSION")), table
+    # the logs of both have their entries, with what the scripts say
+    for name in ("first", "second"):
+        done = subprocess.run([TALLOW, "log", "--script-log", f"logs/{name}.log", "--json"], capture_output=True, text=True)
+        entry = json.loads(done.stdout)
+        assert entry["metric"] and entry["score"] is not None and entry["verdict"] in ("WIN", "MARGINAL", "REGRESSION"), entry
+    entries = [json.loads(line) for line in Path("logs/experiments.jsonl").read_text().splitlines()]
+    assert [entry["run_name"] for entry in entries] == ["first", "second"], entries
+    assert all(entry["plan"]["args.max_steps"] == 2 and entry["loss"] and entry["base"] == BERT for entry in entries), entries
+    page = Path("logs/experiments.md").read_text()
+    assert len([line for line in page.splitlines() if line.startswith("| 2")]) == 2, page
     print("ok      whole runs", flush=True)
 
 

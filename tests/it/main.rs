@@ -29,6 +29,7 @@ mod distill;
 mod dora;
 mod encoders;
 mod evaluators;
+mod experiments;
 mod hub;
 mod inference;
 mod known_faults;
@@ -61,4 +62,6 @@ mod stepped;
 mod students;
 mod support;
 mod teach;
+#[cfg(unix)]
+mod trackers;
 mod train;

@@ -208,7 +208,7 @@ fn a_detached_run_is_cancelled_and_resumed() {
     work.json(&["run", "--resume", id, "--detach"]);
     assert_eq!(work.json(&["cancel", id])["state"], "cancelled");
     let experiments = work.text("logs/experiments.md");
-    assert_eq!(experiments.matches(id).count(), 1, "{experiments}");
+    assert_eq!(experiments.matches(&format!("| {id} |")).count(), 1, "{experiments}");
 }
 
 /// Killed before its first checkpoint, a run starts again, says so, and its metrics hold each step once.

@@ -5,6 +5,7 @@
 //! functions that nobody calls. Conditions that are not known are remembered with each call. Names are followed to what was
 //! last assigned to them; what cannot be followed is unknown, and rules say so rather than guess.
 
+mod facts;
 mod origin;
 mod script;
 mod text;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Resolver;
+use crate::catalog::trackers;
 use crate::data::MultiDatasetBatchSampler;
 use crate::optim::interval::{Every, Interval};
 use crate::optim::schedule::SchedulerType;
@@ -71,6 +72,8 @@ impl Resolver<'_> {
             learning_rate_mapping: self.learning_rates(args),
             prompts: args.prompts.clone(),
             report_to: self.report_to(args),
+            project: self.named("project", args.project.as_ref()),
+            trackio_space_id: self.named("trackio_space_id", args.trackio_space_id.as_ref()),
             num_threads: self.count("num_threads", args.num_threads, threads),
         }
     }
@@ -316,20 +319,23 @@ impl Resolver<'_> {
         name
     }
 
+    /// A name that is not empty, if one is given.
+    fn named(&mut self, name: &str, given: Option<&String>) -> Option<String> {
+        if given.is_some_and(|text| text.trim().is_empty()) {
+            self.problem(format!("args.{name}"), "is empty", "leave it out for the default");
+        }
+        given.cloned()
+    }
+
     fn report_to(&mut self, args: &ArgsConfig) -> Vec<String> {
         let Some(names) = &args.report_to else {
             return self.or("args.report_to", None, Vec::new());
         };
+        let known = trackers::names();
         for name in &names.0 {
-            if name != "none" && name != "jsonl" {
-                self.problem(
-                    "args.report_to",
-                    format!("reporting to `{name}` is not built yet"),
-                    "there are `none` and `jsonl`; every run writes metrics.jsonl in its folder",
-                );
-            }
+            self.known("args.report_to", "tracker", name, &known);
         }
-        names.0.iter().filter(|n| *n != "none").cloned().collect()
+        names.0.iter().filter(|n| *n != trackers::NONE).cloned().collect()
     }
 }
 

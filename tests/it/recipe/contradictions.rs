@@ -29,7 +29,8 @@ fn contradictions_are_refused_with_the_key_and_the_way_out() {
         ("early_stopping_patience = 3", "early_stopping_patience", "load_best_model_at_end"),
         ("early_stopping_threshold = 0.1", "early_stopping_threshold", "no effect"),
         ("metric_for_best_model = \"loss\"", "metric_for_best_model", "`eval_loss` needs data"),
-        ("report_to = [\"tensorboard\"]", "report_to", "`tensorboard` is not built yet"),
+        ("report_to = [\"tensorbord\"]", "report_to", "there is no tracker `tensorbord`"),
+        ("report_to = \"wandb\"\nproject = \" \"", "project", "is empty"),
         (
             "gradient_checkpointing = true\ngradient_cache_tokens = 512",
             "gradient_checkpointing",

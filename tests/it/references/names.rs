@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
-use tallow::catalog::bases;
+use tallow::catalog::{bases, iterate};
 use tallow::data::sampler;
 use tallow::eval::{self, trainer_key};
 use tallow::flow::ModelType;
@@ -162,9 +162,20 @@ fn ids_of_rules_are_on_their_page() {
     for span in pages().iter().filter(|page| page.name != "checks.md").flat_map(Page::spans) {
         let is_id =
             span.contains('-') && !span.starts_with('-') && span.chars().all(|c| c.is_ascii_lowercase() || c == '-');
-        if is_id && !NO_RULES.contains(&span.as_str()) {
+        let proposes = iterate::RULES.iter().any(|rule| rule.id == span) || span == iterate::EXHAUSTED;
+        if is_id && !proposes && !NO_RULES.contains(&span.as_str()) {
             assert!(checks.text.contains(&format!("| `{span}` |")), "there is no rule `{span}`");
         }
+    }
+}
+
+/// Every rule of proposals has a line on the page about experiments, as it says it itself.
+#[test]
+fn rules_of_proposals_are_on_their_page() {
+    let page = Page::read("experiments.md");
+    for rule in iterate::RULES {
+        let line = format!("| `{}` | {} |", rule.id, rule.summary);
+        assert!(page.text.contains(&line), "the page about experiments lacks the line\n{line}");
     }
 }
 
