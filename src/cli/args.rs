@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::error::Error;
 use crate::verbs::{
     cancel, check, choose, cluster, demo, distill, encode, evaluate, inspect, mine, paraphrase_mining, predict, pull,
-    push, rank, recommend, render, run, search, smoke_test, status, teach,
+    push, rank, recommend, render, report, run, search, smoke_test, status, teach,
 };
 
 const AFTER_HELP: &str = "\
@@ -52,6 +52,7 @@ pub enum Command {
     SmokeTest(smoke_test::Request),
     Run(Box<run::Request>),
     Status(status::Request),
+    Report(report::Request),
     Cancel(cancel::Request),
     Encode(encode::Request),
     Predict(predict::Request),

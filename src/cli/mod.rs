@@ -44,6 +44,7 @@ fn dispatch(command: Command, printer: &mut Printer) -> Next {
         Command::SmokeTest(request) => answer(request, printer),
         Command::Run(request) => answer(*request, printer),
         Command::Status(request) => answer(request, printer),
+        Command::Report(request) => answer(request, printer),
         Command::Cancel(request) => answer(request, printer),
         Command::Encode(request) => answer(request, printer),
         Command::Predict(request) => answer(request, printer),

@@ -9,6 +9,7 @@ macro_rules! templates {
 /// Name and source of every template. Names with `_` in front are those that others are made of.
 pub const TEMPLATES: &[(&str, &str)] = templates![
     "model_card.md",
+    "report.html",
     "launch/accelerate.sh",
     "launch/jobs.sh",
     "launch/ray.py",

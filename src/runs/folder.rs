@@ -16,6 +16,8 @@ use crate::util::{clock, files, suggest};
 ///                      status.json    state, process, heartbeat, step
 ///                      metrics.jsonl  one line a training or evaluation event
 ///                      eval/          a CSV file an evaluator, one row an evaluation
+///                      report.html    what the run did, for people
+///                      report/        its curves as pictures, and what it is made of
 ///                      console.log    what a detached process wrote outside the log
 ///                      checkpoints/  model/  outcome.json
 /// <root>/logs/<run_name>.log          every line for people

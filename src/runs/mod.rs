@@ -7,6 +7,7 @@ pub mod log;
 pub mod metrics;
 pub mod process;
 pub mod recorder;
+pub mod report;
 pub mod status;
 pub mod tables;
 pub mod verdict;

@@ -165,6 +165,7 @@ impl Evaluation {
             all.samples.extend(metrics.samples);
             all.details.extend(metrics.details);
             all.documents.extend(metrics.documents);
+            all.looks.extend(metrics.looks);
         }
         all.primary = self.primary(model.similarity_fn_name()).unwrap_or_default();
         all.alarm = seen.collapsed.get().map(|score| {

@@ -21,6 +21,7 @@ pub mod push;
 pub mod rank;
 pub mod recommend;
 pub mod render;
+pub mod report;
 pub mod run;
 pub mod search;
 pub mod smoke_test;

@@ -48,6 +48,7 @@ mod prompts;
 mod recipe;
 mod references;
 mod render;
+mod report;
 mod resume;
 mod runs;
 mod samplers;
