@@ -42,15 +42,15 @@ pub(super) fn shown(set: &DatasetFacts) -> Shown {
     let names = set.columns.iter().map(|column| &column.name).chain(&set.label);
     let columns = ["column", "shortest", "mean", "longest", "cut"].map(str::to_owned).to_vec();
     let limit = set.max_seq_length.map(|limit| format!(", texts cut to {limit} tokens")).unwrap_or_default();
-    let cell = |text: &String| cell(text);
+    let names: Vec<String> = names.map(|name| format!("`{}`", escape(name))).collect();
+    // a row without a label that can be shown has one cell less
+    let row = |row: &Vec<String>| (0..names.len()).map(|i| cell(row.get(i).map_or("", String::as_str))).collect();
+    let rows = set.examples.iter().map(row).collect();
     Shown {
         name: escape(&set.name),
         size: format!("{} rows{limit}", set.rows),
         lengths: Table { columns, rows: lengths.collect() },
-        examples: Table {
-            columns: names.map(|name| format!("`{}`", escape(name))).collect(),
-            rows: set.examples.iter().map(|row| row.iter().map(cell).collect()).collect(),
-        },
+        examples: Table { rows, columns: names },
     }
 }
 

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
+use super::captured::Seen;
 use super::changes::{self, Change};
 use super::chart::{self, Bar, Bins, Scene, bars, histogram};
 use super::curves::{self, Curve};
 use super::environment::environment;
 use super::facts::Facts;
 use crate::error::Result;
-use crate::flow::look::cut;
+use crate::flow::look::{Look, cut};
 use crate::recipe::Plan;
 use crate::recipe::plan::ModelSource;
 use crate::render;
@@ -95,8 +96,8 @@ struct Dataset {
     note: String,
     columns: Vec<Vec<String>>,
     lengths: Option<Figure>,
-    names: Vec<String>,
-    examples: Vec<Vec<String>>,
+    /// The first rows: name and text.
+    examples: Vec<Vec<(String, String)>>,
 }
 
 /// The page.
@@ -110,7 +111,7 @@ pub fn html(folder: &RunFolder, facts: &Facts) -> Result<String> {
 fn page(folder: &RunFolder, facts: &Facts) -> Page {
     let status = &facts.status;
     let (before, after) = facts.seen();
-    let scores = |seen: Option<&super::captured::Seen>| seen.and_then(|s| s.look.as_ref()?.scores.clone());
+    let scores = |seen: Option<&Seen>| seen.and_then(|s| s.look.as_ref()?.scores.clone());
     let (before_scores, after_scores) = (scores(before), scores(after));
     let charts = changes::distributions(before_scores.as_ref(), after_scores.as_ref());
     let separations = [before_scores.as_ref(), after_scores.as_ref()].map(|s| s.and_then(changes::separation));
@@ -126,15 +127,7 @@ fn page(folder: &RunFolder, facts: &Facts) -> Page {
         curves: curves::curves(facts).iter().filter_map(curve).collect(),
         scores: charts.iter().map(|scene| plain(scene)).collect(),
         scores_note: scores_note(separations, charts.is_empty()),
-        items_note: match (&changed, looks) {
-            (Some(_), _) => String::new(),
-            (None, (None, _) | (_, None)) => {
-                "Of this metric no single items are known, or the run did not get as far as an \
-                                            evaluation after training."
-                    .to_owned()
-            }
-            _ => "The items of the evaluation before training are others than those after it.".to_owned(),
-        },
+        items_note: items_note(changed.is_some(), looks),
         items: changed.map(|(look, changes)| items(&look.value, look.of, look.items.len(), &changes)),
         metrics: metrics(facts),
         datasets: facts.captured.facts.iter().flat_map(|run| &run.datasets).map(dataset).collect(),
@@ -146,6 +139,18 @@ fn page(folder: &RunFolder, facts: &Facts) -> Page {
         warnings: facts.outcome.as_ref().map(|outcome| outcome.warnings.clone()).unwrap_or_default(),
         made: clock::now(),
     }
+}
+
+/// Why no single items are shown.
+fn items_note(shown: bool, (before, after): (Option<&Look>, Option<&Look>)) -> String {
+    let known = |look: Option<&Look>| look.is_some_and(|look| !look.items.is_empty());
+    let text = match (known(before), known(after)) {
+        _ if shown => "",
+        (true, false) => "There is no evaluation after training to compare with.",
+        (true, true) => "The items of the evaluation before training are others than those after it.",
+        _ => "No single items are known of the metric that decides, or nothing was evaluated.",
+    };
+    text.to_owned()
 }
 
 /// Model, data and loss in a line.
@@ -194,10 +199,13 @@ fn hero(facts: &Facts) -> Hero {
         numbers.push((after.to_owned(), shown(judgement.score)));
         notes.extend(judgement.interval_line());
     }
-    let delta = judged.and_then(|judgement| judgement.delta).map(|delta| format!("{delta:+.4}"));
     let metric = judged.and_then(|judgement| judgement.metric.clone());
     let metric = metric.map(|key| key.trim_start_matches("eval_").to_owned()).unwrap_or_default();
-    let headline = delta.map(|delta| format!("{delta} {metric}"));
+    let headline = judged.and_then(|judgement| judgement.delta).map(|delta| match facts.greater_is_better() {
+        true => format!("{delta:+.4} {metric}"),
+        false if delta >= 0.0 => format!("{metric} lower by {delta:.4}"),
+        false => format!("{metric} higher by {:.4}", -delta),
+    });
     let of = if status.total_steps > 0 { format!(" of {}", status.total_steps) } else { String::new() };
     let (kind, word, otherwise) = match status.state {
         State::Done => {
@@ -331,7 +339,7 @@ fn dataset(set: &DatasetFacts) -> Dataset {
         };
         vec![column.name.clone(), least.to_string(), format!("{mean:.1}"), most.to_string(), cut]
     });
-    let label = set.label.iter().cloned();
+    let names: Vec<String> = set.columns.iter().map(|column| column.name.clone()).chain(set.label.clone()).collect();
     let limit = set.max_seq_length.map(|limit| format!(", cut to {limit} tokens")).unwrap_or_default();
     let use_of = if set.trained { "training" } else { "evaluation" };
     Dataset {
@@ -339,8 +347,7 @@ fn dataset(set: &DatasetFacts) -> Dataset {
         note: format!("{} rows of {use_of} data{limit}", thousands(set.rows)),
         columns: columns.collect(),
         lengths: lengths(set),
-        names: set.columns.iter().map(|column| column.name.clone()).chain(label).collect(),
-        examples: set.examples.clone(),
+        examples: set.examples.iter().map(|row| names.iter().cloned().zip(row.iter().cloned()).collect()).collect(),
     }
 }
 
@@ -389,7 +396,7 @@ fn time(facts: &Facts) -> Option<Figure> {
 
 fn effort(facts: &Facts) -> Vec<(String, String)> {
     let mut rows = vec![
-        ("Started".to_owned(), facts.status.started.clone()),
+        ("Started".to_owned(), started(&facts.status.started)),
         ("Steps".to_owned(), thousands(facts.status.step)),
         ("Epochs".to_owned(), format!("{:.2}", facts.status.epoch)),
     ];
@@ -416,6 +423,14 @@ fn effort(facts: &Facts) -> Vec<(String, String)> {
         add("Evaluations", format!("{count} in {}", clock::human(evaluating)));
     }
     rows
+}
+
+/// `2026-08-21 10:20:30 UTC`.
+fn started(stamp: &str) -> String {
+    match (stamp.get(..10), stamp.get(11..19)) {
+        (Some(day), Some(time)) => format!("{day} {time} UTC"),
+        _ => stamp.to_owned(),
+    }
 }
 
 /// What decides a run, by name.

@@ -29,6 +29,8 @@ pub(super) struct Around<'a> {
     pub x_label: &'a str,
     pub x: (f64, f64),
     pub y: (f64, f64),
+    /// Whether the first axis counts.
+    pub whole: bool,
     /// Whether numbers at the second axis are shares.
     pub percent: bool,
     /// The plot's own height.
@@ -60,7 +62,8 @@ impl Frame {
             frame.scene.words((left - 6.0, y + 4.0), label, Anchor::End, Ink::Quiet);
         }
         frame.scene.line(&[(left, bottom), (right, bottom)], Ink::Quiet, 1.0);
-        let marks = axis::ticks(around.x.0, around.x.1, 6);
+        let mut marks = axis::ticks(around.x.0, around.x.1, 6);
+        marks.retain(|mark| !around.whole || mark.fract() == 0.0);
         let labels = axis::labels(&marks);
         for (mark, label) in marks.iter().zip(&labels) {
             let x = frame.x(*mark);

@@ -76,6 +76,7 @@ pub fn histogram(title: &str, x_label: &str, bins: Bins, groups: &[(String, Vec<
         x_label,
         x: (bins.low, bins.edge(bins.count)),
         y: (0.0, highest.max(1e-6) * 1.05),
+        whole: false,
         percent: true,
         height: 130.0,
     });

@@ -41,7 +41,7 @@ impl Lines {
         let reference = self.reference.as_ref().filter(|(value, _)| value.is_finite());
         let y = axis::around(points().map(|(_, y)| *y).chain(reference.map(|(value, _)| *value)));
         let start = if first <= 0.25 * last { 0.0 } else { first };
-        let x = if last > start { (start, last) } else { (start - 1.0, last + 1.0) };
+        let x = if last > start { (start, last) } else { ((start - 1.0).max(0.0), last + 1.0) };
         let several = self.series.len() > 1 || reference.is_some();
         let entries = self.series.iter().enumerate();
         let mut legend: Vec<Entry<'_>> = entries
@@ -56,6 +56,7 @@ impl Lines {
             x_label: &self.x_label,
             x,
             y,
+            whole: true,
             percent: false,
             height: 160.0,
         });
