@@ -60,10 +60,10 @@ pub fn compare(before: &Look, after: &Look) -> Option<Changes> {
     Some(Changes { gained, lost, counts })
 }
 
-/// How pairs score: a chart for before and one for after, on the same axes.
+/// How pairs score: a chart for before training and one for later, on the same axes.
 #[must_use]
-pub fn distributions(before: Option<&Scores>, after: Option<&Scores>) -> Vec<Scene> {
-    let both = [("Before training", before), ("After training", after)];
+pub fn distributions(before: Option<&Scores>, later: (&str, Option<&Scores>)) -> Vec<Scene> {
+    let both = [("Before training", before), later];
     let all = both.iter().filter_map(|(_, scores)| *scores).flat_map(|s| s.positives.iter().chain(&s.negatives));
     let Some(bins) = Bins::around(all.map(|score| f64::from(*score)), 32, false) else { return Vec::new() };
     let shares = |scores: &[f32]| bins.shares(scores.iter().map(|score| (f64::from(*score), 1)));
@@ -133,8 +133,8 @@ mod tests {
             let pairs = (0..100u8).map(|i| (f32::from(i) / 100.0 + shift, i % 3 == 0));
             Scores::new("cosine", ["a".into(), "b".into()], pairs)
         };
-        let charts = distributions(Some(&scores(0.0)), Some(&scores(0.5)));
+        let charts = distributions(Some(&scores(0.0)), ("After training", Some(&scores(0.5))));
         assert_eq!(charts.len(), 2);
-        assert!(distributions(None, None).is_empty());
+        assert!(distributions(None, ("After training", None)).is_empty());
     }
 }

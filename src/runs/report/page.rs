@@ -113,7 +113,11 @@ fn page(folder: &RunFolder, facts: &Facts) -> Page {
     let (before, after) = facts.seen();
     let scores = |seen: Option<&Seen>| seen.and_then(|s| s.look.as_ref()?.scores.clone());
     let (before_scores, after_scores) = (scores(before), scores(after));
-    let charts = changes::distributions(before_scores.as_ref(), after_scores.as_ref());
+    let later = match (status.state, after) {
+        (State::Done, _) | (_, None) => "After training".to_owned(),
+        (_, Some(seen)) => format!("At step {}", seen.step),
+    };
+    let charts = changes::distributions(before_scores.as_ref(), (&later, after_scores.as_ref()));
     let separations = [before_scores.as_ref(), after_scores.as_ref()].map(|s| s.and_then(changes::separation));
     let looks = (before.and_then(|s| s.look.as_ref()), after.and_then(|s| s.look.as_ref()));
     let changed = if let (Some(a), Some(b)) = looks { changes::compare(a, b).map(|c| (b, c)) } else { None };
@@ -216,6 +220,9 @@ fn hero(facts: &Facts) -> Hero {
                 Verdict::Regression => "regression",
                 Verdict::None => "none",
             };
+            if let Some(best) = facts.outcome.as_ref().and_then(|outcome| outcome.best_step) {
+                notes.push(format!("The model that was kept is that of step {best}, the best."));
+            }
             if verdict == Verdict::None {
                 notes.push("Without an evaluator or evaluation data there is no before and after.".to_owned());
             }
@@ -278,7 +285,7 @@ fn scores_note([before, after]: [Option<f64>; 2], nothing: bool) -> String {
     let share = |share: f64| format!("{:.1} %", 100.0 * share);
     match (before, after) {
         (Some(before), Some(after)) => format!(
-            "A positive scores higher than a negative in {} of all pairings before training, and in {} after.",
+            "A positive scores higher than a negative in {} of all pairings before training, and in {} later.",
             share(before),
             share(after)
         ),
@@ -295,7 +302,8 @@ fn items(value: &str, of: usize, kept: usize, changes: &changes::Changes) -> Ite
     let row = |change: &Change| Row {
         short: change.texts.first().map(|(_, text)| cut(text, SHORT)).unwrap_or_default(),
         change: format!("{:+.3}", change.after - change.before),
-        numbers: format!("{:.3} to {:.3}", change.before, change.after),
+        // adding zero turns -0 into 0
+        numbers: format!("{:.3} to {:.3}", change.before + 0.0, change.after + 0.0),
         texts: change.texts.clone(),
     };
     let side = |title, kind, list: &[Change]| Side { title, kind, rows: list.iter().map(row).collect() };
