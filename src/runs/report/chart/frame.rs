@@ -37,7 +37,7 @@ pub(super) struct Around<'a> {
     pub height: f64,
 }
 
-const BOTTOM: f64 = 40.0;
+const BOTTOM: f64 = 46.0;
 const ROW: f64 = 19.0;
 
 impl Frame {
@@ -70,14 +70,14 @@ impl Frame {
             frame.scene.line(&[(x, bottom), (x, bottom + 4.0)], Ink::Quiet, 1.0);
             let anchor = if x + room(label) / 2.0 > WIDTH { Anchor::End } else { Anchor::Middle };
             frame.scene.words(
-                (if anchor == Anchor::End { WIDTH } else { x }, bottom + 17.0),
+                (if anchor == Anchor::End { WIDTH } else { x }, bottom + 21.0),
                 label,
                 anchor,
                 Ink::Quiet,
             );
         }
         let middle = f64::midpoint(left, right);
-        frame.scene.words((middle, bottom + 34.0), around.x_label, Anchor::Middle, Ink::Quiet);
+        frame.scene.words((middle, bottom + 40.0), around.x_label, Anchor::Middle, Ink::Quiet);
         frame
     }
 
