@@ -123,7 +123,6 @@ struct Context {
     shown: Vec<Shown>,
     course: Course,
     interval: Option<String>,
-    system: String,
     version: &'static str,
 }
 
@@ -243,7 +242,6 @@ fn context(facts: &Facts) -> Context {
         shown: facts.run.iter().flat_map(|run| &run.datasets).map(training::shown).collect(),
         course: facts.course.clone(),
         interval: facts.judgement.interval_line(),
-        system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         version: env!("CARGO_PKG_VERSION"),
     }
 }
