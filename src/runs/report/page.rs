@@ -117,7 +117,7 @@ fn page(folder: &RunFolder, facts: &Facts) -> Page {
         (State::Done, _) | (_, None) => "After training".to_owned(),
         (_, Some(seen)) => format!("At step {}", seen.step),
     };
-    let charts = changes::distributions(before_scores.as_ref(), (&later, after_scores.as_ref()));
+    let charts = changes::distributions(before_scores.as_ref(), (later.as_str(), after_scores.as_ref()));
     let separations = [before_scores.as_ref(), after_scores.as_ref()].map(|s| s.and_then(changes::separation));
     let looks = (before.and_then(|s| s.look.as_ref()), after.and_then(|s| s.look.as_ref()));
     let changed = if let (Some(a), Some(b)) = looks { changes::compare(a, b).map(|c| (b, c)) } else { None };
