@@ -56,15 +56,15 @@ fn label(value: f64, step: f64, most: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
+    if !(1e-3..1e9).contains(&most) {
+        let power = most.log10().floor();
+        return format!("{}e{power:.0}", trimmed(value / 10f64.powf(power), step / 10f64.powf(power)));
+    }
     if most >= 1e6 {
         return format!("{}M", trimmed(value / 1e6, step / 1e6));
     }
     if most >= 10_000.0 {
         return format!("{}k", trimmed(value / 1e3, step / 1e3));
-    }
-    if most < 1e-3 {
-        let power = most.log10().floor();
-        return format!("{}e{power:.0}", trimmed(value / 10f64.powf(power), step / 10f64.powf(power)));
     }
     trimmed(value, step)
 }
@@ -94,6 +94,7 @@ mod tests {
         assert_eq!(shown(0.0, 2.1e-5, 5), ["0", "0.5e-5", "1.0e-5", "1.5e-5", "2.0e-5"]);
         assert_eq!(shown(0.0, 42_000.0, 5), ["0", "10k", "20k", "30k", "40k"]);
         assert_eq!(shown(0.0, 3.0, 5), ["0", "1", "2", "3"]);
+        assert_eq!(shown(0.97e30, 1.05e30, 5), ["0.98e30", "1.00e30", "1.02e30", "1.04e30"]);
         assert_eq!(shown(1e6, 3e6, 5), ["1.0M", "1.5M", "2.0M", "2.5M", "3.0M"]);
     }
 
