@@ -8,7 +8,8 @@ use clap::{Parser, Subcommand};
 use crate::error::Error;
 use crate::verbs::{
     cancel, check, choose, cluster, demo, distill, encode, evaluate, experiments, inspect, log, mcp, mine,
-    paraphrase_mining, predict, pull, push, rank, recommend, render, run, runs, search, smoke_test, status, teach,
+    paraphrase_mining, predict, pull, push, rank, recommend, render, report, run, runs, search, smoke_test, status,
+    teach,
 };
 
 const AFTER_HELP: &str = "\
@@ -55,6 +56,7 @@ pub enum Command {
     Run(Box<run::Request>),
     Runs(runs::Request),
     Status(status::Request),
+    Report(report::Request),
     Cancel(cancel::Request),
     Log(log::Request),
     Experiments(experiments::Request),

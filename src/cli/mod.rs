@@ -50,6 +50,7 @@ fn dispatch(command: Command, printer: &mut Printer) -> Next {
         Command::Run(request) => answer(*request, printer),
         Command::Runs(request) => answer(request, printer),
         Command::Status(request) => answer(request, printer),
+        Command::Report(request) => answer(request, printer),
         Command::Cancel(request) => answer(request, printer),
         Command::Log(request) => answer(request, printer),
         Command::Experiments(request) => answer(request, printer),

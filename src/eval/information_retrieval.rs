@@ -1,5 +1,6 @@
 //! InformationRetrievalEvaluator: are the relevant documents found first?
 
+mod look;
 mod settings;
 
 use std::collections::{HashMap, HashSet};
@@ -171,8 +172,8 @@ impl InformationRetrievalEvaluator {
         Document { file, text: lines.collect() }
     }
 
-    /// The best documents of each query, by similarity function.
-    fn search(&self, model: &dyn Encode, similarities: &[Similarity]) -> Result<Vec<Vec<Vec<Hit>>>> {
+    /// By similarity function the best documents of each query, and the scores of relevant documents.
+    fn search(&self, model: &dyn Encode, similarities: &[Similarity]) -> Result<Vec<(Vec<Vec<Hit>>, Vec<f32>)>> {
         let settings = &self.settings;
         let options = |given: &Option<String>, name: &Option<String>, role: &str| -> Result<EncodeOptions> {
             Ok(EncodeOptions {
@@ -191,6 +192,7 @@ impl InformationRetrievalEvaluator {
         let k = settings.cut_offs().iter().flat_map(|(_, cut_offs)| cut_offs.iter().copied()).max().unwrap_or_default();
         let mut searches: Vec<Finder> =
             similarities.iter().map(|similarity| Finder::new(*similarity, queries.clone(), k)).collect();
+        let mut relevant = look::Relevant::new(self, &queries, similarities);
         drop(queries);
         let size = match model.multi_vector() {
             Some(_) => settings.corpus_chunk_size.min(LATE_CHUNK),
@@ -203,12 +205,13 @@ impl InformationRetrievalEvaluator {
                 let text = format!("embeddings of documents have {} values, those of queries {dim}", documents.dim());
                 return Err(Error::model(text));
             }
+            relevant.see(&documents, ranks);
             if let Some((last, others)) = searches.split_last_mut() {
                 others.iter_mut().for_each(|search| search.add(documents.clone(), ranks));
                 last.add(documents, ranks);
             }
         }
-        Ok(searches.into_iter().map(Finder::finish).collect())
+        Ok(searches.into_iter().map(Finder::finish).zip(relevant.finish()).collect())
     }
 }
 
@@ -226,20 +229,26 @@ impl Evaluator for InformationRetrievalEvaluator {
         let metrics = self.settings.metrics();
         let mut result = Metrics::default();
         let widest = self.settings.ndcg_at_k.iter().copied().max().unwrap_or_default();
-        for (similarity, hits) in similarities.iter().zip(self.search(model, &similarities)?) {
+        for (similarity, (hits, relevant)) in similarities.iter().zip(self.search(model, &similarities)?) {
             if self.settings.write_predictions {
                 result.documents.push(self.predictions(*similarity, &hits));
             }
             let values: Vec<Vec<f64>> = self
                 .queries
                 .par_iter()
-                .zip(hits)
+                .zip(&hits)
                 .map(|(query, hits)| {
                     let relevant: Vec<bool> =
                         hits.iter().map(|hit| query.relevant.binary_search(&hit.rank).is_ok()).collect();
                     metrics.iter().map(|(metric, k)| metric.of(&relevant, *k, query.total)).collect()
                 })
                 .collect();
+            let judged = |(metric, k): &(Metric, usize)| matches!(metric, Metric::Ndcg) && *k == widest;
+            if let Some(column) = metrics.iter().position(judged) {
+                let ndcg: Vec<f64> = values.iter().map(|row| row[column]).collect();
+                let key = self.settings.ndcg_key(similarity.name());
+                result.looks.push(self.look(&key, *similarity, &ndcg, &hits, relevant));
+            }
             for (column, (metric, k)) in metrics.iter().enumerate() {
                 if matches!(metric, Metric::Ndcg) && *k == widest {
                     // Kept under its own key, since which function is primary is known at the end.

@@ -11,7 +11,7 @@ use super::information_retrieval::{InformationRetrievalEvaluator, InformationRet
 use super::shared::prefixed;
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::{Error, Result};
-use crate::flow::{Card, Encode, LabelKind, Metrics, Statistic};
+use crate::flow::{Card, Encode, LabelKind, Look, Metrics, Statistic};
 use crate::scoring::Similarity;
 use crate::util::registry::Settings;
 use crate::util::suggest;
@@ -375,20 +375,23 @@ impl NanoBEIREvaluator {
         // By score function the queries of all data sets, each labelled with its data set's number.
         let functions = whole.similarities(similarity)?;
         let mut items = vec![(Vec::new(), Vec::new()); functions.len()];
+        let mut looks: Vec<Option<Look>> = vec![None; functions.len()];
         for (number, search) in self.searches.iter().enumerate() {
             let metrics = evaluate(search).map_err(|e| e.within(format!("data set `{}`", search.name())))?;
             // The keys of one search are those of another but for the name in front.
             sums.iter_mut().zip(&metrics.values).for_each(|(sum, (_, value))| *sum += value);
             result.values.extend(metrics.values);
             result.documents.extend(metrics.documents);
+            looks.iter_mut().zip(metrics.looks).for_each(|(all, look)| join(all, look));
             for (sample, (labels, scores)) in metrics.samples.into_iter().zip(&mut items) {
                 let values: Vec<f64> = sample.scores.into_iter().flatten().collect();
                 labels.extend(std::iter::repeat_n(number as f64, values.len()));
                 scores.extend(values);
             }
         }
-        for (function, (labels, scores)) in functions.iter().zip(items) {
+        for ((function, (labels, scores)), look) in functions.iter().zip(items).zip(looks) {
             result.primary = whole.ndcg_key(function.name());
+            result.looks.extend(look.map(|look| Look { key: result.primary.clone(), ..look }));
             result.push_sample(Statistic::MeanOfMeans, labels, vec![scores]);
         }
         for (key, sum) in means.into_iter().zip(sums) {
@@ -399,6 +402,14 @@ impl NanoBEIREvaluator {
         }
         result.primary = self.primary_key(similarity);
         Ok(result)
+    }
+}
+
+/// Takes the look behind one data set's metric into that behind the mean of all.
+pub(super) fn join(all: &mut Option<Look>, look: Look) {
+    match all {
+        Some(all) => all.add(look),
+        None => *all = Some(look),
     }
 }
 

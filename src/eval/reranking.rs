@@ -7,9 +7,8 @@ use super::metrics::{classification, ranking};
 use super::shared::{self, DOCUMENT, QUERY, prefixed};
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::{Error, Result};
-use crate::flow::{Card, Encode, LabelKind, Metrics, Statistic};
+use crate::flow::{Card, Encode, LabelKind, Look, Metrics, Scores, Statistic};
 use crate::scoring::Similarity;
-use crate::scoring::rows::Rows;
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -149,25 +148,42 @@ impl RerankingEvaluator {
     }
 
     /// MAP, MRR and NDCG of one query.
-    fn measure(
-        &self,
-        similarity: Similarity,
-        (queries, query): (&Rows, usize),
-        documents: &Rows,
-        rows: &[usize],
-        positives: usize,
-    ) -> [f64; 3] {
-        let scores = queries.pairwise(similarity, &vec![query; rows.len()], documents, rows);
-        let relevant: Vec<bool> = (0..rows.len()).map(|i| i < positives).collect();
-        let mut order: Vec<usize> = (0..rows.len()).collect();
+    fn measure(&self, scores: &[f32], positives: usize) -> [f64; 3] {
+        let relevant: Vec<bool> = (0..scores.len()).map(|i| i < positives).collect();
+        let mut order: Vec<usize> = (0..scores.len()).collect();
         order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
         let ranked: Vec<bool> = order.iter().map(|i| relevant[*i]).collect();
         let exact: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
         [
             classification::average_precision(&exact, &relevant),
             ranking::reciprocal_rank(&ranked, self.settings.at_k),
-            ranking::ndcg_of_scores(&scores, &relevant, self.settings.at_k),
+            ranking::ndcg_of_scores(scores, &relevant, self.settings.at_k),
         ]
+    }
+
+    /// The queries by NDCG, with what stands first for each.
+    fn look(&self, key: &str, similarity: Similarity, ndcg: &[f64], scores: &[f32]) -> Look {
+        let firsts: Vec<usize> = self
+            .counts
+            .iter()
+            .scan(0, |next, (positives, negatives)| Some(std::mem::replace(next, *next + positives + negatives)))
+            .collect();
+        let mut look = Look::new(key, format!("nDCG@{}", self.settings.at_k), &shared::RANKED, self.queries.len());
+        for query in look.chosen() {
+            let (first, (positives, negatives)) = (firsts[query], self.counts[query]);
+            let own = first..first + positives + negatives;
+            let top = own.clone().max_by(|a, b| scores[*a].total_cmp(&scores[*b]).then(b.cmp(a))).unwrap_or(first);
+            look.push(ndcg[query], &[&self.queries[query], &self.documents[first], &self.documents[top]]);
+        }
+        let positive = firsts.iter().zip(&self.counts).flat_map(|(first, (positives, negatives))| {
+            (*first..first + positives + negatives).map(move |i| (i, i < first + positives))
+        });
+        let name = shared::scored_by(similarity);
+        look.with_scores(Scores::new(
+            name,
+            shared::DOCUMENTS.map(str::to_owned),
+            positive.map(|(i, is)| (scores[i], is)),
+        ))
     }
 }
 
@@ -190,10 +206,12 @@ impl Evaluator for RerankingEvaluator {
         let queries = shared::embed_rows(model, &self.queries, Some(QUERY), dim)?;
         let documents = shared::embed_rows(model, &self.documents, Some(DOCUMENT), dim)?;
         let mut first = 0;
-        let mut values: [Vec<f64>; 3] = Default::default();
+        let (mut values, mut all) = (<[Vec<f64>; 3]>::default(), Vec::with_capacity(documents.rows()));
         for (query, counts) in self.counts.iter().enumerate() {
             let rows: Vec<usize> = (first..first + counts.0 + counts.1).collect();
-            let measured = self.measure(similarity, (&queries, query), &documents, &rows, counts.0);
+            let scores = queries.pairwise(similarity, &vec![query; rows.len()], &documents, &rows);
+            let measured = self.measure(&scores, counts.0);
+            all.extend(scores);
             values.iter_mut().zip(measured).for_each(|(list, value)| list.push(value));
             first += rows.len();
         }
@@ -202,6 +220,7 @@ impl Evaluator for RerankingEvaluator {
             metrics.push(key, list.iter().sum::<f64>() / list.len() as f64);
         }
         let [_, _, ndcg] = values;
+        metrics.looks.push(self.look(&metrics.primary, similarity, &ndcg, &all));
         metrics.push_sample(Statistic::Mean, Vec::new(), vec![ndcg]);
         Ok(metrics)
     }

@@ -1,7 +1,8 @@
 //! What evaluators share: which similarities to use, prompts, encoding, the name in front of keys.
 
+use super::metrics::correlation::ranks;
 use crate::error::{Error, Result};
-use crate::flow::{Embeddings, Encode, EncodeOptions, MultiVectors};
+use crate::flow::{Embeddings, Encode, EncodeOptions, Look, MultiVectors, Scores};
 use crate::scoring::Similarity;
 use crate::scoring::rows::Rows;
 
@@ -100,6 +101,58 @@ pub fn prompt(model: &dyn Encode, given: Option<&str>, name: Option<&str>, role:
         },
         (None, None) => Ok(Some(model.named_prompt(role).unwrap_or_default())),
     }
+}
+
+/// What the texts of an item of a ranking are, for [`Look`](crate::flow::Look).
+pub const RANKED: [&str; 3] = ["query", "relevant document", "found first"];
+/// What the pairs of a ranking are.
+pub const DOCUMENTS: [&str; 2] = ["relevant documents", "other documents"];
+
+/// What pairs are scored by, for people.
+#[must_use]
+pub fn scored_by(similarity: Similarity) -> String {
+    match similarity {
+        Similarity::Dot => "dot product".to_owned(),
+        Similarity::Euclidean | Similarity::Manhattan => format!("{similarity} distance, negative"),
+        _ => format!("{similarity} similarity"),
+    }
+}
+
+/// A look at scored pairs with a label each: the pairs whose labels are above `middle` should score high.
+///
+/// An item's value is its score, the other way round for pairs that should not score high; with `by_rank` it is how near
+/// the pair's place by score is to its place by label, 0 being the same place and -1 the farthest.
+#[must_use]
+pub fn look_at_pairs<'a>(
+    key: &str,
+    scored_by: &str,
+    labels: &[f64],
+    scores: &[f64],
+    by_rank: bool,
+    text: impl Fn(usize) -> [&'a str; 2],
+) -> Look {
+    let (least, most) = labels.iter().fold((f64::MAX, f64::MIN), |(a, b), x| (a.min(*x), b.max(*x)));
+    let middle = f64::midpoint(least, most);
+    let places = by_rank.then(|| (ranks(labels), ranks(scores)));
+    let value = if by_rank { "agreement in rank" } else { "score towards the label" };
+    let mut look = Look::new(key, value, &["first text", "second text", "label"], scores.len());
+    let last = scores.len().saturating_sub(1).max(1) as f64;
+    for i in look.chosen() {
+        let value = match &places {
+            Some((wanted, got)) => -(wanted[i] - got[i]).abs() / last,
+            None if labels[i] > middle => scores[i],
+            None => -scores[i],
+        };
+        let [first, second] = text(i);
+        look.push(value, &[first, second, &format!("{}", (labels[i] * 1e4).round() / 1e4)]);
+    }
+    let sides = if by_rank {
+        [format!("labels above {middle:.2}"), format!("labels up to {middle:.2}")]
+    } else {
+        ["positive pairs".to_owned(), "negative pairs".to_owned()]
+    };
+    let pairs = scores.iter().zip(labels).map(|(score, label)| (*score as f32, *label > middle));
+    look.with_scores(Scores::new(scored_by, sides, pairs))
 }
 
 /// The role of queries and anchors.

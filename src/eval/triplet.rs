@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::shared::{self, DOCUMENT, QUERY, prefixed};
 use super::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
 use crate::error::{Error, Result};
-use crate::flow::{Card, Encode, LabelKind, Metrics, Statistic};
+use crate::flow::{Card, Encode, LabelKind, Look, Metrics, Scores, Statistic};
 use crate::scoring::Similarity;
 use crate::util::registry::Settings;
 
@@ -217,6 +217,19 @@ impl TripletEvaluator {
     }
 }
 
+impl TripletEvaluator {
+    /// The triplets by how much nearer the positive is.
+    fn look(&self, key: &str, similarity: Similarity, near: &[f32], far: &[f32]) -> Look {
+        let mut look = Look::new(key, "margin", &["anchor", "positive", "negative"], self.anchors.len());
+        for i in look.chosen() {
+            look.push(f64::from(near[i] - far[i]), &[&self.anchors[i], &self.positives[i], &self.negatives[i]]);
+        }
+        let pairs = near.iter().map(|score| (*score, true)).chain(far.iter().map(|score| (*score, false)));
+        let sides = ["positives", "negatives"].map(str::to_owned);
+        look.with_scores(Scores::new(shared::scored_by(similarity), sides, pairs))
+    }
+}
+
 impl Evaluator for TripletEvaluator {
     fn card(&self) -> &'static Card {
         &CARD
@@ -241,6 +254,10 @@ impl Evaluator for TripletEvaluator {
             let far = anchors.pairs(*similarity, &negatives);
             let right: Vec<f64> =
                 near.iter().zip(&far).map(|(near, far)| f64::from(u8::from(*near > *far + margin))).collect();
+            if metrics.looks.is_empty() && self.settings.main_similarity_function.is_none_or(|main| main == *similarity)
+            {
+                metrics.looks.push(self.look(&metrics.primary, *similarity, &near, &far));
+            }
             let accuracy = right.iter().sum::<f64>() / self.anchors.len() as f64;
             best = best.max(accuracy);
             if self.settings.main_similarity_function.is_none_or(|main| main == *similarity) {

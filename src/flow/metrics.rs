@@ -4,6 +4,8 @@ use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::Look;
+
 /// Metrics in the order the evaluator makes them, keys with the evaluator's name as prefix.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
@@ -21,6 +23,9 @@ pub struct Metrics {
     /// Files an evaluator was asked to write beside its metrics.
     #[serde(skip)]
     pub documents: Vec<Document>,
+    /// What people can look at behind single metrics, where an evaluator tells.
+    #[serde(skip)]
+    pub looks: Vec<Look>,
     /// What makes the metrics worthless.
     #[serde(skip)]
     pub alarm: Option<String>,

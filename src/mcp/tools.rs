@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rmcp::ErrorData;
 use rmcp::handler::server::tool::{schema_for_input, schema_for_output};
-use rmcp::model::{CallToolResponse, CallToolResult, CreateTaskResult, JsonObject, Tool, ToolAnnotations};
+use rmcp::model::{
+    CallToolResponse, CallToolResult, ContentBlock, CreateTaskResult, JsonObject, Tool, ToolAnnotations,
+};
 use serde_json::{Value, json};
 
 use super::answers::refusal;
@@ -15,7 +19,8 @@ use super::server::Shared;
 use super::{schema, tasks};
 use crate::error::{Error, Result};
 use crate::verbs::{
-    Verb, cancel, check, choose, evaluate, inspect, mine, recommend, render, run, smoke_test, status, workspace,
+    Verb, cancel, check, choose, evaluate, inspect, log, mine, recommend, render, run, run_files, smoke_test, status,
+    workspace,
 };
 
 /// Clients give up after 25 to 60 seconds; every answer is there before.
@@ -68,6 +73,7 @@ pub(super) fn all() -> Result<Vec<Entry>> {
         },
         entry::<status::Request>("run_status", Pace::Follow, reads())?,
         entry::<cancel::Request>("cancel_run", Pace::Prompt, writes().destructive(true).idempotent(true))?,
+        entry::<log::Request>("log_experiment", Pace::Prompt, writes().idempotent(true))?,
         entry::<mine::Request>("mine_hard_negatives", Pace::Slow, writes().idempotent(true).open_world(true))?,
         entry::<evaluate::Request>("evaluate", Pace::Slow, reads().open_world(true))?,
     ])
@@ -113,7 +119,7 @@ fn parsed<V: Verb>(arguments: JsonObject) -> Result<V> {
 /// Refuses arguments that name something outside the workspace. What a recipe names is seen to where it is read.
 fn admitted(arguments: &JsonObject) -> Result<()> {
     /// Arguments in plain words, and keys of a recipe.
-    const WORDS: [&str; 6] = ["task", "set", "settings", "note", "learned", "name"];
+    const WORDS: [&str; 7] = ["task", "set", "settings", "note", "learned", "name", "key"];
     fn see(value: &Value) -> Result<()> {
         match value {
             Value::String(text) => {
@@ -185,8 +191,13 @@ async fn follow(arguments: JsonObject, shared: &Shared, caller: &mut Caller) -> 
         };
         let left = patience.saturating_sub(begun.elapsed());
         if !seen.under_way() || left.is_zero() || caller.gone() {
+            let pictures = if request.curves { curves(&seen).await } else { Vec::new() };
             return match serde_json::to_value(seen) {
-                Ok(answer) => shared.answers.result(answer),
+                Ok(answer) => {
+                    let mut result = shared.answers.result(answer);
+                    result.content.extend(pictures);
+                    result
+                }
                 Err(e) => refusal(&Error::Internal(format!("the answer as JSON: {e}"))),
             };
         }
@@ -198,6 +209,13 @@ async fn follow(arguments: JsonObject, shared: &Shared, caller: &mut Caller) -> 
             () = caller.cancelled() => {}
         }
     }
+}
+
+/// The curves of a run as pictures.
+async fn curves(seen: &status::Response) -> Vec<ContentBlock> {
+    let run = seen.run_dir.display().to_string();
+    let drawn = tokio::task::spawn_blocking(move || run_files::curves(&run)).await.unwrap_or_default();
+    drawn.into_iter().map(|(_, png)| ContentBlock::image(BASE64_STANDARD.encode(png), "image/png")).collect()
 }
 
 async fn slow(entry: &Entry, arguments: JsonObject, shared: &Arc<Shared>, caller: &mut Caller) -> CallToolResponse {
@@ -233,7 +251,7 @@ async fn slow(entry: &Entry, arguments: JsonObject, shared: &Arc<Shared>, caller
 pub(super) fn finished(answer: super::jobs::Answer, shared: &Shared) -> CallToolResult {
     match answer {
         Ok(answer) => shared.answers.slow(answer),
-        Err(message) => CallToolResult::error(vec![rmcp::model::ContentBlock::text(message)]),
+        Err(message) => CallToolResult::error(vec![ContentBlock::text(message)]),
     }
 }
 

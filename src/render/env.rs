@@ -1,4 +1,4 @@
-//! The template engine: undefined variables are errors, nothing is escaped behind the author's back.
+//! The template engine: undefined variables are errors, and only HTML is escaped behind the author's back.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
@@ -54,7 +54,10 @@ pub fn render_filled(name: &str, context: &impl Serialize, keys: impl Keys + Clo
 fn environment() -> Result<Environment<'static>> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_auto_escape_callback(|name| match name.ends_with(".html") {
+        true => AutoEscape::Html,
+        false => AutoEscape::None,
+    });
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build();
     environment.set_syntax(syntax.map_err(|e| fault("syntax", &e))?);
     for (name, source) in assets::TEMPLATES {

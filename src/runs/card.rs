@@ -4,10 +4,13 @@
 //! sentence-transformers writes, so that the Hub shows both alike.
 
 mod kinds;
+pub mod training;
 
 use std::path::Path;
 
 use serde::Serialize;
+
+use training::{Shown, Table as Course};
 
 use super::experiments::escape;
 use super::verdict::Judgement;
@@ -15,6 +18,7 @@ use crate::error::Result;
 use crate::flow::ModelType;
 use crate::hub;
 use crate::render;
+use crate::train::facts::RunFacts;
 use crate::util::{clock, files, memory};
 
 /// What a card is made of.
@@ -54,6 +58,10 @@ pub struct Facts {
     pub epochs: f64,
     pub seconds: f64,
     pub peak_memory_bytes: u64,
+    /// What it was trained on, as the run wrote it down; none where that is not to be had.
+    pub run: Option<RunFacts>,
+    /// The course of loss and metrics.
+    pub course: Course,
 }
 
 /// One training data set.
@@ -109,6 +117,12 @@ struct Context {
     loss_config: String,
     hyperparameters: Vec<Named>,
     effort: String,
+    language: Vec<String>,
+    license: Option<String>,
+    widget: Vec<String>,
+    shown: Vec<Shown>,
+    course: Course,
+    interval: Option<String>,
     version: &'static str,
 }
 
@@ -222,6 +236,12 @@ fn context(facts: &Facts) -> Context {
             clock::human(facts.seconds),
             memory::human(facts.peak_memory_bytes)
         ),
+        language: facts.run.iter().flat_map(|run| &run.language).map(|language| quoted(language)).collect(),
+        license: facts.run.as_ref().and_then(|run| run.license.as_deref()).map(quoted),
+        widget: facts.run.as_ref().map(|run| training::widget(facts.model_type, &run.datasets)).unwrap_or_default(),
+        shown: facts.run.iter().flat_map(|run| &run.datasets).map(training::shown).collect(),
+        course: facts.course.clone(),
+        interval: facts.judgement.interval_line(),
         version: env!("CARGO_PKG_VERSION"),
     }
 }

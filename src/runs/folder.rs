@@ -18,6 +18,8 @@ use crate::util::{clock, files, suggest};
 ///                      status.json    state, process, heartbeat, step
 ///                      metrics.jsonl  one line a training or evaluation event
 ///                      eval/          a CSV file an evaluator, one row an evaluation
+///                      report.html    what the run did, for people
+///                      report/        its curves as pictures, and what it is made of
 ///                      console.log    what a detached process wrote outside the log
 ///                      checkpoints/  model/  outcome.json
 /// <root>/runs/.keys.lock                held while a key is looked for

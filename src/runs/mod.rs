@@ -10,6 +10,7 @@ pub mod process;
 pub mod queue;
 pub mod receipt;
 pub mod recorder;
+pub mod report;
 mod reserve;
 pub mod status;
 pub mod tables;

@@ -13,8 +13,8 @@ use super::metrics::MetricsFile;
 use super::process::Identity;
 use super::reserve::Reserve;
 use super::status::{self, State, Status};
-use super::tables;
 use super::trackers::{End, Trackers};
+use super::{report, tables};
 use crate::error::{Error, Kind, Result};
 use crate::flow::Metrics;
 use crate::train::events::{Event, Listener, TrainLog};
@@ -416,12 +416,21 @@ impl Listener for Recorder<'_> {
                 self.complain(written);
                 self.log_only(&format!("phase: {phase}"));
             }
+            Event::Facts(facts) => {
+                let written = report::captured::facts(&self.folder, facts);
+                self.complain(written);
+            }
+            Event::Best { .. } => {
+                let written = report::captured::best(&self.folder);
+                self.complain(written);
+            }
             Event::Step { step, total } => self.step(*step, *total),
             Event::Log(log) => self.training(log),
             Event::Evaluation { step, epoch, metrics, seconds, tables } => {
                 self.began = true;
                 self.evaluation(*step, *epoch, metrics, *seconds);
-                let written = tables::append(&self.folder.tables_dir(), tables, *epoch, *step, metrics);
+                let written = tables::append(&self.folder.tables_dir(), tables, *epoch, *step, metrics)
+                    .and_then(|()| report::captured::evaluation(&self.folder, *step, metrics));
                 self.complain(written);
             }
             Event::Checkpoint { step, path } => {

@@ -128,6 +128,24 @@ impl Rows {
         }
     }
 
+    /// Some of the rows, in the order asked for; those that do not exist are left out.
+    #[must_use]
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let rows: Vec<usize> = rows.iter().copied().filter(|row| *row < self.rows()).collect();
+        match self {
+            Self::Dense(all) => {
+                let data = rows.iter().flat_map(|row| all.row(*row)).copied().collect();
+                Self::Dense(Embeddings::new(all.dim(), data))
+            }
+            Self::Sparse(all) => Self::Sparse(all.select(&rows)),
+            Self::Tokens(all) => {
+                let mut some = MultiVectors::new(all.dim());
+                rows.iter().for_each(|row| some.push(all.text(*row)));
+                Self::Tokens(some)
+            }
+        }
+    }
+
     /// These rows, then those of `other`, which must be of the same kind and width.
     ///
     /// # Errors

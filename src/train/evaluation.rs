@@ -3,20 +3,24 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 
 use super::evaluation_data;
 use super::sets::DataSet;
 use super::step::{Setting, views};
 use crate::data::EpochPlan;
 use crate::error::Result;
-use crate::eval::{self, Csv, Evaluator};
+use crate::eval::{self, Csv, Evaluator, shared};
+use crate::flow::look::{Look, SCORES, Scores};
 use crate::flow::{
-    ActivationFn, Classify, Embeddings, Encode, EncodeMultiVector, EncodeOptions, EncodeSparse, Metrics, Predict,
+    ActivationFn, Classify, Embeddings, Encode, EncodeMultiVector, EncodeOptions, EncodeSparse, Metrics, ModelType,
+    Predict,
 };
 use crate::model::SentenceTransformer;
 use crate::ops::{self, Context, Precision};
 use crate::recipe::plan::EvaluatorPlan;
+use crate::scoring::Similarity;
+use crate::scoring::rows::Rows;
 use crate::util::seed::Rng;
 
 /// The key of the loss on the evaluation data, without `eval_`.
@@ -156,7 +160,14 @@ impl Evaluation {
         let seen = InTraining { model, classifier, collapsed: Cell::new(None) };
         let mut all = Metrics::default();
         for (set, key) in self.sets.iter().zip(self.loss_keys()) {
-            all.push(key, Self::loss(model, set)?);
+            let (loss, pairs) = Self::loss(model, set)?;
+            if !pairs.is_empty() {
+                let scored_by = shared::scored_by(model.similarity_fn_name().parse()?);
+                let sides = ["rows' own texts", "texts of other rows"].map(str::to_owned);
+                let look = Look::new(&key, "loss", &[], 0);
+                all.looks.push(look.with_scores(Scores::new(scored_by, sides, pairs.into_iter())));
+            }
+            all.push(key, loss);
         }
         for evaluator in &self.evaluators {
             let metrics =
@@ -165,6 +176,7 @@ impl Evaluation {
             all.samples.extend(metrics.samples);
             all.details.extend(metrics.details);
             all.documents.extend(metrics.documents);
+            all.looks.extend(metrics.looks);
         }
         all.primary = self.primary(model.similarity_fn_name()).unwrap_or_default();
         all.alarm = seen.collapsed.get().map(|score| {
@@ -176,9 +188,10 @@ impl Evaluation {
         Ok(all)
     }
 
-    /// The mean loss over the batches of a data set, without dropout.
-    fn loss(model: &SentenceTransformer, set: &EvalSet) -> Result<f64> {
-        let (mut sum, mut weight) = (0.0, 0usize);
+    /// The mean loss over the batches of a data set, without dropout; and of pairs without labels how similar the first
+    /// two texts of a row are, and those of a row and the next one of its batch.
+    fn loss(model: &SentenceTransformer, set: &EvalSet) -> Result<(f64, Vec<(f32, bool)>)> {
+        let (mut sum, mut weight, mut pairs) = (0.0, 0usize, Vec::new());
         for rows in set.batches.from(0) {
             let batch = set.set.feed.batch(rows, 0)?;
             let batch = model.arrange(batch, set.set.loss.pairing(), Rng::new(0))?;
@@ -203,6 +216,12 @@ impl Evaluation {
             };
             let mut columns = all.iter().map(columns).collect::<candle_core::Result<Vec<_>>>()?;
             let embeddings = columns.pop().unwrap_or_default();
+            if let ([first, second, ..], None) = (embeddings.as_slice(), &batch.labels)
+                && model.kind() == ModelType::SentenceTransformer
+                && pairs.len() < 2 * SCORES
+            {
+                pairs.extend(in_batch(model.similarity_fn_name().parse()?, first, second)?);
+            }
             let layers = layers.into_iter().zip(columns).collect();
             let outputs = views::outputs(setting, &batch, embeddings, layers, Rng::new(0), &Context::inference())?;
             let value = set.set.loss.compute(&outputs, batch.labels.as_ref())?;
@@ -210,6 +229,24 @@ impl Evaluation {
             sum += ops::number(&value)? * batch.rows as f64;
             weight += batch.rows;
         }
-        Ok(sum / weight.max(1) as f64)
+        Ok((sum / weight.max(1) as f64, pairs))
     }
+}
+
+/// The similarity of each row of `first` to the same row of `second`, and to the next one.
+fn in_batch(similarity: Similarity, first: &Tensor, second: &Tensor) -> Result<Vec<(f32, bool)>> {
+    let rows = |x: &Tensor| -> Result<Rows> {
+        let x = x.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+        Ok(Rows::Dense(Embeddings::new(x.dim(1)?, x.flatten_all()?.to_vec1()?)))
+    };
+    let (first, second) = (rows(first)?, rows(second)?);
+    let count = first.rows().min(second.rows());
+    let own: Vec<usize> = (0..count).collect();
+    let next: Vec<usize> = (0..count).map(|row| (row + 1) % count).collect();
+    let mut pairs: Vec<(f32, bool)> =
+        first.pairwise(similarity, &own, &second, &own).into_iter().map(|score| (score, true)).collect();
+    if count > 1 {
+        pairs.extend(first.pairwise(similarity, &own, &second, &next).into_iter().map(|score| (score, false)));
+    }
+    Ok(pairs)
 }

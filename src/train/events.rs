@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::facts::RunFacts;
 use crate::eval::Csv;
 use crate::flow::Metrics;
 
@@ -14,12 +15,16 @@ pub enum Event<'a> {
     Warning(&'a str),
     /// A phase of the run began: `data`, `baseline`, `train`, `evaluate`, `save`.
     Phase(&'a str),
+    /// What the run works on; told at its beginning, and again when it is resumed.
+    Facts(&'a RunFacts),
     /// One optimizer step is done (every step, logged or not).
     Step { step: u64, total: u64 },
     /// Training metrics, averaged since the last such event.
     Log(TrainLog),
     /// An evaluation; `metrics` keys are without the `eval_` prefix, `tables` are the files that get a row of them.
     Evaluation { step: u64, epoch: f64, metrics: &'a Metrics, seconds: f64, tables: &'a [Csv] },
+    /// The last evaluation is the best so far.
+    Best { step: u64 },
     /// A checkpoint is complete on disk.
     Checkpoint { step: u64, path: &'a Path },
 }

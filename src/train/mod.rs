@@ -8,6 +8,7 @@ mod checkpoint;
 mod evaluation;
 mod evaluation_data;
 pub mod events;
+pub mod facts;
 mod from_hub;
 mod guard;
 pub mod hard_negatives;

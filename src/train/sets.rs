@@ -25,6 +25,8 @@ const LABELS_AT_ONCE: usize = 65_536;
 /// A data set and what is minimised on it.
 pub struct DataSet {
     pub store: Arc<Store>,
+    /// What the store was made by.
+    pub spec: DatasetSpec,
     /// Makes batches of the store's rows.
     pub feed: Feed,
     pub loss: Arc<dyn Loss>,
@@ -213,7 +215,8 @@ impl<'a> Opener<'a> {
             _ => Vec::new(),
         };
         let feed = Feed::new(Arc::clone(&store), arrangement, pieces, self.plan.seed);
-        Ok(DataSet { feed, store, loss, twin, decoder, guide })
+        let spec = spec(self.plan, set, loss.as_ref());
+        Ok(DataSet { feed, store, spec, loss, twin, decoder, guide })
     }
 
     fn loss(&mut self, plan: &LossPlan) -> Result<Known> {
@@ -407,17 +410,10 @@ pub fn classifier(sets: &[DataSet]) -> Option<&dyn Classify> {
     found.all(|set| Arc::ptr_eq(&set.loss, &first.loss)).then(|| first.loss.classifier()).flatten()
 }
 
-/// The tokenised store of a data set.
-fn open_store(
-    run: &Plan,
-    plan: &DatasetPlan,
-    loss: &dyn Loss,
-    model: &SentenceTransformer,
-    routes: &BTreeMap<String, String>,
-    key: &str,
-) -> Result<Store> {
+/// What a data set is read by.
+fn spec(run: &Plan, plan: &DatasetPlan, loss: &dyn Loss) -> DatasetSpec {
     let card = loss.base_card();
-    let spec = DatasetSpec {
+    DatasetSpec {
         name: Some(plan.name.clone()),
         paths: plan.path.iter().map(|p| p.to_string_lossy().into_owned()).collect(),
         columns: (!plan.columns.is_empty()).then(|| plan.columns.clone()),
@@ -428,7 +424,20 @@ fn open_store(
         common_prompts: prompts::of(run, plan),
         needs: card.labels,
         unlabelled_from: card.unlabelled_from,
-    };
+    }
+}
+
+/// The tokenised store of a data set.
+fn open_store(
+    run: &Plan,
+    plan: &DatasetPlan,
+    loss: &dyn Loss,
+    model: &SentenceTransformer,
+    routes: &BTreeMap<String, String>,
+    key: &str,
+) -> Result<Store> {
+    let card = loss.base_card();
+    let spec = spec(run, plan, loss);
     let progress = Progress::new("tokenising", 0);
     let preprocess = model.preprocess(routes).map_err(|e| e.within("`args.router_mapping`"))?;
     let store = Store::open_or_build(&spec, Path::new(""), &preprocess, &progress);

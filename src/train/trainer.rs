@@ -9,6 +9,7 @@ use candle_core::Tensor;
 use super::batches::{Batches, Cursor, Wanted};
 use super::checkpoint::{self, State};
 use super::events::{Event, Listener, TrainLog};
+use super::facts::RunFacts;
 use super::prepare::{Prepared, load_model};
 use super::sets::{classifier, losses, own_params};
 use super::step::{Measured, Setting, forward_backward};
@@ -41,6 +42,7 @@ pub fn run(plan: &Plan, run_dir: &Path, options: &Options, listener: &mut dyn Li
         if options.resume { checkpoint::newest(run_dir, |text| listener.event(&Event::Warning(text)))? } else { None };
     let mut timings = Timings::default();
     let prepared = timings.time("prepare", || Prepared::new(plan, checkpoint.as_deref(), listener))?;
+    listener.event(&Event::Facts(&RunFacts::new(plan, &prepared)));
     let params = prepared.params();
     let mut optimizer = AdamW::new(
         &params,
@@ -310,6 +312,9 @@ impl Trainer<'_> {
             listener.event(&Event::Phase("evaluate"));
             let metrics = self.evaluate(listener)?;
             best = self.observe(&metrics);
+            if best {
+                listener.event(&Event::Best { step: self.state.step });
+            }
             self.state.last_metrics = Some(metrics);
         }
         let stopping = self.plan.args.early_stopping;
@@ -346,12 +351,14 @@ impl Trainer<'_> {
         // Checkpoints keep the items of one metric, the one whose change is judged.
         let key = self.prepared.metric.as_deref();
         metrics.samples.retain(|sample| key == Some(sample.key.as_str()));
+        metrics.looks.retain(|look| key == Some(look.key.as_str()));
         let seconds = start.elapsed().as_secs_f64();
         self.timings.add("evaluation", seconds);
         let tables = self.prepared.evaluation.csv(self.prepared.model.similarity_fn_name());
         let (step, epoch) = (self.state.step, self.epoch());
         listener.event(&Event::Evaluation { step, epoch, metrics: &metrics, seconds, tables: &tables });
         metrics.documents.clear();
+        metrics.looks.clear();
         if let Some(alarm) = metrics.alarm.take() {
             self.warn(format!("after step {step}: {alarm}"), listener);
         }

@@ -27,6 +27,7 @@ pub mod push;
 pub mod rank;
 pub mod recommend;
 pub mod render;
+pub mod report;
 pub mod run;
 pub mod run_files;
 pub mod runs;

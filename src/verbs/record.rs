@@ -14,7 +14,7 @@ use crate::recipe::Plan;
 use crate::recipe::plan::{DatasetPlan, EvaluatorPlan};
 use crate::runs::experiments::{self, Entry, base, losses};
 use crate::runs::verdict::Judgement;
-use crate::runs::{RunFolder, card};
+use crate::runs::{RunFolder, card, report};
 use crate::train::Outcome;
 
 /// Puts the entry into the run's experiments log.
@@ -23,9 +23,14 @@ pub(super) fn enter(folder: &RunFolder, entry: Entry) -> Result<()> {
 }
 
 /// Writes the saved model's README.
-pub(super) fn write_card(plan: &Plan, outcome: &Outcome, judgement: &Judgement) -> Result<()> {
+pub(super) fn write_card(folder: &RunFolder, plan: &Plan, outcome: &Outcome, judgement: &Judgement) -> Result<()> {
     let model = engine::load_model(&outcome.model_dir)?;
-    card::write(Path::new(&outcome.model_dir), &facts(plan, outcome, &model, judgement))
+    let mut facts = facts(plan, outcome, &model, judgement);
+    if let Ok(told) = report::Facts::read(folder) {
+        facts.course = card::training::course(&report::Facts { outcome: Some(outcome.clone()), ..told.clone() });
+        facts.run = told.captured.facts;
+    }
+    card::write(Path::new(&outcome.model_dir), &facts)
 }
 
 fn facts(plan: &Plan, outcome: &Outcome, model: &SentenceTransformer, judgement: &Judgement) -> card::Facts {
@@ -52,6 +57,8 @@ fn facts(plan: &Plan, outcome: &Outcome, model: &SentenceTransformer, judgement:
         epochs: outcome.epochs,
         seconds: outcome.seconds,
         peak_memory_bytes: outcome.peak_memory_bytes,
+        run: None,
+        course: card::training::Table::default(),
     }
 }
 

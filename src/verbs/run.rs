@@ -22,7 +22,7 @@ use crate::runs::folder::{RUNS, display};
 use crate::runs::status::{self, PUBLISH, Status};
 use crate::runs::trackers::{End, Trackers};
 use crate::runs::verdict::Judgement;
-use crate::runs::{Ending, Recorder, RunFolder, State, Verdict, keys, queue};
+use crate::runs::{Ending, Recorder, RunFolder, State, Verdict, keys, queue, report};
 use crate::train::Outcome;
 use crate::train::events::{Event, Listener};
 use crate::util::{clock, files, interrupt, memory};
@@ -124,6 +124,9 @@ pub struct Response {
     /// The model before training, where it was asked to be kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_model_dir: Option<PathBuf>,
+    /// The page that shows what the run did; missing where it could not be written, and while the run goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<PathBuf>,
     /// What to do next.
     pub next: String,
     /// The last line for people.
@@ -151,6 +154,9 @@ impl Answer for Response {
                 clock::human(seconds),
                 memory::human(bytes)
             ));
+        }
+        if let Some(report) = &self.report {
+            lines.push(format!("report {}", display(report)));
         }
         lines.push(format!("next   {}", self.next));
         lines.extend(self.interval_line.clone());
@@ -365,6 +371,7 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
             // on stdout the line is the answer; here it closes the log
             recorder.log_only(&line);
             recorder.finish(&Ending::Done(&line))?;
+            response.report = make_report(&folder, reporter);
             Ok(response)
         }
         Err(error) => {
@@ -379,9 +386,23 @@ fn execute(job: Job, keep_base: bool, reporter: &mut dyn Reporter) -> Result<Res
                     recorder.withdraw(&ending)?;
                     let _ = folder.withdraw(&made);
                 }
-                None => recorder.finish(&ending)?,
+                None => {
+                    recorder.finish(&ending)?;
+                    make_report(&folder, reporter);
+                }
             }
             Err(error)
+        }
+    }
+}
+
+/// The report of a run that has ended; that it cannot be written is told, and no more.
+fn make_report(folder: &RunFolder, reporter: &mut dyn Reporter) -> Option<PathBuf> {
+    match report::write(folder, None) {
+        Ok(path) => Some(path),
+        Err(error) => {
+            reporter.line(&format!("warning: no report: {error}"));
+            None
         }
     }
 }
@@ -415,7 +436,7 @@ fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Respon
         .with_interval(outcome.delta_interval)
         .with_costs(&outcome.final_metrics);
     let line = judgement.line();
-    record::write_card(plan, &outcome, &judgement)?;
+    record::write_card(folder, plan, &outcome, &judgement)?;
     let response = Response {
         run_id: folder.run_id().to_owned(),
         run_dir: folder.dir(),
@@ -436,6 +457,7 @@ fn conclude(plan: &Plan, folder: &RunFolder, outcome: Outcome) -> Result<(Respon
         seconds: Some(outcome.seconds),
         peak_memory_bytes: Some(outcome.peak_memory_bytes),
         base_model_dir: outcome.base_model_dir.clone(),
+        report: None,
         next: try_it(plan, &display(&outcome.model_dir)),
         verdict_line: Some(line.clone()),
         interval_line: judgement.interval_line(),

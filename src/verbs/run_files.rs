@@ -9,7 +9,7 @@ use serde_json::json;
 use super::status::Response;
 use crate::error::{Error, Result};
 use crate::runs::folder::RUNS;
-use crate::runs::{RunFolder, status};
+use crate::runs::{RunFolder, report, status};
 use crate::util::{fence, files, suggest};
 
 /// A part of a run.
@@ -117,6 +117,15 @@ pub fn read(run: &str, part: &str, lines: Lines) -> Result<Content> {
         "log" | "metrics" => excerpt(mime_type, &text, lines),
         _ => Content { mime_type, text, range: None },
     })
+}
+
+/// Pictures (PNG) of a run's loss, and of its metric where there is one, by name; none before there is anything to draw.
+#[must_use]
+pub fn curves(run: &str) -> Vec<(String, Vec<u8>)> {
+    const SHOWN: usize = 2;
+    let mut curves = find(run).and_then(|folder| report::curves(&folder)).unwrap_or_default();
+    curves.truncate(SHOWN);
+    curves
 }
 
 /// A text file in the workspace, whole or in parts.

@@ -27,6 +27,10 @@ pub struct Request {
     #[arg(long = "wait", value_name = "S", default_value_t = 0.0)]
     #[serde(default)]
     pub wait_s: f64,
+    /// Pictures of loss and metric over steps, too.
+    #[arg(skip)]
+    #[serde(default)]
+    pub curves: bool,
 }
 
 /// Where a run stands.
@@ -130,13 +134,16 @@ impl Response {
     /// Whether it has not ended.
     #[must_use]
     pub fn under_way(&self) -> bool {
-        self.state == State::Running
+        matches!(self.state, State::Queued | State::Running)
     }
 
     /// Where it stands, in a line: `train, step 12 of 300, loss 1.2345, about 3 min left`.
     #[must_use]
     pub fn line(&self) -> String {
         let mut line = self.phase.clone();
+        if self.state == State::Queued {
+            return self.message.clone().unwrap_or(line);
+        }
         if self.total_steps > 0 {
             line.push_str(&format!(", step {} of {}", self.step, self.total_steps));
         }

@@ -49,6 +49,7 @@ mod prompts;
 mod recipe;
 mod references;
 mod render;
+mod report;
 mod resume;
 mod run_queue;
 mod run_truth;

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::reranking::{CrossEncoderRerankingEvaluator, Others, PairRerankingSettings, Sample};
 use crate::error::{Error, Result};
-use crate::eval::nano_beir::{choose, title};
+use crate::eval::nano_beir::{choose, join, title};
 use crate::eval::shared::prefixed;
 use crate::eval::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
-use crate::flow::{Card, Encode, LabelKind, Metrics, ModelType, Statistic};
+use crate::flow::{Card, Encode, LabelKind, Look, Metrics, ModelType, Statistic};
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -191,12 +191,14 @@ impl Evaluator for CrossEncoderNanoBEIREvaluator {
         let mut result = Metrics { primary: self.primary_key(""), ..Metrics::default() };
         let means = self.settings.whole().all(true);
         let (mut sums, mut numbers, mut scores) = (vec![0.0; means.len()], Vec::new(), Vec::new());
+        let mut all = None;
         for (number, reranking) in self.rerankings.iter().enumerate() {
             let metrics =
                 reranking.evaluate(model).map_err(|e| e.within(format!("data set `{}`", reranking.name())))?;
             // The keys of one are those of another but for the name in front.
             sums.iter_mut().zip(&metrics.values).for_each(|(sum, (_, value))| *sum += value);
             result.values.extend(metrics.values);
+            metrics.looks.into_iter().for_each(|look| join(&mut all, look));
             let values: Vec<f64> = metrics.samples.into_iter().flat_map(|sample| sample.scores).flatten().collect();
             numbers.extend(std::iter::repeat_n(number as f64, values.len()));
             scores.extend(values);
@@ -204,6 +206,7 @@ impl Evaluator for CrossEncoderNanoBEIREvaluator {
         for (key, sum) in means.into_iter().zip(sums) {
             result.push(key, sum / self.rerankings.len() as f64);
         }
+        result.looks.extend(all.map(|look| Look { key: result.primary.clone(), ..look }));
         result.push_sample(Statistic::MeanOfMeans, numbers, vec![scores]);
         Ok(result)
     }

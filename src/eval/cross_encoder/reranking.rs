@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::eval::metrics::{classification, ranking};
 use crate::eval::shared::{self, prefixed};
 use crate::eval::{Csv, DataKind, EvaluationData, Evaluator, EvaluatorSettings, FromData, Keyed};
-use crate::flow::{Card, Encode, LabelKind, Metrics, ModelType, Statistic};
+use crate::flow::{Card, Embeddings, Encode, LabelKind, Look, Metrics, ModelType, Scores, Statistic};
 use crate::util::registry::Settings;
 
 /// The catalogue entry.
@@ -190,8 +190,8 @@ impl CrossEncoderRerankingEvaluator {
         self.queries.iter().any(|query| query.base.is_some())
     }
 
-    /// MAP, MRR and NDCG of each query.
-    fn measure(&self, model: &dyn Encode) -> Result<[Vec<f64>; 3]> {
+    /// MAP, MRR and NDCG of each query, and the scores of the documents of those that have a positive.
+    fn measure(&self, model: &dyn Encode) -> Result<([Vec<f64>; 3], Embeddings)> {
         let ranked = || self.queries.iter().filter(|query| query.relevant.contains(&true));
         let pairs: Vec<(&str, &str)> = ranked()
             .flat_map(|query| query.documents.iter().map(|document| (query.text.as_str(), document.as_str())))
@@ -207,7 +207,28 @@ impl CrossEncoderRerankingEvaluator {
             }
             values.iter_mut().zip(three).for_each(|(list, value)| list.push(value));
         }
-        Ok(values)
+        Ok((values, scores))
+    }
+
+    /// The queries by NDCG, with what stands first for each.
+    fn look(&self, key: &str, ndcg: &[f64], scores: &Embeddings) -> Look {
+        let own: Vec<(usize, &Query)> =
+            self.queries.iter().enumerate().filter(|(_, query)| query.relevant.contains(&true)).collect();
+        let firsts: Vec<usize> = own
+            .iter()
+            .scan(0, |next, (_, query)| Some(std::mem::replace(next, *next + query.documents.len())))
+            .collect();
+        let mut look = Look::new(key, format!("nDCG@{}", self.settings.at_k), &shared::RANKED, own.len());
+        for i in look.chosen() {
+            let ((number, query), scores) = (own[i], &scores.data()[firsts[i]..]);
+            let top = (0..query.documents.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b]).then(b.cmp(a)));
+            let wanted = query.relevant.iter().position(|relevant| *relevant);
+            let text = |place: Option<usize>| place.map_or("", |place| query.documents[place].as_str());
+            look.push(ndcg[number], &[&query.text, text(wanted), text(top)]);
+        }
+        let relevant = own.iter().flat_map(|(_, query)| &query.relevant);
+        let pairs = scores.data().iter().zip(relevant).map(|(score, relevant)| (*score, *relevant));
+        look.with_scores(Scores::new("score", shared::DOCUMENTS.map(str::to_owned), pairs))
     }
 }
 
@@ -270,7 +291,7 @@ impl Evaluator for CrossEncoderRerankingEvaluator {
     }
 
     fn evaluate(&self, model: &dyn Encode) -> Result<Metrics> {
-        let values = self.measure(model)?;
+        let (values, scores) = self.measure(model)?;
         let mut metrics = Metrics { primary: self.primary_key(""), ..Metrics::default() };
         let base: Vec<[f64; 3]> = self.queries.iter().filter_map(|query| query.base).collect();
         let base = (0..3).filter(|_| !base.is_empty()).map(|i| mean(base.iter().map(|three| three[i])));
@@ -279,6 +300,7 @@ impl Evaluator for CrossEncoderRerankingEvaluator {
             metrics.push(key, value);
         }
         let [_, _, ndcg] = values;
+        metrics.looks.push(self.look(&metrics.primary, &ndcg, &scores));
         metrics.push_sample(Statistic::Mean, Vec::new(), vec![ndcg]);
         Ok(metrics)
     }

@@ -1,6 +1,26 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::train::facts::{ColumnFacts, DatasetFacts};
+
+fn run() -> RunFacts {
+    let column = |name: &str, truncated| ColumnFacts { name: name.into(), truncated, lengths: vec![(5, 3), (12, 1)] };
+    RunFacts {
+        datasets: vec![DatasetFacts {
+            name: "train|1.jsonl".into(),
+            trained: true,
+            rows: 5749,
+            max_seq_length: Some(256),
+            columns: vec![column("sentence1", 0), column("sentence2", 2)],
+            label: Some("score".into()),
+            examples: vec![["a <b> | c", "d \"e\"", "0.5"].map(str::to_owned).to_vec()],
+            classes: Vec::new(),
+        }],
+        language: vec!["en".into()],
+        license: Some("apache-2.0".into()),
+        ..RunFacts::default()
+    }
+}
 
 fn facts() -> Facts {
     Facts {
@@ -38,6 +58,11 @@ fn facts() -> Facts {
         epochs: 1.0,
         seconds: 61.0,
         peak_memory_bytes: 1_400_000_000,
+        run: Some(run()),
+        course: Course {
+            columns: ["epoch", "step", "training loss", "sts-dev_spearman_cosine"].map(str::to_owned).to_vec(),
+            rows: vec![["0.0000", "0", "-", "0.8000"].map(str::to_owned).to_vec()],
+        },
     }
 }
 

@@ -34,6 +34,7 @@ impl Response {
             base_model_dir: None,
             next: String::new(),
             verdict_line: None,
+            report: None,
             interval_line: None,
         }
     }
