@@ -40,6 +40,9 @@ pub const CARD: Card = Card {
 /// Documents whose vectors are in memory at a time, where each token has one: some 50 kB a document.
 const LATE_CHUNK: usize = 2048;
 
+/// By one similarity function: the best documents of each query, and scores of relevant documents.
+type Found = (Vec<Vec<Hit>>, Vec<f32>);
+
 /// A query with what is relevant to it.
 #[derive(Debug, Clone)]
 struct Query {
@@ -173,7 +176,7 @@ impl InformationRetrievalEvaluator {
     }
 
     /// By similarity function the best documents of each query, and the scores of relevant documents.
-    fn search(&self, model: &dyn Encode, similarities: &[Similarity]) -> Result<Vec<(Vec<Vec<Hit>>, Vec<f32>)>> {
+    fn search(&self, model: &dyn Encode, similarities: &[Similarity]) -> Result<Vec<Found>> {
         let settings = &self.settings;
         let options = |given: &Option<String>, name: &Option<String>, role: &str| -> Result<EncodeOptions> {
             Ok(EncodeOptions {

@@ -6,6 +6,9 @@ use crate::flow::look::{Look, Scores};
 /// Items shown of each side.
 const SHOWN: usize = 10;
 
+/// A group's name, and the share of its values in each bin.
+type Group = (String, Vec<f64>);
+
 /// An item before and after.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
@@ -70,7 +73,7 @@ pub fn distributions(before: Option<&Scores>, later: (&str, Option<&Scores>)) ->
     let groups = |scores: &Scores| {
         vec![(scores.positive.clone(), shares(&scores.positives)), (scores.negative.clone(), shares(&scores.negatives))]
     };
-    let drawn: Vec<(&str, &Scores, Vec<(String, Vec<f64>)>)> =
+    let drawn: Vec<(&str, &Scores, Vec<Group>)> =
         both.into_iter().filter_map(|(title, scores)| scores.map(|s| (title, s, groups(s)))).collect();
     let highest = drawn.iter().flat_map(|(_, _, groups)| groups).flat_map(|(_, shares)| shares);
     let highest = highest.fold(0.0f64, |most, share| most.max(*share));

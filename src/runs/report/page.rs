@@ -129,7 +129,7 @@ fn page(folder: &RunFolder, facts: &Facts) -> Page {
         summary: summary(facts),
         hero: hero(facts),
         curves: curves::curves(facts).iter().filter_map(curve).collect(),
-        scores: charts.iter().map(|scene| plain(scene)).collect(),
+        scores: charts.iter().map(plain).collect(),
         scores_note: scores_note(separations, charts.is_empty()),
         items_note: items_note(changed.is_some(), looks),
         items: changed.map(|(look, changes)| items(&look.value, look.of, look.items.len(), &changes)),
