@@ -176,7 +176,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "x").unwrap();
         };
-        ["a.jsonl", "deep/b.parquet", ".hidden/c.csv", "runs/d.jsonl", "e.txt"].map(put);
+        ["a.jsonl", "deep/b.parquet", ".hidden/c.csv", "runs/d.jsonl", "e.txt"].into_iter().for_each(put);
         let found = data_files(dir.path(), 2);
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].ends_with("a.jsonl") && found[1].ends_with("deep/b.parquet"), "{found:?}");

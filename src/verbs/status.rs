@@ -134,7 +134,7 @@ impl Response {
     /// Whether it has not ended.
     #[must_use]
     pub fn under_way(&self) -> bool {
-        matches!(self.state, State::Queued | State::Running)
+        self.state.under_way()
     }
 
     /// Where it stands, in a line: `train, step 12 of 300, loss 1.2345, about 3 min left`.
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn fronts_cut_the_waiting() {
-        let mut request = Request { run: None, wait_s: 600.0 };
+        let mut request = Request { run: None, wait_s: 600.0, curves: false };
         request.answer_within(24.0);
         assert_eq!(request.wait_s, 24.0);
     }

@@ -70,8 +70,8 @@ impl Entry {
         let plan = Plan::load(&folder.plan_file())?;
         let ended = Self { date: status.heartbeat.clone(), ..Self::default() };
         let entry = match status.state {
-            State::Running => {
-                return Err(Error::usage(format!("run `{}` is still running", folder.run_id()))
+            State::Queued | State::Running => {
+                return Err(Error::usage(format!("run `{}` is still {}", folder.run_id(), status.state.name()))
                     .with_hint("it enters itself when it ends; follow it with `tallow status --wait 600`"));
             }
             State::Failed | State::Cancelled => {

@@ -228,6 +228,7 @@ fn hero(facts: &Facts) -> Hero {
             }
             (kind, verdict.name().to_owned(), format!("trained {} steps", status.step))
         }
+        State::Queued => ("running", "QUEUED".to_owned(), status.message.clone().unwrap_or_default()),
         State::Running => ("running", "RUNNING".to_owned(), format!("step {}{of}", status.step)),
         State::Failed => ("failed", "FAILED".to_owned(), format!("after step {}{of}", status.step)),
         State::Cancelled => ("none", "CANCELLED".to_owned(), format!("after step {}{of}", status.step)),

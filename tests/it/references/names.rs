@@ -196,7 +196,7 @@ const NO_RULES: [&str; 10] = [
 /// Tools of the MCP server, as its own test has them.
 #[test]
 fn tools_are_those_of_the_server() {
-    let surface = include_str!("../snapshots/it__mcp__mcp_tools.snap");
+    let surface = std::fs::read_to_string(project("tests/it/mcp/snapshots/it__mcp__mcp_tools.snap")).unwrap();
     let tools: BTreeSet<&str> =
         surface.lines().filter_map(|line| line.strip_prefix("    \"name\": \"")?.strip_suffix("\",")).collect();
     let skill = Page::read("SKILL.md");
