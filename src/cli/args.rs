@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn mistakes_have_a_message_and_a_hint() {
         for (line, message, hint) in [
-            ("rum a.toml", "unrecognized subcommand `rum`", "a similar subcommand exists: `run`"),
+            ("rum a.toml", "unrecognized subcommand `rum`", "subcommands exist: `runs`, `run`"),
             (
                 "smoke-test",
                 "the following required arguments were not provided: <RECIPE>",

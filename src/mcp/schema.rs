@@ -27,16 +27,14 @@ pub(super) fn input(schema: &JsonObject, hidden: &[&str]) -> Arc<JsonObject> {
     Arc::new(short)
 }
 
-/// An output's schema, shortened.
-pub(super) fn output(schema: &JsonObject) -> Arc<JsonObject> {
+/// An output's schema, shortened, without the `hidden` fields; that of a `slow` tool stands in `result`, beside what says
+/// whether the tool is still at work.
+pub(super) fn output(schema: &JsonObject, hidden: &[&str], slow: bool) -> Arc<JsonObject> {
     let definitions = schema.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
-    Arc::new(fields(schema, &definitions))
-}
-
-/// As [`output`], of a tool that may answer that it is still at work.
-pub(super) fn slow_output(schema: &JsonObject) -> Arc<JsonObject> {
-    let definitions = schema.get("$defs").and_then(Value::as_object).cloned().unwrap_or_default();
-    let result = fields(schema, &definitions);
+    let result = fields(schema, &definitions, hidden);
+    if !slow {
+        return Arc::new(result);
+    }
     let whole = json!({
         "type": "object",
         "properties": {"state": {"enum": ["done", "running"]}, "result": result, "next": {"type": "string"}},
@@ -45,9 +43,10 @@ pub(super) fn slow_output(schema: &JsonObject) -> Arc<JsonObject> {
     Arc::new(whole.as_object().cloned().unwrap_or_default())
 }
 
-fn fields(schema: &JsonObject, definitions: &JsonObject) -> JsonObject {
+fn fields(schema: &JsonObject, definitions: &JsonObject, hidden: &[&str]) -> JsonObject {
     let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-    let short = properties.into_iter().map(|(name, property)| (name, Value::Object(typed(&property, definitions))));
+    let shown = properties.into_iter().filter(|(name, _)| !hidden.contains(&name.as_str()));
+    let short = shown.map(|(name, property)| (name, Value::Object(typed(&property, definitions))));
     let properties = short.collect();
     Map::from_iter([("type".to_owned(), json!("object")), ("properties".to_owned(), Value::Object(properties))])
 }
@@ -115,7 +114,8 @@ fn argument(property: &Value, definitions: &JsonObject) -> Value {
         Value::String(text) => text.is_empty(),
         Value::Array(list) => list.is_empty(),
         Value::Object(table) => table.is_empty(),
-        Value::Bool(true) | Value::Number(_) => false,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::Bool(true) => false,
     };
     if let Some(default) = property.get("default").filter(|default| !trivial(default)) {
         short.insert("default".to_owned(), default.clone());
@@ -198,6 +198,7 @@ mod tests {
                 "score": {"type": ["number", "null"], "description": "x"},
                 "anything": true,
                 "report": {"$ref": "#/$defs/Report"},
+                "hidden": {"type": "string"},
             },
             "$defs": {"State": {"enum": ["a"], "type": "string"}, "Report": {"type": "object", "properties": {"x": {}}}},
         }));
@@ -208,8 +209,8 @@ mod tests {
                 "report": {"type": "object"},
             },
         });
-        assert_eq!(Value::Object((*output(&schema)).clone()), wanted);
-        let slow = slow_output(&schema);
+        assert_eq!(Value::Object((*output(&schema, &["hidden"], false)).clone()), wanted);
+        let slow = output(&schema, &["hidden"], true);
         assert_eq!(slow["properties"]["result"], wanted);
     }
 }

@@ -1,5 +1,6 @@
 //! The tools: which verbs are offered, under which names, and how a call becomes an answer.
 
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,13 +80,46 @@ pub(super) fn all() -> Result<Vec<Entry>> {
     ])
 }
 
-/// Arguments for people, which a model does well without: every one of them is read with every session.
-const OF_THE_COMMAND_LINE: [(&str, &[&str]); 2] = [
+/// What is for people, or for programs that read a command's answer: every name is read with every session.
+const OF_THE_COMMAND_LINE: &[(&str, &[&str], &[&str])] = &[
+    ("render_template", &["from"], &[]),
+    (
+        "run",
+        &[],
+        &[
+            "model_dir",
+            "adapter_dir",
+            "hub_url",
+            "hub_error",
+            "steps",
+            "verdict",
+            "score",
+            "baseline",
+            "delta",
+            "metric",
+            "seconds",
+            "peak_memory_bytes",
+            "base_model_dir",
+            "report",
+        ],
+    ),
+    ("run_status", &[], &["adapter_dir", "hub_url", "hub_error", "heartbeat_age_seconds", "key", "epoch"]),
+    ("log_experiment", &["script", "experiments"], &["jsonl", "experiments"]),
     (
         "mine_hard_negatives",
-        &["cache_folder", "bf16", "query_prompt", "corpus_prompt", "seed", "include_positives", "range_max"],
+        &[
+            "cache_folder",
+            "bf16",
+            "query_prompt",
+            "corpus_prompt",
+            "seed",
+            "include_positives",
+            "range_max",
+            "output_scores",
+            "on_bad_row",
+        ],
+        &["rows_skipped", "skipped", "missing", "cached", "range_max", "positives_per_query", "peak_memory_bytes"],
     ),
-    ("render_template", &["from"]),
 ];
 
 fn entry<V: Verb>(name: &'static str, pace: Pace, hints: ToolAnnotations) -> Result<Entry> {
@@ -93,9 +127,10 @@ fn entry<V: Verb>(name: &'static str, pace: Pace, hints: ToolAnnotations) -> Res
     let root = schemars::schema_for!(V);
     let description = root.get("description").and_then(Value::as_str).unwrap_or_default();
     let answer = schema_for_output::<V::Response>();
-    let output = if pace == Pace::Slow { schema::slow_output(&answer) } else { schema::output(&answer) };
-    let hidden = OF_THE_COMMAND_LINE.iter().find(|(tool, _)| *tool == name).map_or(&[][..], |(_, hidden)| hidden);
-    let definition = Tool::new(name, schema::paragraphs(description), schema::input(&input, hidden))
+    let hidden = OF_THE_COMMAND_LINE.iter().find(|(tool, ..)| *tool == name);
+    let (arguments, fields) = hidden.map_or((&[][..], &[][..]), |(_, arguments, fields)| (arguments, fields));
+    let output = schema::output(&answer, fields, pace == Pace::Slow);
+    let definition = Tool::new(name, schema::paragraphs(description), schema::input(&input, arguments))
         .with_annotations(hints)
         .with_raw_output_schema(output);
     Ok(Entry { definition, pace, work: |arguments, tell| work(arguments, tell, |_: &mut V| {}) })
@@ -116,21 +151,19 @@ fn parsed<V: Verb>(arguments: JsonObject) -> Result<V> {
     })
 }
 
-/// Refuses arguments that name something outside the workspace. What a recipe names is seen to where it is read.
+/// Refuses arguments that lead out of the workspace; what is no path leads nowhere. What a recipe names is seen to where
+/// it is read.
 fn admitted(arguments: &JsonObject) -> Result<()> {
     /// Arguments in plain words, and keys of a recipe.
     const WORDS: [&str; 7] = ["task", "set", "settings", "note", "learned", "name", "key"];
     fn see(value: &Value) -> Result<()> {
         match value {
+            // a glob is judged by what stands before its first wildcard
             Value::String(text) => {
-                let path = std::path::Path::new(text);
-                let named = path.is_absolute() || text.contains("..") || path.exists() || path.is_symlink();
-                // a glob is judged by what stands before its first wildcard
-                let fixed: std::path::PathBuf = path
-                    .components()
-                    .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']))
-                    .collect();
-                if named || fixed.exists() { workspace::admit(&fixed) } else { Ok(()) }
+                let parts = Path::new(text).components();
+                let wild = |part: &Component<'_>| part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
+                let fixed: PathBuf = parts.take_while(|part| !wild(part)).collect();
+                if fixed.as_os_str().is_empty() { Ok(()) } else { workspace::admit(&fixed) }
             }
             Value::Array(all) => all.iter().try_for_each(see),
             Value::Object(all) => all.values().try_for_each(see),

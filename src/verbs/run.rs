@@ -32,9 +32,9 @@ const LATEST: &str = "latest";
 
 /// Train a model by a recipe.
 ///
-/// Evaluates before training, trains, evaluates again, saves the model with its card, adds an entry to
-/// `logs/experiments.md` and ends with a `VERDICT:` line. Everything lies in `runs/<run_id>/`. It wants a smoke test of
-/// the same recipe, settings and data that was passed, and waits while another run trains on this machine.
+/// Evaluates before and after, saves the model with its card, enters `logs/experiments.md` and ends with a `VERDICT:`
+/// line; all of it lies in `runs/<run_id>/`. It wants a smoke test of the same recipe, settings and data that was passed,
+/// and waits while another run trains on this machine.
 #[derive(Debug, Clone, Default, Args, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {

@@ -51,7 +51,7 @@ impl Work {
              logging_steps = 1\neval_steps = 2\n{args}\n"
         );
         std::fs::write(self.dir.path().join("recipe.toml"), recipe).unwrap();
-        let output = self.tallow(&["run", "recipe.toml"]);
+        let output = self.tallow(&["run", "recipe.toml", "--force"]);
         let runs = std::fs::read_dir(self.dir.path().join("runs")).unwrap_or_else(|e| {
             panic!("{e}: {}", String::from_utf8_lossy(&output.stderr));
         });

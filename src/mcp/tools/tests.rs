@@ -34,7 +34,8 @@ fn definitions_together_stay_below_4000_tokens() {
         each.push(format!("{} {count}", tool.definition.name));
         sum += count;
     }
-    assert!(sum < 4000, "{sum}: {}", each.join(", "));
+    // the count is a little low
+    assert!(sum < 3900, "{sum}: {}", each.join(", "));
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn data_on_the_hub_and_adapters_are_named() {
     facts.datasets = vec![set.clone(), set, facts.datasets[0].clone()];
     let card = text(&facts).unwrap();
     let front = card.split("---\n").nth(1).unwrap();
-    assert!(front.contains("\ndatasets:\n- \"someone/pairs\"\npipeline_tag:"), "{front}");
+    assert!(front.contains("\ndatasets:\n- \"someone/pairs\"\nwidget:"), "{front}");
     assert_eq!(card.matches("](https://huggingface.co/datasets/someone/pairs) |").count(), 2, "{card}");
     assert!(card.contains("- **Trained as adapters (LoRA, merged here):** rank 8, alpha 16"), "{card}");
     let card = text(&self::facts()).unwrap();

@@ -100,6 +100,7 @@ fn answers_are_what_they_were() {
         .map(|n| json!({"query": format!("what is {n}"), "answer": format!("{n} is a number")}).to_string() + "\n")
         .collect();
     std::fs::write(dir.path().join("pairs.jsonl"), rows).unwrap();
+    std::fs::write(dir.path().join("dev.jsonl"), "{\"query\": \"why\", \"answer\": \"because\"}\n").unwrap();
     std::fs::write(dir.path().join("bad.py"), "from sentence_transformers import SentenceTransformer\n").unwrap();
     let mut client = Client::start(dir.path());
     let mut answers = Vec::new();
@@ -109,7 +110,7 @@ fn answers_are_what_they_were() {
         ("recommend_loss", json!({"model_type": "SentenceTransformer", "data": "pairs.jsonl"})),
         (
             "render_template",
-            json!({"model_type": "SentenceTransformer", "data": "pairs.jsonl", "settings": {"args.seed": 7}, "output": "a.toml"}),
+            json!({"model_type": "SentenceTransformer", "data": "pairs.jsonl", "eval": "dev.jsonl", "settings": {"args.max_steps": 7}, "output": "a.toml"}),
         ),
         ("check", json!({"file": "bad.py"})),
     ] {
@@ -182,7 +183,7 @@ fn resources_prompts_and_completions() {
     };
     let prompt = json!({"type": "ref/prompt", "name": "train_a_retriever"});
     assert_eq!(complete(prompt.clone(), "data", "tr"), json!(["train.jsonl"]));
-    assert!(complete(prompt, "base", "microsoft/").as_array().is_some_and(|all| !all.is_empty()));
+    assert!(complete(prompt, "base", "sentence-transformers/").as_array().is_some_and(|all| !all.is_empty()));
     let run = json!({"type": "ref/resource", "uri": "run://{id}/{part}"});
     assert_eq!(complete(run, "part", "re"), json!(["recipe", "report"]));
     let page = json!({"type": "ref/resource", "uri": "skill://train-sentence-transformers-rs/references/{page}"});

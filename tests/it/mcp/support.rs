@@ -13,19 +13,19 @@ use rmcp::service::{NotificationContext, RunningService};
 use rmcp::{ClientHandler, RoleClient};
 use serde_json::Value;
 
-use crate::support::project;
+use crate::support::{copy_dir, project};
 
 /// A recipe on twenty scored pairs that takes `steps` steps of a few milliseconds.
 pub fn small_recipe(dir: &Path, steps: usize) {
     let rows = std::fs::read_to_string(project("tests/golden/curves_scored.jsonl")).unwrap();
     let some: Vec<&str> = rows.lines().take(20).collect();
     std::fs::write(dir.join("train.jsonl"), some.join("\n") + "\n").unwrap();
-    let base = project("tests/fixtures/tiny-bert");
+    copy_dir(&project("tests/fixtures/tiny-bert"), &dir.join("tiny-bert"));
     let recipe = format!(
         r#"
 run_name = "small"
 [model]
-base = "{}"
+base = "tiny-bert"
 [[train_dataset]]
 path = "train.jsonl"
 columns = ["sentence1", "sentence2"]
@@ -40,8 +40,7 @@ path = "train.jsonl"
 max_steps = {steps}
 per_device_train_batch_size = 4
 logging_steps = 5
-"#,
-        base.display()
+"#
     );
     std::fs::write(dir.join("recipe.toml"), recipe).unwrap();
 }

@@ -54,9 +54,13 @@ fn commands_in_prose_are_understood() {
     for page in pages() {
         for span in page.spans().into_iter().filter(|span| span.starts_with("tallow ")) {
             let mut words = span.split_whitespace().skip(1);
-            let verb = words.next().unwrap_or_default().to_owned();
+            let mut verb = words.next().unwrap_or_default().to_owned();
+            if verb == "mcp" && words.clone().next() == Some("install") {
+                verb.push_str(" install");
+            }
             let help = helps.entry(verb.clone()).or_insert_with(|| {
-                let output = Command::new(env!("CARGO_BIN_EXE_tallow")).args([&verb, "--help"]).output().unwrap();
+                let asked = verb.split(' ').chain(["--help"]);
+                let output = Command::new(env!("CARGO_BIN_EXE_tallow")).args(asked).output().unwrap();
                 output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
             });
             let Some(help) = help else {

@@ -12,6 +12,7 @@ use tallow::model::{backbone, module};
 use tallow::optim::schedule::SchedulerType;
 
 use super::{Page, pages};
+use crate::support::project;
 
 const TYPES: [(ModelType, &str, &str); 4] = [
     (ModelType::SentenceTransformer, "sentence_transformer", "cosine"),
