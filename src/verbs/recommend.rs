@@ -95,10 +95,10 @@ impl Verb for Request {
         let data_errors = errors.map(|finding| format!("{}: {}", finding.what, finding.fix)).collect();
         let next = match self.eval {
             Some(_) => {
-                "`tallow render --from` a file with this answer (`--json`), with the same options, then `tallow smoke-test`"
+                "`render_template` with these `settings` and the same options (`tallow render --from` a file with this answer), then `smoke_test`"
             }
             None => {
-                "hold rows out and name them with `--eval`; then `tallow render --from` a file with this answer (`--json`)"
+                "hold rows out and name them as `eval`; then `render_template` with these `settings` (`tallow render --from` a file with this answer)"
             }
         };
         Ok(Response { advice, data_errors, next: next.to_owned() })

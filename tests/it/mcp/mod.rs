@@ -105,7 +105,7 @@ fn answers_are_what_they_were() {
     let mut client = Client::start(dir.path());
     let mut answers = Vec::new();
     for (tool, arguments) in [
-        ("choose_model_type", json!({"task": "Find the passage that answers a question"})),
+        ("choose_model_type", json!({"task": "An embedding model that finds the passage which answers a question"})),
         ("inspect_dataset", json!({"data": "pairs.jsonl"})),
         ("recommend_loss", json!({"model_type": "SentenceTransformer", "data": "pairs.jsonl"})),
         (
@@ -123,10 +123,10 @@ fn answers_are_what_they_were() {
         answers.push(json!({tool: answer}));
     }
     insta::with_settings!({filters => vec![
-        (r"seconds.: [0-9.]+", "seconds: 0"),
+        ("\"seconds\": [0-9.]+", "\"seconds\": 0"),
         (r#"file:///[^"]*/"#, "file:///DIR/"),
         (r"answer://[0-9a-f]+", "answer://HASH"),
-        (r"about [0-9.]+ [MG]B", "about N GB"),
+        ("about [0-9.]+ [MG]B", "about N GB"), ("of [0-9.]+ [MG]B free", "of N GB free"),
     ]}, { insta::assert_json_snapshot!("mcp_answers", answers) });
     client.end();
 }
