@@ -38,8 +38,11 @@ pub(super) struct Entry {
     pub(super) definition: Tool,
     pace: Pace,
     /// Blocks; runs on a thread of its own.
-    work: fn(JsonObject, &mut dyn FnMut(&str)) -> Result<Value>,
+    work: Blocking,
 }
+
+/// Arguments, and where lines for people go, to an answer.
+type Blocking = fn(JsonObject, &mut dyn FnMut(&str)) -> Result<Value>;
 
 /// How a tool's answer is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -67,7 +67,7 @@ pub(super) fn with_row(text: &str, entry: &Entry, newest: bool) -> String {
     match rows(&lines) {
         Some((first, count)) => {
             let own = |line: &&str| parsed(line).is_some_and(|row| entry.is_row(&row));
-            let earlier = lines.iter().skip(first).take(count).position(|line| own(line));
+            let earlier = lines.iter().skip(first).take(count).position(own);
             if let Some(earlier) = earlier {
                 lines.remove(first + earlier);
             }

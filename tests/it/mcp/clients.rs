@@ -78,9 +78,10 @@ async fn path(session: &Session, listening: &Listening, output: &str) {
     };
     assert_eq!(ended["state"], "done", "{ended}");
     assert!(ended["verdict"].is_string() && ended["score"].is_f64() && ended["baseline"].is_f64(), "{ended}");
-    let told = listening.progress.lock().unwrap();
-    assert!(told.iter().any(|told| told.message.as_ref().is_some_and(|text| text.contains("step"))), "{told:?}");
-    drop(told);
+    {
+        let told = listening.progress.lock().unwrap();
+        assert!(told.iter().any(|told| told.message.as_ref().is_some_and(|text| text.contains("step"))), "{told:?}");
+    }
     for (part, wanted) in [
         ("log", "VERDICT"),
         ("metrics", "\"loss\""),
