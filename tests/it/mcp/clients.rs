@@ -93,6 +93,13 @@ async fn path(session: &Session, listening: &Listening, output: &str) {
         let text = read(session, format!("run://{id}/{part}")).await;
         assert!(text.contains(wanted), "{part}: {text}");
     }
+    let first = read(session, format!("run://{id}/log?from=1&lines=2")).await;
+    assert_eq!(first.lines().count(), 2, "{first}");
+    let pictured = call_once(session, "run_status", json!({"run": id, "curves": true})).await;
+    let CallToolResponse::Complete(pictured) = pictured else { panic!("not an answer") };
+    let pictures: Vec<_> = pictured.content.iter().filter_map(|block| block.as_image()).collect();
+    assert_eq!(pictures.len(), 2, "loss and metric");
+    assert!(pictures.iter().all(|picture| picture.mime_type == "image/png" && picture.data.starts_with("iVBOR")));
     let logged = call(session, "log_experiment", json!({"run": id, "learned": "thirty steps are few"})).await;
     assert!(logged.to_string().contains(&id), "{logged}");
     let log = read(session, "experiments://log".to_owned()).await;
