@@ -78,7 +78,7 @@ fn all() -> Vec<Resource> {
     for run in run_files::known(RUNS_LISTED).unwrap_or_default() {
         for part in PARTS {
             // what a run does not have yet is not offered
-            if part.name == "status" || run_files::stamp(&run.id, part.name).is_some() {
+            if ["status", "report"].contains(&part.name) || run_files::stamp(&run.id, part.name).is_some() {
                 let name = format!("{} {}", run.id, part.name);
                 let description = format!("{} ({})", part.description, run.state);
                 let resource = Resource::new(run_uri(&run.id, part.name), name).with_description(description);

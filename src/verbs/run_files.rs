@@ -108,6 +108,10 @@ pub fn read(run: &str, part: &str, lines: Lines) -> Result<Content> {
         return Ok(Content { mime_type, text, range: None });
     }
     let path = file(&folder, part.name);
+    // a run under way has none yet, and one that has just ended is about to write it
+    if part.name == "report" && !path.is_file() {
+        return Ok(Content { mime_type, text: report::html(&folder)?, range: None });
+    }
     if !path.is_file() {
         return Err(Error::usage(format!("run `{}` has no {} yet", folder.run_id(), part.name))
             .with_hint("follow it with `run_status` until it has got there"));
@@ -239,8 +243,10 @@ mod tests {
         let name = name(&folder.dir());
         assert!(name.starts_with('/'), "{name}");
         assert!(read(&name, "status", Lines::default()).unwrap().text.contains("\"running\""));
-        let early = read(&name, "report", Lines::default()).unwrap_err();
-        assert!(early.to_string().contains("no report yet"), "{early}");
+        let early = read(&name, "card", Lines::default()).unwrap_err();
+        assert!(early.to_string().contains("no card yet"), "{early}");
+        assert!(read(&name, "report", Lines::default()).unwrap().text.contains("<html"));
+        assert!(!folder.dir().join("report.html").exists());
         let wrong = read(&name, "metric", Lines::default()).unwrap_err();
         assert!(wrong.hint().unwrap().contains("metrics"), "{wrong}");
         let before = stamp(&name, "status").unwrap();

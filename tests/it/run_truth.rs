@@ -74,7 +74,16 @@ fn weights(work: &Work, id: &str) -> Vec<u8> {
 
 /// A run in the foreground, as a child.
 fn spawn(work: &Work, arguments: &[&str]) -> Child {
-    work.command(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    let mut command = work.command(arguments);
+    // the tests themselves may run under `nohup`, which children inherit
+    // SAFETY: async-signal-safe, and touches no memory of ours.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            Ok(())
+        });
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 fn signal(child: &Child, signal: libc::c_int) {

@@ -35,6 +35,14 @@ pub fn write(folder: &RunFolder, file: Option<&Path>) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The page as it would be written now; nothing is written.
+///
+/// # Errors
+/// When the run has no status.
+pub fn html(folder: &RunFolder) -> Result<String> {
+    page::html(folder, &Facts::read(folder)?)
+}
+
 /// The curves of a run as PNG pictures, `loss` first, then `metric` where there is one; of a run under way too.
 ///
 /// # Errors
