@@ -112,8 +112,8 @@ impl Jobs {
         format!("{tool}-{:016x}", hash.finish())
     }
 
-    /// The job of that id, started if it is not there.
-    pub(super) fn find_or_start(&self, id: &str, work: Work) -> Job {
+    /// The job of that id, started if it is not there; `heavy` ones take turns.
+    pub(super) fn find_or_start(&self, id: &str, work: Work, heavy: bool) -> Job {
         let mut table = self.table();
         if let Some(job) = table.get(id) {
             return job.clone();
@@ -122,14 +122,17 @@ impl Jobs {
         let (teller, line) = watch::channel(String::new());
         let stop = Arc::new(AtomicBool::new(false));
         let job = Job { id: id.to_owned(), started: jiff::Timestamp::now(), state, line, stop: Arc::clone(&stop) };
-        let turns = Arc::clone(&self.turns);
+        let turns = heavy.then(|| Arc::clone(&self.turns));
         tokio::spawn(async move {
-            let _turn = match turns.clone().try_acquire_owned() {
-                Ok(turn) => Some(turn),
-                Err(_) => {
-                    teller.send_replace("waiting for other calls to end".to_owned());
-                    turns.acquire_owned().await.ok()
-                }
+            let _turn = match turns {
+                None => None,
+                Some(turns) => match Arc::clone(&turns).try_acquire_owned() {
+                    Ok(turn) => Some(turn),
+                    Err(_) => {
+                        teller.send_replace("waiting for other calls to end".to_owned());
+                        turns.acquire_owned().await.ok()
+                    }
+                },
             };
             let answer = tokio::task::spawn_blocking(move || {
                 let mut tell = |text: &str| drop(teller.send_replace(text.to_owned()));
@@ -176,7 +179,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
 
     async fn wait(jobs: &Jobs, id: &str, patience: Duration, work: Work) -> (Waited, Vec<String>) {
-        let mut job = jobs.find_or_start(id, work);
+        let mut job = jobs.find_or_start(id, work, true);
         let mut lines = Vec::new();
         let deadline = tokio::time::Instant::now() + patience;
         let waited = loop {
@@ -224,18 +227,24 @@ mod tests {
     #[tokio::test]
     async fn more_than_can_compute_take_turns() {
         let (jobs, at_once, most) = (Jobs::default(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let go = Arc::new(AtomicBool::new(false));
         for n in 0..5 {
-            let (at_once, most) = (Arc::clone(&at_once), Arc::clone(&most));
-            jobs.find_or_start(
-                &n.to_string(),
-                Box::new(move |_| {
-                    most.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    std::thread::sleep(SHORT);
-                    at_once.fetch_sub(1, Ordering::SeqCst);
-                    Ok(json!(n))
-                }),
-            );
+            let (at_once, most, go) = (Arc::clone(&at_once), Arc::clone(&most), Arc::clone(&go));
+            let work: Work = Box::new(move |_| {
+                most.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                while !go.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                at_once.fetch_sub(1, Ordering::SeqCst);
+                Ok(json!(n))
+            });
+            jobs.find_or_start(&n.to_string(), work, true);
         }
+        // what is light does not wait for them
+        let mut light = jobs.find_or_start("light", Box::new(|_| Ok(json!("light"))), false);
+        let deadline = tokio::time::Instant::now() + LONG;
+        assert_eq!(light.next(deadline).await, Waited::Done(Ok(json!("light"))));
+        go.store(true, Ordering::SeqCst);
         for n in 0..5 {
             let again: Work = Box::new(|_| Err(Error::usage("started twice")));
             assert_eq!(wait(&jobs, &n.to_string(), LONG, again).await.0, Waited::Done(Ok(json!(n))));

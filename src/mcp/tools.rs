@@ -1,7 +1,6 @@
 //! The tools: which verbs are offered, under which names, and how a call becomes an answer.
 
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::answers::refusal;
 use super::caller::Caller;
-use super::jobs::{Jobs, Waited, Work};
+use super::jobs::{Answer, Job, Jobs, Waited};
 use super::server::Shared;
 use super::{schema, tasks};
 use crate::error::{Error, Result};
@@ -47,7 +46,7 @@ type Blocking = fn(JsonObject, &mut dyn FnMut(&str)) -> Result<Value>;
 /// How a tool's answer is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pace {
-    /// It is there at once.
+    /// It is there at once, as a rule.
     Prompt,
     /// The call may have to be made again for the result.
     Slow,
@@ -180,13 +179,13 @@ fn admitted(arguments: &JsonObject) -> Result<()> {
 pub(super) async fn call(
     entry: &Entry,
     arguments: JsonObject,
-    shared: &Arc<Shared>,
+    shared: &Shared,
     caller: &mut Caller,
 ) -> Result<CallToolResponse, ErrorData> {
     Ok(match entry.pace {
-        Pace::Prompt => prompt(entry, arguments, shared).await.into(),
+        Pace::Prompt => prompt(entry, arguments, shared, caller).await.into(),
         Pace::Start => {
-            let result = prompt(entry, arguments, shared).await;
+            let result = prompt(entry, arguments, shared, caller).await;
             let run = result.structured_content.as_ref().and_then(|answer| answer.get("run_dir")?.as_str());
             match run.filter(|_| caller.follows_tasks()) {
                 Some(run) => CallToolResponse::Task(CreateTaskResult::new(tasks::of_run(run).await?.task)),
@@ -198,12 +197,19 @@ pub(super) async fn call(
     })
 }
 
-async fn prompt(entry: &Entry, arguments: JsonObject, shared: &Shared) -> CallToolResult {
-    let (work, name) = (entry.work, entry.definition.name.as_ref());
-    match tokio::task::spawn_blocking(move || work(arguments, &mut |_| {})).await {
-        Ok(Ok(answer)) => shared.answers.result(answer),
-        Ok(Err(error)) => refusal(&error),
-        Err(_) => refusal(&Error::Internal(format!("tool `{name}` crashed"))),
+/// A tool whose answer is there at once, but for data or machines beyond measure: then the call is made again.
+async fn prompt(entry: &Entry, arguments: JsonObject, shared: &Shared, caller: &mut Caller) -> CallToolResult {
+    let mut job = start(entry, arguments, shared, false);
+    match wait(&mut job, PATIENCE, caller).await {
+        Some(Ok(answer)) => {
+            shared.jobs.forget(&job);
+            shared.answers.result(answer)
+        }
+        Some(Err(message)) => {
+            shared.jobs.forget(&job);
+            failed(message)
+        }
+        None => again(entry, shared),
     }
 }
 
@@ -254,40 +260,59 @@ async fn curves(seen: &status::Response) -> Vec<ContentBlock> {
     drawn.into_iter().map(|(_, png)| ContentBlock::image(BASE64_STANDARD.encode(png), "image/png")).collect()
 }
 
-async fn slow(entry: &Entry, arguments: JsonObject, shared: &Arc<Shared>, caller: &mut Caller) -> CallToolResponse {
-    let (work, name) = (entry.work, entry.definition.name.as_ref());
-    let id = Jobs::key(name, &arguments);
-    let work: Work = Box::new(move |tell| work(arguments, tell));
-    let mut job = shared.jobs.find_or_start(&id, work);
+async fn slow(entry: &Entry, arguments: JsonObject, shared: &Shared, caller: &mut Caller) -> CallToolResponse {
+    let mut job = start(entry, arguments, shared, true);
     let patience = if caller.follows_tasks() { BEFORE_A_TASK } else { PATIENCE };
-    let begun = Instant::now();
-    let deadline = tokio::time::Instant::now() + patience;
+    match wait(&mut job, patience, caller).await {
+        Some(answer) => {
+            shared.jobs.forget(&job);
+            finished(answer, shared).into()
+        }
+        None if caller.follows_tasks() => {
+            CallToolResponse::Task(CreateTaskResult::new(tasks::of_job(&job, shared).task))
+        }
+        None => again(entry, shared).into(),
+    }
+}
+
+/// The work of a call, which goes on whatever becomes of the call; `heavy` work takes turns.
+fn start(entry: &Entry, arguments: JsonObject, shared: &Shared, heavy: bool) -> Job {
+    let work = entry.work;
+    let id = Jobs::key(entry.definition.name.as_ref(), &arguments);
+    shared.jobs.find_or_start(&id, Box::new(move |tell| work(arguments, tell)), heavy)
+}
+
+/// The answer, if it comes in time; meanwhile the client is told that work goes on.
+async fn wait(job: &mut Job, patience: Duration, caller: &mut Caller) -> Option<Answer> {
+    let begun = tokio::time::Instant::now();
+    let deadline = begun + patience;
     loop {
         match job.next(deadline.min(tokio::time::Instant::now() + SIGN_OF_LIFE)).await {
+            Waited::Done(answer) => return Some(answer),
+            Waited::Line(line) => caller.line(begun.elapsed().as_secs_f64(), line).await,
             Waited::Running if tokio::time::Instant::now() < deadline => {
                 caller.progress(begun.elapsed().as_secs_f64(), None, job.line()).await;
             }
-            Waited::Line(line) => caller.line(begun.elapsed().as_secs_f64(), line).await,
-            Waited::Done(answer) => {
-                shared.jobs.forget(&job);
-                return finished(answer, shared).into();
-            }
-            Waited::Running if caller.follows_tasks() => {
-                return CallToolResponse::Task(CreateTaskResult::new(tasks::of_job(&job, shared).task));
-            }
-            Waited::Running => {
-                let next = format!("call `{name}` again with the same arguments to wait for the result");
-                return shared.answers.result(json!({"state": "running", "next": next})).into();
-            }
+            Waited::Running => return None,
         }
     }
 }
 
+/// The answer of a call that is to be made again.
+fn again(entry: &Entry, shared: &Shared) -> CallToolResult {
+    let next = format!("call `{}` again with the same arguments to wait for the result", entry.definition.name);
+    shared.answers.result(json!({"state": "running", "next": next}))
+}
+
+fn failed(message: String) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(message)])
+}
+
 /// The result of a tool that may take long.
-pub(super) fn finished(answer: super::jobs::Answer, shared: &Shared) -> CallToolResult {
+pub(super) fn finished(answer: Answer, shared: &Shared) -> CallToolResult {
     match answer {
         Ok(answer) => shared.answers.slow(answer),
-        Err(message) => CallToolResult::error(vec![ContentBlock::text(message)]),
+        Err(message) => failed(message),
     }
 }
 
