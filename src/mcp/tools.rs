@@ -1,6 +1,6 @@
 //! The tools: which verbs are offered, under which names, and how a call becomes an answer.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -160,13 +160,8 @@ fn admitted(arguments: &JsonObject) -> Result<()> {
     const WORDS: [&str; 7] = ["task", "set", "settings", "note", "learned", "name", "key"];
     fn see(value: &Value) -> Result<()> {
         match value {
-            // a glob is judged by what stands before its first wildcard
-            Value::String(text) => {
-                let parts = Path::new(text).components();
-                let wild = |part: &Component<'_>| part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
-                let fixed: PathBuf = parts.take_while(|part| !wild(part)).collect();
-                if fixed.as_os_str().is_empty() { Ok(()) } else { workspace::admit(&fixed) }
-            }
+            Value::String(text) if text.is_empty() => Ok(()),
+            Value::String(text) => workspace::admit_pattern(Path::new(text)),
             Value::Array(all) => all.iter().try_for_each(see),
             Value::Object(all) => all.values().try_for_each(see),
             _ => Ok(()),

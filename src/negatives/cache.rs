@@ -139,8 +139,8 @@ impl Shelf {
         files::create_dir(folder)?;
         let open = |name: &str| -> Result<(File, PathBuf)> {
             let path = folder.join(name);
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-            Ok((file.map_err(Error::io("open", &path))?, path))
+            let file = files::open_with(OpenOptions::new().read(true).write(true).create(true).truncate(false), &path)?;
+            Ok((file, path))
         };
         let ((mut texts, path), (vectors, vectors_path)) = (open("texts.bin")?, open("vectors.bin")?);
         if !files::lock(&texts) {

@@ -47,9 +47,20 @@ impl Bases {
             return Err(Problem::new(key, "is empty").with_hint("give the path of a file or directory"));
         }
         let places = self.places(text);
-        if let Some(found) = places.iter().find_map(|place| existing(place)) {
-            admitted(key, &before_wildcards(&found))?;
-            return Ok(found);
+        // nothing is looked at outside the workspace, not even whether it is there
+        let mut refused = None;
+        for place in &places {
+            match admitted(key, place) {
+                Ok(()) => {
+                    if let Some(found) = existing(place) {
+                        return Ok(found);
+                    }
+                }
+                Err(problem) => refused = Some(problem),
+            }
+        }
+        if let Some(problem) = refused {
+            return Err(problem);
         }
         let tried: Vec<String> = places.iter().map(|p| format!("`{}`", clean(p).display())).collect();
         let what = if is_glob(text) { "nothing matches" } else { "there is no" };
@@ -94,17 +105,13 @@ fn existing(place: &Path) -> Option<PathBuf> {
     let text = place.to_str().filter(|t| is_glob(t))?;
     glob::glob(text).ok()?.find_map(Result::ok)?;
     // links before the first wildcard are followed, so that the glob means the same from anywhere
-    let fixed = before_wildcards(place);
+    let fixed = fence::before_wildcards(place);
     let rest = place.strip_prefix(&fixed).ok()?;
     Some(fixed.canonicalize().unwrap_or_else(|_| clean(&fixed)).join(rest))
 }
 
 fn admitted(key: &str, path: &Path) -> Result<(), Problem> {
-    fence::admit(path).map_err(|e| Problem::new(key, e.to_string()).with_hint(e.hint().unwrap_or_default()))
-}
-
-fn before_wildcards(place: &Path) -> PathBuf {
-    place.components().take_while(|c| !is_glob(&c.as_os_str().to_string_lossy())).collect()
+    fence::admit_pattern(path).map_err(|e| Problem::new(key, e.to_string()).with_hint(e.hint().unwrap_or_default()))
 }
 
 /// Links in the directory are followed, the last name is kept: its ending tells the format.

@@ -75,8 +75,7 @@ impl RunFolder {
     pub fn withdraw(&self, made: &[PathBuf]) -> Result<()> {
         files::remove_dir(&self.dir())?;
         if made.iter().any(|dir| dir.file_name() == self.runs.file_name()) {
-            // whoever waits for it makes it anew
-            let _ = std::fs::remove_file(self.runs.join(keys::LOCK));
+            keys::forget_lock(&self.runs);
         }
         // stops at the first folder that is not empty
         let _ = made.iter().try_for_each(std::fs::remove_dir);

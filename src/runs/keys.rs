@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::util::files;
 
 /// Held from the look for a key until the run that has it is there.
-pub(super) const LOCK: &str = ".keys.lock";
+const LOCK: &str = ".keys.lock";
 
 /// The file of a run with its key.
 const KEY: &str = "key";
@@ -45,6 +45,16 @@ pub fn check(key: &str) -> Result<()> {
 pub fn lock(runs: &Path) -> Result<File> {
     files::create_dir(runs)?;
     files::wait_for_lock(&runs.join(LOCK), PATIENCE)
+}
+
+/// Removes the file of the lock, but not from somebody who holds it; whoever waits for it makes it anew.
+pub(super) fn forget_lock(runs: &Path) {
+    let path = runs.join(LOCK);
+    if let Ok(file) = files::open(&path)
+        && files::lock(&file)
+    {
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// The run in `runs` that was started with `key`.

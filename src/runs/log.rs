@@ -1,6 +1,6 @@
 //! `logs/<run_name>.log`: every line for people, with the time.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +29,7 @@ impl LogFile {
         if let Some(parent) = path.parent() {
             files::create_dir(parent)?;
         }
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("open", path))?;
+        let file = files::append(path)?;
         let before = file.metadata().map_err(Error::io("open", path))?.len();
         Ok(Self { path: path.to_path_buf(), file, before, written: 0, new_folder })
     }

@@ -3,12 +3,12 @@
 //! Training: `{"step", "epoch", "loss", "learning_rate", "grad_norm", "seconds", "rows_per_second"}`, and of losses of
 //! several terms each of these (`base_loss`, `document_regularizer_loss`, ...); evaluation: `{"step", "epoch", "seconds", "eval_<key>"...}`. Numbers JSON cannot hold (NaN, infinity) are `null`.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flow::Metrics;
 use crate::train::events::TrainLog;
 use crate::util::files;
@@ -29,7 +29,7 @@ impl MetricsFile {
     /// When it cannot be opened for writing.
     pub fn open(path: &Path) -> Result<Self> {
         let resumed = path.is_file();
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("open", path))?;
+        let file = files::append(path)?;
         let mut metrics = Self { path: path.to_path_buf(), file, pending: String::new() };
         if resumed {
             // a killed process may have left half a line
@@ -55,7 +55,7 @@ impl MetricsFile {
             }
         }
         files::write_atomic(&self.path, text.as_bytes())?;
-        self.file = OpenOptions::new().append(true).open(&self.path).map_err(Error::io("open", &self.path))?;
+        self.file = files::append(&self.path)?;
         Ok(())
     }
 

@@ -86,6 +86,9 @@ impl Identity {
     /// # Errors
     /// When the system refuses, or when the process cannot be identified from here.
     pub fn terminate(&self) -> Result<bool> {
+        if *self == Self::own() {
+            return Err(Error::usage("the run's own process has not begun yet").with_hint("try again in a moment"));
+        }
         match self.alive() {
             Some(true) => signal(self.pid),
             Some(false) => Ok(false),
@@ -181,8 +184,7 @@ fn signal(_pid: u32) -> Result<bool> {
 /// When the program or the file cannot be opened.
 pub fn spawn_detached(arguments: &[&std::ffi::OsStr], directory: &Path, console: &Path) -> Result<Child> {
     let program = std::env::current_exe().map_err(Error::io("find", "the tallow program"))?;
-    let output =
-        std::fs::OpenOptions::new().create(true).append(true).open(console).map_err(Error::io("open", console))?;
+    let output = files::append(console)?;
     let errors = output.try_clone().map_err(Error::io("open", console))?;
     let mut command = Command::new(&program);
     if let Some(workspace) = fence::workspace() {

@@ -13,7 +13,7 @@ use super::folder::display;
 use crate::data::store::cache;
 use crate::error::{Error, Result};
 use crate::recipe::Plan;
-use crate::util::{clock, files};
+use crate::util::{clock, fence, files};
 
 /// Parts of a plan that say nothing of whether it can be trained and what that takes: names, places, publishing, and which
 /// of many equal beginnings is taken.
@@ -30,6 +30,12 @@ const IGNORED: [&str; 11] = [
     "args.save_total_limit",
     "args.num_threads",
 ];
+
+/// Where a run writes by itself.
+const WRITTEN: &str = ".cache_folder";
+
+/// Keys of data, whose folders are read without those in them.
+const DATA: [&str; 2] = ["train_dataset.", "eval_dataset."];
 
 /// Files of a folder that are looked at; a folder of more is known by its first ones.
 const MOST_FILES: usize = 20_000;
@@ -88,7 +94,7 @@ impl Tried {
     fn walk(&mut self, key: &str, value: &Value) {
         let below = |part: &str| if key.is_empty() { part.to_owned() } else { format!("{key}.{part}") };
         match value {
-            _ if IGNORED.contains(&key) => {}
+            _ if IGNORED.contains(&key) || key.ends_with(WRITTEN) => {}
             Value::Null => {}
             Value::Object(table) => table.iter().for_each(|(name, value)| self.walk(&below(name), value)),
             Value::Array(list) => {
@@ -98,32 +104,42 @@ impl Tried {
                 if let Value::String(text) = other
                     && Path::new(text).is_absolute()
                 {
-                    self.look(text);
+                    self.look(text, DATA.iter().any(|data| key.starts_with(data)));
                 }
                 self.keys.insert(key.to_owned(), other.to_string());
             }
         }
     }
 
-    /// Notes the files that a path or a pattern leads to.
-    fn look(&mut self, text: &str) {
+    /// Notes the files that a path or a pattern leads to; of a folder of data only its own.
+    fn look(&mut self, text: &str, data: bool) {
         let path = Path::new(text);
+        // texts such as prompts may look like paths; what lies outside the workspace is nobody's business
+        if fence::admit_open(&fence::before_wildcards(path)).is_err() {
+            return;
+        }
+        let mut left = MOST_FILES;
+        let depth = if data { 1 } else { usize::MAX };
         if path.exists() {
-            self.note(path);
+            self.note(path, depth, &mut left);
         } else if let Ok(found) = glob::glob(text) {
-            found.flatten().for_each(|path| self.note(&path));
+            found.flatten().take(MOST_FILES).for_each(|path| self.note(&path, depth, &mut left));
         }
     }
 
-    fn note(&mut self, path: &Path) {
-        if self.files.len() >= MOST_FILES {
+    fn note(&mut self, path: &Path, depth: usize, left: &mut usize) {
+        if *left == 0 || fence::admit_open(path).is_err() {
             return;
         }
         let Ok(metadata) = std::fs::metadata(path) else { return };
         if metadata.is_dir() {
             let visible = |path: &PathBuf| path.file_name().is_none_or(|name| !name.to_string_lossy().starts_with('.'));
-            files::list(path).unwrap_or_default().iter().filter(|path| visible(path)).for_each(|path| self.note(path));
+            if depth > 0 {
+                let entries = files::list(path).unwrap_or_default();
+                entries.iter().filter(|path| visible(path)).for_each(|path| self.note(path, depth - 1, left));
+            }
         } else {
+            *left -= 1;
             self.files.insert(path.display().to_string(), state(&metadata));
         }
     }

@@ -152,10 +152,11 @@ pub fn now() -> String {
 pub fn read(folder: &RunFolder) -> Result<Status> {
     let mut status = read_raw(folder)?;
     if status.state.under_way() {
-        let alive = lives(folder, &status);
+        let mut alive = lives(folder, &status);
         if !alive {
-            // the process may have written its end between the two looks
-            status = read_raw(folder)?;
+            // the process may have written its end between the two looks, or another may have taken the run up
+            let before = std::mem::replace(&mut status, read_raw(folder)?);
+            alive = status.process != before.process && status.state.under_way() && lives(folder, &status);
         }
         if !alive && status.state == State::Queued {
             status.state = State::Failed;

@@ -1,6 +1,5 @@
 //! `eval/`: the CSV files of a run's evaluators, one row an evaluation, named and laid out as the reference's.
 
-use std::fs::OpenOptions;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -22,7 +21,7 @@ pub fn append(dir: &Path, tables: &[Csv], epoch: f64, steps: u64, metrics: &Metr
     }
     for table in tables {
         let path = dir.join(&table.file);
-        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
+        let mut file = files::append(&path)?;
         // there may have been no room for the header of one that is there
         let new = file.metadata().map_err(Error::io("open", &path))?.len() == 0;
         let header = if new { format!("{}\n", table.header()) } else { String::new() };

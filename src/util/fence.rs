@@ -68,6 +68,30 @@ pub fn admit_open(path: &Path) -> Result<()> {
     }
 }
 
+/// The part of a path or pattern before its first wildcard.
+#[must_use]
+pub fn before_wildcards(pattern: &Path) -> PathBuf {
+    pattern.components().take_while(|part| !is_wild(part)).collect()
+}
+
+/// As [`admit`], of a path that may be a pattern: what a wildcard may stand for must not lead upwards again.
+///
+/// # Errors
+/// As [`admit`].
+pub fn admit_pattern(pattern: &Path) -> Result<()> {
+    let climbs = |part: Component<'_>| part == Component::ParentDir;
+    let fixed = before_wildcards(pattern);
+    let wild = pattern.components().skip(fixed.components().count());
+    match FENCE.get() {
+        Some(fence) if wild.into_iter().any(climbs) => Err(fence.refusal(pattern)),
+        _ => admit(&fixed),
+    }
+}
+
+fn is_wild(part: &Component<'_>) -> bool {
+    part.as_os_str().to_string_lossy().contains(['*', '?', '['])
+}
+
 impl Fence {
     fn holds(&self, path: &Path, caches: bool) -> bool {
         let Some(real) = real(path) else { return false };

@@ -1,6 +1,6 @@
 //! File operations whose errors carry the path, and writes that are whole or not there.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Result};
-use crate::util::fence;
+use crate::util::{fence, interrupt};
 
 /// The whole file as text; bad UTF-8 is an error that says so.
 pub fn read_text(path: &Path) -> Result<String> {
@@ -39,6 +39,17 @@ pub fn open(path: &Path) -> Result<File> {
 pub fn create(path: &Path) -> Result<File> {
     fence::admit_open(path)?;
     File::create(path).map_err(Error::io("create", path))
+}
+
+/// Opens as `options` say.
+pub fn open_with(options: &OpenOptions, path: &Path) -> Result<File> {
+    fence::admit_open(path)?;
+    options.open(path).map_err(Error::io("open", path))
+}
+
+/// Opens for writing behind what is there; a file that is not there is made.
+pub fn append(path: &Path) -> Result<File> {
+    open_with(File::options().create(true).append(true), path)
 }
 
 /// Creates a directory and its parents.
@@ -158,11 +169,13 @@ pub fn clean_temporary(dir: &Path) {
 pub fn wait_for_lock(path: &Path, patience: Duration) -> Result<File> {
     let deadline = Instant::now() + patience;
     loop {
-        let file = File::options().create(true).truncate(false).write(true).open(path);
-        let file = file.map_err(Error::io("open", path))?;
+        let file = open_with(File::options().create(true).truncate(false).write(true), path)?;
         // one that was removed meanwhile is nobody's lock
         if lock(&file) && is_at(&file, path) {
             return Ok(file);
+        }
+        if interrupt::requested() {
+            return Err(Error::cancelled(format!("stopped while it waited for `{}`", path.display())));
         }
         if Instant::now() >= deadline {
             return Err(Error::data(format!("`{}` is held by another process", path.display()))

@@ -229,11 +229,9 @@ fn begin(request: &Request, foreground: bool) -> Result<Prepared> {
         keys::check(key)?;
     }
     let (plan, notes) = engine::plan(recipe, &request.set)?;
-    let existing = || match &request.key {
-        Some(key) => existing::find(&plan, key),
-        None => Ok(None),
-    };
-    if let Some(response) = existing()? {
+    if let Some(key) = &request.key
+        && let Some(response) = existing::find(&plan, key)?
+    {
         return Ok(Prepared::Existing(Box::new(response)));
     }
     gate::check(&plan, request)?;
@@ -241,8 +239,12 @@ fn begin(request: &Request, foreground: bool) -> Result<Prepared> {
     let made = RunFolder::missing_around(&plan.output_dir);
     // until the run has its key nobody else looks for one, and somebody may have been faster
     let looking = request.key.as_ref().map(|_| keys::lock(&plan.output_dir)).transpose()?;
-    if let Some(response) = existing()? {
-        return Ok(Prepared::Existing(Box::new(response)));
+    if let Some(key) = &request.key
+        && let Some(folder) = keys::find(&plan.output_dir, key)?
+    {
+        // the answer looks at the data, which may take longer than others want to wait
+        drop(looking);
+        return Ok(Prepared::Existing(Box::new(existing::answer(&plan, &folder, key)?)));
     }
     let folder = RunFolder::create(&plan.output_dir, &plan.run_name)?;
     let fill = || -> Result<()> {

@@ -6,7 +6,7 @@ use crate::data::store::cache;
 use crate::error::Result;
 use crate::hub;
 use crate::util::fence;
-pub use crate::util::fence::{VARIABLE, admit};
+pub use crate::util::fence::{VARIABLE, admit, admit_pattern};
 
 /// Keeps this process, and the runs it starts, to the workspace `root` and the caches of the Hub and of tallow.
 ///

@@ -307,3 +307,17 @@ fn a_log_that_cannot_be_written_stops_a_run_before_it_begins() {
     assert!(error["error"]["hint"].is_string(), "{error:#}");
     assert!(!work.path("runs").exists());
 }
+
+/// A start that comes to nothing leaves no run behind that seems to run.
+#[test]
+fn a_detached_start_that_fails_is_told_and_written_down() {
+    let work = Work::new(2);
+    std::fs::write(work.path("logs"), "a file").unwrap();
+    let error = work.json(&["run", "recipe.toml", "--force", "--detach", "--key", "once"]);
+    assert!(error["error"]["message"].as_str().unwrap().contains("logs"), "{error:#}");
+    let runs = work.json(&["runs"]);
+    assert_eq!(runs["runs"].as_array().unwrap().len(), 1, "{runs:#}");
+    assert_eq!(runs["runs"][0]["state"], "failed", "{runs:#}");
+    let again = work.json(&["run", "recipe.toml", "--force", "--detach", "--key", "once"]);
+    assert_eq!((&again["state"], &again["started"]), (&"failed".into(), &false.into()), "{again:#}");
+}

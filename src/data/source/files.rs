@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Place;
 use crate::error::{Error, Result};
-use crate::util::{files, suggest};
+use crate::util::{fence, files, suggest};
 
 /// A file format rows can be read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,7 +160,8 @@ impl Files {
                 let path = e.path().to_path_buf();
                 Error::io("list", path)(e.into())
             })?;
-            if entry.is_file() {
+            // a link in the workspace may lead out of it
+            if fence::admit_open(&entry).is_ok() && entry.is_file() {
                 any = true;
                 let format = Format::of_named(&entry);
                 self.push_known(entry, format, base_dir);

@@ -166,8 +166,7 @@ impl Draft {
 fn locked(path: &Path, output: &Path) -> Result<File> {
     const TRIES: usize = 100;
     for _ in 0..TRIES {
-        let file = OpenOptions::new().read(true).append(true).create(true).open(path);
-        let file = file.map_err(Error::io("create", path))?;
+        let file = files::open_with(OpenOptions::new().read(true).append(true).create(true), path)?;
         if !files::lock(&file) {
             break;
         }

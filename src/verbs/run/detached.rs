@@ -7,11 +7,47 @@ use super::{Job, Response};
 use crate::error::{Error, Result};
 use crate::runs::folder::display;
 use crate::runs::log::LogFile;
-use crate::runs::status::{self, Status};
-use crate::runs::{State, keys, process};
+use crate::runs::process::{self, Identity};
+use crate::runs::{RunFolder, State, keys, status};
 
 /// Starts the job as a process of its own and waits only until that has taken it up.
+///
+/// # Errors
+/// When that fails; a run that nobody took up is written down as failed.
 pub(super) fn start(job: &Job) -> Result<Response> {
+    let mut child_id = None;
+    launch(job, &mut child_id).inspect_err(|error| give_up(job, child_id, error))
+}
+
+fn never_taken_up(folder: &RunFolder, exit: &str) {
+    if let Ok(mut status) = status::read_raw(folder)
+        && status.state.under_way()
+        && status.process == Identity::own()
+    {
+        status.state = State::Failed;
+        status.message = Some(format!("the run's process ended before it began ({exit})"));
+        status.hint = Some(format!("its output is in `{}`", display(&folder.console_file())));
+        let _ = status::write(folder, &status);
+    }
+}
+
+/// Writes down that nothing came of the run, unless another process has it.
+fn give_up(job: &Job, child_id: Option<u32>, error: &Error) {
+    let Ok(mut status) = status::read_raw(&job.folder) else { return };
+    let own = Identity::own();
+    let nobodys = status.process == own || Some(status.process.pid) == child_id;
+    if !status.state.under_way() || !nobodys || job.folder.held() {
+        return;
+    }
+    status.state = State::Failed;
+    status.message = Some(error.to_string());
+    status.hint = error.hint().map(str::to_owned);
+    status.exit_code = Some(1);
+    // where even that cannot be written, the answer to this start says what happened
+    let _ = status::write(&job.folder, &status);
+}
+
+fn launch(job: &Job, child_id: &mut Option<u32>) -> Result<Response> {
     let dir = job.folder.dir();
     if !job.notes.is_empty() {
         // the new process knows the plan, not how it came about
@@ -23,6 +59,7 @@ pub(super) fn start(job: &Job) -> Result<Response> {
     arguments.extend(job.now.then_some(OsStr::new("--now")));
     let here = std::env::current_dir().map_err(Error::io("find", "the current directory"))?;
     let mut child = process::spawn_detached(&arguments, &here, &job.folder.console_file())?;
+    *child_id = Some(child.id());
     let deadline = Instant::now() + Duration::from_secs(10);
     let status = loop {
         let taken_up = status::read_raw(&job.folder).ok().filter(|s| s.process.pid == child.id());
@@ -32,19 +69,20 @@ pub(super) fn start(job: &Job) -> Result<Response> {
         }
         if let Ok(Some(exit)) = child.try_wait() {
             let words = process::tail(&job.folder.console_file(), 4);
-            let error = Error::train(format!("the run's process ended at once ({exit}): {words}"))
-                .with_hint(format!("its output is in `{}`", display(&job.folder.console_file())));
-            let mut failed = Status::starting(job.folder.run_id(), &job.plan.run_name);
-            failed.state = State::Failed;
-            failed.message = Some(error.to_string());
-            failed.exit_code = exit.code();
-            status::write(&job.folder, &failed)?;
-            return Err(error);
+            return Err(Error::train(format!("the run's process ended at once ({exit}): {words}"))
+                .with_hint(format!("its output is in `{}`", display(&job.folder.console_file()))));
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    // a child nobody waits for stays in the process table for as long as a server lives
-    std::thread::spawn(move || child.wait());
+    // a child nobody waits for stays in the process table for as long as a server lives, and one that ends before it has
+    // taken the run up leaves it to this process
+    let untaken = status.is_none().then(|| job.folder.clone());
+    std::thread::spawn(move || {
+        let ended = child.wait();
+        if let (Some(folder), Ok(exit)) = (untaken, ended) {
+            never_taken_up(&folder, &exit.to_string());
+        }
+    });
     let run_id = job.folder.run_id();
     let queued = status.filter(|status| status.state == State::Queued);
     let waits = queued.as_ref().and_then(|status| status.waits_for.as_deref());

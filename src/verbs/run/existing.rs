@@ -48,7 +48,11 @@ pub(super) fn find(plan: &Plan, key: &str) -> Result<Option<Response>> {
     keys::find(&plan.output_dir, key)?.map(|folder| answer(plan, &folder, key)).transpose()
 }
 
-fn answer(plan: &Plan, folder: &RunFolder, key: &str) -> Result<Response> {
+/// What a start is told whose key that run has.
+///
+/// # Errors
+/// When its status cannot be read.
+pub(super) fn answer(plan: &Plan, folder: &RunFolder, key: &str) -> Result<Response> {
     let status = status::read(folder)?;
     let id = folder.run_id();
     let outcome = files::read(&folder.outcome_file()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());

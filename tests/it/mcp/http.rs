@@ -129,6 +129,9 @@ fn nothing_outside_the_workspace_is_opened() {
         ("inspect_dataset", json!({"data": "link.jsonl"})),
         ("inspect_dataset", json!({"data": "up/secret.jsonl"})),
         ("inspect_dataset", json!({"data": "up/*.jsonl"})),
+        ("inspect_dataset", json!({"data": "*/../../*.jsonl"})),
+        ("smoke_test", json!({"recipe": "recipe.toml", "set": ["train_dataset.0.path=/etc/pass*"]})),
+        ("smoke_test", json!({"recipe": "recipe.toml", "set": ["train_dataset.0.path=*/../../*.jsonl"]})),
         ("inspect_dataset", json!({"data": "train.jsonl", "eval": "/etc"})),
         ("recommend_loss", json!({"model_type": "SentenceTransformer", "data": "up/secret.jsonl"})),
         ("render_template", json!({"model_type": "SentenceTransformer", "data": "train.jsonl", "output": "../x.toml"})),
@@ -148,6 +151,20 @@ fn nothing_outside_the_workspace_is_opened() {
         assert!(answer.contains("leads out of the workspace"), "{name} {arguments}: {answer}");
         assert!(!answer.contains("very secret"), "{name} {arguments}: {answer}");
     }
+    // texts that look like paths are looked up nowhere
+    let gate = |prompt: &str| json!({"recipe": "recipe.toml", "set": [format!("model.prompts.query={prompt}")]});
+    tool(&server, "smoke_test", &json!({"recipe": "recipe.toml"}));
+    let refused = tool(&server, "run", &gate("/etc/*"));
+    assert!(refused.contains("smoke test") && !refused.contains("/etc/passwd"), "{refused}");
+    // a log that is a link is not written through
+    std::fs::create_dir(work.join("logs")).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("stolen"), work.join("logs/linked.log")).unwrap();
+    let linked = json!({"recipe": "recipe.toml", "force": true, "set": ["run_name=linked"]});
+    tool(&server, "run", &linked);
+    let failed = ask(&work, &["status", "linked", "--wait", "60"]);
+    assert_eq!(failed["state"], "failed", "{failed}");
+    assert!(failed["message"].as_str().unwrap().contains("leads out of the workspace"), "{failed}");
+    std::fs::remove_dir_all(work.join("runs")).unwrap();
     let names: Vec<String> = names(dir.path());
     assert_eq!(names, ["secret.jsonl", "work"], "something was written outside");
     assert!(!work.join("runs").exists() && !work.join("mined.jsonl").exists());
