@@ -151,7 +151,8 @@ impl RunFolder {
                 continue;
             }
             match status.state {
-                State::Failed | State::Cancelled => return Ok(folder),
+                State::Failed | State::Cancelled if folder.planned() => return Ok(folder),
+                State::Failed | State::Cancelled => {}
                 State::Queued | State::Running => running = Some(folder.run_id),
                 State::Done => {}
             }
@@ -207,6 +208,12 @@ impl RunFolder {
     pub fn held(&self) -> bool {
         let file = File::open(self.lock_file());
         file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Whether the run's plan was written: a start that was cut off before that has nothing to go on with.
+    #[must_use]
+    pub fn planned(&self) -> bool {
+        self.plan_file().is_file()
     }
 
     fn lock_file(&self) -> PathBuf {
@@ -388,6 +395,10 @@ mod tests {
         put(&first, "2026-01-01T00:00:00Z", State::Cancelled, "a");
         put(&other, "2026-01-02T00:00:00Z", State::Failed, "a-b");
         put(&last, "2026-01-03T00:00:00Z", State::Done, "a");
+        std::fs::write(first.plan_file(), "").unwrap();
+        std::fs::write(other.plan_file(), "").unwrap();
+        let cut_off = RunFolder::create(&dir.path().join("runs"), "a").unwrap();
+        put(&cut_off, "2026-01-04T00:00:00Z", State::Failed, "a");
         assert_eq!(RunFolder::latest_unfinished(&dir.path().join("runs"), "a").unwrap(), first);
         assert_eq!(RunFolder::latest_unfinished(&dir.path().join("runs"), "a-b").unwrap(), other);
         assert!(RunFolder::latest_unfinished(&dir.path().join("runs"), "b").is_err());

@@ -177,7 +177,11 @@ pub fn read(folder: &RunFolder) -> Result<Status> {
             } else {
                 format!("process {} ended without finishing; its last words: {last_words}", status.process.pid)
             });
-            status.hint = Some(format!("go on from the last checkpoint with `tallow run --resume {}`", status.run_id));
+            status.hint = Some(if folder.planned() {
+                format!("go on from the last checkpoint with `tallow run --resume {}`", status.run_id)
+            } else {
+                "it was cut off before it began: start it anew with `tallow run RECIPE.toml`".to_owned()
+            });
         }
     }
     Ok(status)
@@ -235,7 +239,10 @@ mod tests {
         if cfg!(target_os = "linux") {
             assert_eq!(seen.state, State::Failed);
             assert!(seen.message.unwrap().contains("thread panicked"));
-            assert!(seen.hint.unwrap().contains("--resume"));
+            // without a plan there is nothing to go on with
+            assert!(seen.hint.unwrap().contains("anew"));
+            std::fs::write(folder.plan_file(), "").unwrap();
+            assert!(read(&folder).unwrap().hint.unwrap().contains("--resume"));
         }
         assert_eq!(read_raw(&folder).unwrap().state, State::Running);
     }

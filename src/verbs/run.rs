@@ -248,10 +248,11 @@ fn begin(request: &Request, foreground: bool) -> Result<Prepared> {
     }
     let folder = RunFolder::create(&plan.output_dir, &plan.run_name)?;
     let fill = || -> Result<()> {
+        // first: a start that is cut off here is a run that failed, and a look at any moment finds a state
+        status::write(&folder, &Status::starting(folder.run_id(), &plan.run_name))?;
         plan.save(&folder.plan_file())?;
         files::copy(recipe, &folder.recipe_file())?;
         experiments::keep_sets(&folder, &request.set)?;
-        status::write(&folder, &Status::starting(folder.run_id(), &plan.run_name))?;
         request.key.as_deref().map_or(Ok(()), |key| keys::keep(&folder, key))
     };
     if let Err(error) = fill() {
@@ -299,6 +300,10 @@ fn resume(run: &str, request: &Request) -> Result<Job> {
                 .with_hint(format!("its model is in `{}`", display(&folder.model_dir()))));
         }
         State::Failed | State::Cancelled => {}
+    }
+    if !folder.planned() {
+        return Err(Error::usage(format!("run `{}` was cut off before its plan was written", folder.run_id()))
+            .with_hint("there is nothing to go on with: start it anew with `tallow run RECIPE.toml`"));
     }
     let plan = Plan::load(&folder.plan_file())?;
     engine::check_push(&plan)?;
