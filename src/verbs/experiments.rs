@@ -1,5 +1,7 @@
 //! `experiments`: what was tried, how two runs differ, and what to try next.
 
+mod look;
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,15 +12,14 @@ use serde_json::{Map, Value};
 use super::{Answer, Reporter, Verb, next_recipe};
 use crate::catalog::findings::findings;
 use crate::catalog::iterate::{self, Facts, Past, Proposal, noise};
-use crate::data::inspect::{self, Inspection};
 use crate::error::{Error, Result};
 use crate::flow::ModelType;
 use crate::recipe::Plan;
-use crate::recipe::plan::DatasetPlan;
 use crate::runs::RunFolder;
 use crate::runs::experiments::compare::{Difference, differences, shown};
 use crate::runs::experiments::{self, DEFAULT_FILE, Entry, Experiments, Written, effective_recipe};
 use crate::runs::folder::{RUNS, display};
+use crate::util::files;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
@@ -261,7 +262,13 @@ impl Request {
                     None => format!("`tallow smoke-test {file}`, then `tallow run {file}`"),
                 }
             }
-            (None, Some(_)) => "run it, or write its recipe with `-o next.toml`".to_owned(),
+            (None, Some(_)) if proposed.command.is_some() => {
+                "run it, or write its recipe with `-o next.toml`".to_owned()
+            }
+            (None, Some(written)) => {
+                let file = written.path.display();
+                format!("write it with `-o next.toml`: `{file}` is no longer the recipe of that run")
+            }
             (_, None) => "set these values in the script, and run it under another `RUN_NAME`".to_owned(),
         };
         Ok(Response { proposed: Some(proposed), recipe, ..Response::new(self.action, known, next) })
@@ -349,8 +356,9 @@ pub fn proposed(known: &Experiments, run: Option<&str>, options: &Options) -> Re
     let past = entry.past();
     let folder = folder(entry);
     let written = folder.as_ref().and_then(|folder| effective_recipe(folder).ok());
+    let unchanged = folder.as_ref().zip(written.as_ref()).is_some_and(|(folder, own)| is_unchanged(folder, own));
     let plan = folder.and_then(|folder| Plan::load(&folder.plan_file()).ok());
-    let data = plan.as_ref().and_then(look_at);
+    let data = plan.as_ref().and_then(look::look_at);
     let findings = data.as_ref().map(findings).unwrap_or_default();
     let tables = written.as_ref().map(|written| written.tables.clone()).unwrap_or_default();
     let facts = Facts {
@@ -366,58 +374,30 @@ pub fn proposed(known: &Experiments, run: Option<&str>, options: &Options) -> Re
     let proposal = iterate::propose(&facts);
     let command = written
         .as_ref()
-        .filter(|_| !proposal.stop && !proposal.set.is_empty())
+        .filter(|_| unchanged && !proposal.stop && !proposal.set.is_empty())
         .map(|written| next_recipe::command(written, &proposal.set));
-    let changes = changes(&tables, &past, &proposal.set);
+    let changes = changes(&facts, &proposal.set);
     Ok(Proposed { run: from, proposal, changes, command, written })
 }
 
 /// The keys that are set, with what they were: as written, else as planned.
-fn changes(tables: &Map<String, Value>, past: &Past, set: &Map<String, Value>) -> Vec<Difference> {
-    let written = |key: &str| {
-        let mut parts = key.split('.');
-        let mut value = tables.get(parts.next()?)?;
-        for part in parts {
-            value = match value {
-                Value::Object(table) => table.get(part)?,
-                Value::Array(items) => items.get(part.parse::<usize>().ok()?)?,
-                _ => return None,
-            };
-        }
-        Some(value.clone())
-    };
-    let before = |key: &str| written(key).or_else(|| past.settings.get(key).cloned()).unwrap_or(Value::Null);
+fn changes(facts: &Facts<'_>, set: &Map<String, Value>) -> Vec<Difference> {
+    let before = |key: &str| facts.written(key).or_else(|| facts.run.settings.get(key)).cloned().unwrap_or(Value::Null);
     set.iter().map(|(key, value)| Difference { key: key.clone(), first: before(key), second: value.clone() }).collect()
+}
+
+/// Whether the file that a run's recipe was read from still says what it said then.
+fn is_unchanged(folder: &RunFolder, written: &Written) -> bool {
+    match (files::read(&written.path), files::read(&folder.recipe_file())) {
+        (Ok(now), Ok(then)) => now == then,
+        _ => false,
+    }
 }
 
 /// The folder of an entry's run, where it is still there.
 fn folder(entry: &Entry) -> Option<RunFolder> {
     let own = entry.run_dir.as_ref().and_then(|dir| RunFolder::open(dir).ok());
     own.or_else(|| RunFolder::find(Path::new(RUNS), Some(&entry.run_id)).ok())
-}
-
-/// Files that are read in a moment.
-const SMALL: u64 = 64 << 20;
-
-/// The training data of a run, where they are one small file.
-fn look_at(plan: &Plan) -> Option<Inspection> {
-    let [DatasetPlan { path, columns, label, hub: None, .. }] = plan.train_dataset.as_slice() else { return None };
-    let [file] = path.as_slice() else { return None };
-    if !std::fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= SMALL) {
-        return None;
-    }
-    let data = file.to_str()?;
-    let eval =
-        plan.evaluator.first().and_then(|evaluator| evaluator.path.to_str()).filter(|path| Path::new(path).exists());
-    let request = |eval| inspect::Request {
-        data,
-        columns: (!columns.is_empty()).then_some(columns),
-        label: label.as_deref(),
-        eval,
-        tokenizer: None,
-    };
-    // held-out data of another form are no reason to know nothing of the training data
-    inspect::inspect(&request(eval)).or_else(|_| inspect::inspect(&request(None))).ok()
 }
 
 impl Proposed {

@@ -15,14 +15,16 @@ use crate::util::files;
 const PATHS: [&str; 10] =
     ["path", "base", "tokenizer", "guide", "model", "corpus", "idf", "distill_from", "cross_encoder", "adapter"];
 
-/// The command that trains the change without a file of its own.
+/// The command that tries and trains the change without a file of its own.
 pub(super) fn command(written: &Written, set: &Map<String, Value>) -> String {
-    let mut words = vec!["tallow".to_owned(), "run".to_owned(), written.path.display().to_string()];
+    let mut words = vec![written.path.display().to_string()];
     let changes = set.iter().map(|(key, value)| format!("{key}={}", plain(value)));
     for setting in written.set.iter().cloned().chain(changes) {
         words.extend(["--set".to_owned(), setting]);
     }
-    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+    let rest = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+    // a run wants a smoke test that passed
+    format!("tallow smoke-test {rest} && tallow run {rest}")
 }
 
 /// A value as `--set` reads it: words as they are, the rest as TOML.
@@ -34,8 +36,8 @@ fn plain(value: &Value) -> String {
 }
 
 /// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let safe = |c: char| c.is_ascii_alphanumeric() || "_-./=:@,+".contains(c);
+pub(super) fn quoted(word: &str) -> String {
+    let safe = |c: char| c.is_ascii_alphanumeric() || "_-./=:@,+%".contains(c);
     if !word.is_empty() && word.chars().all(safe) {
         word.to_owned()
     } else {
@@ -117,11 +119,10 @@ mod tests {
     fn commands_are_read_by_a_shell() {
         let set = json!({"args.batch_sampler": "no_duplicates", "loss": {"name": "A", "scale": 2e-5}});
         let own = written("my recipe.toml".into(), json!({}));
-        assert_eq!(
-            command(&own, set.as_object().unwrap()),
-            "tallow run 'my recipe.toml' --set args.max_steps=4 --set args.batch_sampler=no_duplicates --set 'loss={ name = \
-             \"A\", scale = 2e-5 }'"
-        );
+        let rest = "'my recipe.toml' --set args.max_steps=4 --set args.batch_sampler=no_duplicates --set 'loss={ name = \
+                    \"A\", scale = 2e-5 }'";
+        let want = format!("tallow smoke-test {rest} && tallow run {rest}");
+        assert_eq!(command(&own, set.as_object().unwrap()), want);
         assert_eq!(quoted("it's"), r"'it'\''s'");
     }
 

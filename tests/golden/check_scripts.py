@@ -223,8 +223,9 @@ def main():
             run(script)
             stem = Path(script).stem
             log = Path("logs", f"{stem}.log").read_text()
-            last = log.strip().splitlines()[-1]
+            *_, before, last = log.strip().splitlines()
             assert "VERDICT: " in last and " | delta=" in last, last
+            assert "SMOKE TEST: " in before, before
             assert case[0] != SPARSE or "corpus_active_dims=" in last, last
             assert not Path("logs/experiments.md").exists(), "a smoke test is no experiment"
             loads(case[0], Path("models", stem, "final"))

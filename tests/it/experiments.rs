@@ -159,6 +159,9 @@ fn a_proposal_is_a_recipe_that_passes_and_runs() {
     let changes = proposed["proposed"]["changes"].as_array().unwrap();
     assert!(!changes.is_empty(), "{proposed:#}");
     let command = proposed["proposed"]["command"].as_str().unwrap();
+    for part in ["tallow smoke-test ", " && tallow run "] {
+        assert!(command.contains(part), "{command}");
+    }
     assert!(command.contains("recipe.toml --set seed=3 --set "), "{command}");
     let written = work.text(next);
     assert!(written.starts_with("# After ") && written.contains("run_name = \"next\""), "{written}");
@@ -174,6 +177,11 @@ fn a_proposal_is_a_recipe_that_passes_and_runs() {
     let again = work.json(&["experiments", "propose", id(&run), "--further"]);
     let set = |answer: &Value| answer["proposed"]["proposal"]["set"].clone();
     assert_ne!(set(&again), set(&proposed), "{again:#}");
+    // on a recipe that says something else by now the change would be another
+    std::fs::write(work.path("recipe.toml"), work.text("recipe.toml") + "# more\n").unwrap();
+    let again = work.json(&["experiments", "propose", id(&run), "--further"]);
+    assert!(again["proposed"]["command"].is_null(), "{again:#}");
+    assert!(again["next"].as_str().unwrap().contains("`-o next.toml`"), "{again:#}");
 }
 
 #[test]
@@ -258,6 +266,10 @@ fn the_log_of_a_script_is_entered_with_what_the_script_says() {
     std::fs::write(work.path("logs/mine.log"), format!("{log}{}", log.replace("MARGINAL", "WIN"))).unwrap();
     assert_eq!(work.json(&["log", "--script-log", "logs/mine.log"])["run_id"], "mine-2");
     assert_eq!(work.entries().len(), 2);
+    // that of a smoke test is none
+    let smoke = format!("10:00:09 SMOKE TEST: no result\n{}", log.lines().last().unwrap());
+    std::fs::write(work.path("logs/smoke.log"), smoke).unwrap();
+    assert!(work.json(&["log", "--script-log", "logs/smoke.log"])["error"].is_object());
     std::fs::write(work.path("logs/none.log"), "10:00:00 rows: 84\n").unwrap();
     let error = work.json(&["log", "--script-log", "logs/none.log"]);
     assert!(error["error"]["message"].as_str().unwrap().contains("has no verdict line"), "{error}");

@@ -6,7 +6,9 @@ use super::{Change, Facts, Rule, Step};
 use crate::data::inspect::Shape;
 use crate::flow::ModelType;
 
-const TABLE: &str = "train_dataset.0.hard_negatives";
+pub(super) const TABLE: &str = "train_dataset.0.hard_negatives";
+/// Negatives of a pair.
+const NEGATIVES: usize = 3;
 
 /// With pairs, hard negatives help a retriever or reranker most; where they are mined without a margin, unmarked positives
 /// are among them.
@@ -24,11 +26,11 @@ fn look(facts: &Facts<'_>) -> Vec<Step> {
     if facts.run.has_table(TABLE) {
         return margin(facts);
     }
-    if !pairs(facts) {
+    let Some(format) = facts.loss().and_then(|card| format(card.columns.1)).filter(|_| pairs(facts)) else {
         return Vec::new();
-    }
+    };
     let mut settings =
-        vec![("num_negatives", json!(3)), ("relative_margin", json!(0.05)), ("output_format", json!("n-tuple"))];
+        vec![("num_negatives", json!(NEGATIVES)), ("relative_margin", json!(0.05)), ("output_format", json!(format))];
     // a base that does not embed yet, or scores pairs, finds nothing
     let finds = facts.model_type == ModelType::SentenceTransformer && facts.run.has_table("model.source.base");
     if !finds {
@@ -41,9 +43,19 @@ fn look(facts: &Facts<'_>) -> Vec<Step> {
         what: format!("look for three hard negatives a pair, {by}"),
         why: "negatives of the batch are mostly easy; texts that look like answers and are none teach more".to_owned(),
         evidence: vec!["the data are pairs, and no negatives are mined".to_owned()],
-        marks: vec![(format!("{TABLE}.num_negatives"), 3.into())],
+        marks: vec![(format!("{TABLE}.num_negatives"), NEGATIVES.into())],
         set,
     })]
+}
+
+/// How mined rows are written for a loss of so many columns at most: all negatives in a row, or one; not at all for one of
+/// pairs.
+fn format(most: usize) -> Option<&'static str> {
+    match most {
+        0..=2 => None,
+        most if most >= 2 + NEGATIVES => Some("n-tuple"),
+        _ => Some("triplet"),
+    }
 }
 
 /// Whether the rows are a query and its answer.
@@ -101,5 +113,20 @@ mod tests {
         let mut triplets = Case::pairs();
         triplets.history[0].settings.insert("train_dataset.0.columns".into(), json!(["q", "a", "n"]));
         assert!(set(&triplets).is_empty());
+    }
+
+    #[test]
+    fn rows_are_as_wide_as_the_loss_takes() {
+        let format = |loss: &str| {
+            let mut case = Case::pairs();
+            case.history[0].settings.insert("train_dataset.0.loss.name".into(), loss.into());
+            match &look(&case.facts())[..] {
+                [Step::Change(change)] => change.set[2].1.as_str().map(str::to_owned),
+                _ => None,
+            }
+        };
+        assert_eq!(format("MultipleNegativesRankingLoss").as_deref(), Some("n-tuple"));
+        assert_eq!(format("GISTEmbedLoss").as_deref(), Some("triplet"));
+        assert_eq!(format("MegaBatchMarginLoss"), None);
     }
 }

@@ -11,7 +11,8 @@ pub(super) const RULE: Rule = Rule {
 
 fn look(facts: &Facts<'_>) -> Vec<Step> {
     let key = "args.batch_sampler";
-    let sampler = facts.run.text(key).unwrap_or("batch_sampler");
+    // of a script it may not be known
+    let Some(sampler) = facts.run.text(key) else { return Vec::new() };
     if !facts.in_batch_negatives() || sampler.starts_with("no_duplicates") {
         return Vec::new();
     }
@@ -36,5 +37,8 @@ mod tests {
         case.history[0].settings.insert("args.batch_sampler".into(), "no_duplicates_hashed".into());
         assert!(look(&case.facts()).is_empty());
         assert!(look(&Case::scored().facts()).is_empty());
+        let mut unknown = Case::pairs();
+        unknown.history[0].settings.shift_remove("args.batch_sampler");
+        assert!(look(&unknown.facts()).is_empty());
     }
 }

@@ -230,7 +230,8 @@ impl Facts<'_> {
     }
 
     /// A value of the recipe by dotted key; entries of lists by number, a lone table standing for a list of one.
-    fn written(&self, key: &str) -> Option<&Value> {
+    #[must_use]
+    pub fn written(&self, key: &str) -> Option<&Value> {
         let mut parts = key.split('.');
         let mut value = self.recipe.get(parts.next()?)?;
         for part in parts {

@@ -1,6 +1,6 @@
 //! Without a score from before and after there is nothing to improve on.
 
-use super::{Change, Facts, Rule, Step};
+use super::{Change, Ended, Facts, Rule, Step};
 
 /// A run without a verdict says nothing: the next one needs held-out rows and an evaluator.
 pub(super) const RULE: Rule = Rule {
@@ -10,7 +10,8 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn look(facts: &Facts<'_>) -> Vec<Step> {
-    if facts.run.delta.is_some() {
+    // one that did not come to its end has no score whatever is held out
+    if facts.run.delta.is_some() || facts.run.ended != Ended::Done {
         return Vec::new();
     }
     let what = "hold rows out and add an `[[evaluator]]`, which `tallow recommend --eval` writes";
@@ -20,7 +21,7 @@ fn look(facts: &Facts<'_>) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::Case;
-    use super::RULE;
+    use super::*;
 
     #[test]
     fn scores_come_first() {
@@ -29,5 +30,9 @@ mod tests {
         (case.history[0].delta, case.history[0].baseline) = (None, None);
         let proposal = case.propose();
         assert!(proposal.rule == RULE.id && !proposal.stop && proposal.set.is_empty(), "{proposal:?}");
+        for ended in [Ended::Cancelled, Ended::Failed("step 9: the loss is NaN".into())] {
+            case.history[0].ended = ended;
+            assert!(look(&case.facts()).is_empty());
+        }
     }
 }

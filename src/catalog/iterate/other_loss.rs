@@ -2,9 +2,11 @@
 
 use serde_json::{Map, Value};
 
+use super::hard_negatives::TABLE;
 use super::{Change, Facts, Rule, Step};
 use crate::catalog::fit;
 use crate::catalog::recommend::{RankedLoss, Situation, recommend};
+use crate::flow::Card;
 
 /// Tables and keys of `[loss]` that stay when the loss in it is another.
 const KEPT: [&str; 5] = ["matryoshka", "splade", "cached_splade", "csr", "mini_batch_size"];
@@ -25,7 +27,9 @@ fn look(facts: &Facts<'_>) -> Vec<Step> {
         Situation { model_type: facts.model_type, goal: None, data, path: "", eval: None, base: None, memory: None };
     let Ok(advice) = recommend(&situation) else { return Vec::new() };
     let bare = card.name.trim_start_matches("Cached");
-    let takes = |ranked: &RankedLoss| fit::fitting(facts.model_type, data).any(|card| card.name == ranked.name);
+    let takes = |ranked: &RankedLoss| {
+        fit::fitting(facts.model_type, data).any(|card| card.name == ranked.name && takes_mined(facts, card))
+    };
     let mut others: Vec<RankedLoss> =
         advice.losses.into_iter().filter(|ranked| ranked.name != bare && takes(ranked)).collect();
     others.sort_by_key(|ranked| ranked.arguments.contains_key("guide"));
@@ -50,6 +54,20 @@ fn look(facts: &Facts<'_>) -> Vec<Step> {
     others.into_iter().map(step).collect()
 }
 
+/// Whether a loss takes the columns of mined rows, where negatives are mined; labels that come of mining are for the loss
+/// they were chosen for.
+fn takes_mined(facts: &Facts<'_>, card: &Card) -> bool {
+    if !facts.run.has_table(TABLE) {
+        return true;
+    }
+    let mined = match facts.run.text(&format!("{TABLE}.output_format")) {
+        Some("labeled-pair" | "labeled-list") => return false,
+        Some("n-tuple") => facts.run.number(&format!("{TABLE}.num_negatives")).unwrap_or(3.0) as usize,
+        _ => 1,
+    };
+    (card.columns.0..=card.columns.1).contains(&mined.saturating_add(2))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
@@ -65,6 +83,24 @@ mod tests {
         std::fs::write(&path, (1..9).map(row).collect::<String>()).unwrap();
         let data = path.display().to_string();
         inspect::inspect(&inspect::Request { data: &data, ..inspect::Request::default() }).unwrap()
+    }
+
+    #[test]
+    fn mined_columns_have_to_fit() {
+        let mut case = Case::pairs();
+        let takes = |case: &Case, name: &str| {
+            let card = crate::loss::cards_for(case.facts().model_type).find(|card| card.name == name).unwrap();
+            takes_mined(&case.facts(), card)
+        };
+        assert!(takes(&case, "MegaBatchMarginLoss") && takes(&case, "GISTEmbedLoss"));
+        for (format, gist) in [("triplet", true), ("n-tuple", false)] {
+            case.history[0].settings.insert(format!("{TABLE}.output_format"), format.into());
+            case.history[0].settings.insert(format!("{TABLE}.num_negatives"), 3.into());
+            assert!(!takes(&case, "MegaBatchMarginLoss") && takes(&case, "MultipleNegativesRankingLoss"));
+            assert_eq!(takes(&case, "GISTEmbedLoss"), gist);
+        }
+        case.history[0].settings.insert(format!("{TABLE}.output_format"), "labeled-pair".into());
+        assert!(!takes(&case, "MultipleNegativesRankingLoss"));
     }
 
     #[test]

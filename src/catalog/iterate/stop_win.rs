@@ -9,8 +9,8 @@ const CLEAR: f64 = 4.0 * SEEDS;
 /// One run is the default; after a clear win more are for those who want to know how far it goes.
 pub(super) const RULE: Rule = Rule {
     id: "stop-win",
-    summary: "A WIN whose interval lies above zero (without an interval, of 0.02 or more) is enough, unless more was asked \
-              for.",
+    summary: "A WIN whose interval lies above zero (without an interval, of a score and of 0.02 or more) is enough, unless \
+              more was asked for.",
     look,
 };
 
@@ -18,7 +18,10 @@ fn look(facts: &Facts<'_>) -> Vec<Step> {
     let Some(delta) = facts.run.delta.filter(|delta| *delta >= SEEDS && !facts.further) else { return Vec::new() };
     let why = match facts.run.interval {
         Some([low, high]) if low > 0.0 => format!("95 % of the time between {low:+.4} and {high:+.4}"),
-        None if delta >= CLEAR => format!("{:.0} times what two seeds make", delta / SEEDS),
+        // a loss has no scale of its own
+        None if delta >= CLEAR && facts.run.greater_is_better => {
+            format!("{:.0} times what two seeds make", delta / SEEDS)
+        }
         _ => return Vec::new(),
     };
     let run = &facts.run.run_id;
@@ -48,6 +51,9 @@ mod tests {
         }
         case.history[0] = done("a", 0.8, 0.9);
         assert!(case.propose().stop);
+        case.history[0].greater_is_better = false;
+        assert_ne!(case.propose().rule, RULE.id);
+        case.history[0].greater_is_better = true;
         case.further = true;
         assert_ne!(case.propose().rule, RULE.id);
     }

@@ -6,6 +6,10 @@ use super::script::{Run, Script};
 use super::values::Place;
 use super::walk::children;
 
+/// Enumerations of training arguments, in sentence-transformers and transformers.
+const CHOICES: [&str; 5] =
+    ["BatchSamplers", "MultiDatasetBatchSamplers", "SchedulerType", "IntervalStrategy", "SaveStrategy"];
+
 impl Script {
     /// Values by the keys of a plan: `args.learning_rate`, `train_dataset.0.loss.name`, `model.source.base.hub`, `seed`.
     #[must_use]
@@ -77,7 +81,13 @@ impl<'s> Run<'s> {
             let whole = number.fract() == 0.0 && number.abs() < 1e15 && !self.text(place.node).contains(['.', 'e']);
             return Some(if whole { (number as i64).into() } else { number.into() });
         }
-        self.string(place).map(Value::from)
+        // the values of enumerations are the names in small letters
+        let chosen = || {
+            let text = self.text(place.node);
+            let parts = text.split_once('.').filter(|(class, _)| CHOICES.contains(class));
+            parts.map(|_| self.word(place))
+        };
+        self.string(place).or_else(chosen).map(Value::from)
     }
 }
 
@@ -95,14 +105,15 @@ mod tests {
                     def load():\n    return SentenceTransformer(BASE)\n\
                     def main():\n    model = load()\n    rate = 2e-5\n    loss = CoSENTLoss(model, scale=20.0)\n    \
                     arguments = SentenceTransformerTrainingArguments(output_dir=\"x\", seed=12, learning_rate=rate, \
-                    max_steps=1 if SMOKE else 30, bf16=True, warmup_steps=unknown())\n    \
+                    max_steps=1 if SMOKE else 30, bf16=True, warmup_steps=unknown(), \
+                    batch_sampler=BatchSamplers.NO_DUPLICATES, eval_strategy=\"steps\", data_seed=Mine.SEED)\n    \
                     trainer = SentenceTransformerTrainer(model=model, args=arguments, loss=loss)\n    trainer.train()\n\
                     main()\n";
         let found = Script::parse(Path::new("t.py"), text).unwrap().settings();
         let want = json!({
             "model.source.base.hub": "tiny", "train_dataset.0.loss.name": "CoSENTLoss",
             "train_dataset.0.loss.settings.scale": 20.0, "seed": 12, "args.learning_rate": 2e-5, "args.max_steps": 30,
-            "args.bf16": true,
+            "args.bf16": true, "args.batch_sampler": "no_duplicates", "args.eval_strategy": "steps",
         });
         assert_eq!(Value::Object(found), want);
         assert!(Script::parse(Path::new("t.py"), "x = 1\n").unwrap().settings().is_empty());

@@ -226,6 +226,12 @@ impl<'s> Run<'s> {
         self.walk.string(place)
     }
 
+    /// What is chosen, in small letters: a text, or the last part of a name (`BatchSamplers.NO_DUPLICATES`).
+    pub(crate) fn word(&self, place: Place<'s>) -> String {
+        let text = self.string(place).unwrap_or_else(|| self.text(self.resolve(place).node).to_owned());
+        text.rsplit('.').next().unwrap_or_default().to_lowercase()
+    }
+
     /// A text with `…` for what is not known.
     pub(crate) fn words(&self, place: Place<'s>) -> String {
         self.walk.words(place).replace(HOLE, "…")

@@ -41,6 +41,10 @@ fn used(run: &Run<'_>, seen: Seen<'_>) -> Option<Use> {
     let (path, mode) = match (run.object(seen), name) {
         (None, "open") => (run.argument(seen, "file", Some(0))?, run.argument(seen, "mode", Some(1))),
         (Some(own), "open" | "write_text" | "read_text") => (own, run.argument(seen, "mode", Some(0))),
+        // a new page in place of the old
+        (Some(_), "replace" | "rename" | "move") => {
+            (run.argument(seen, "dst", Some(1)).or_else(|| run.argument(seen, "target", Some(0)))?, None)
+        }
         _ => return None,
     };
     if !run.words(path).ends_with("experiments.md") {
@@ -49,7 +53,7 @@ fn used(run: &Run<'_>, seen: Seen<'_>) -> Option<Use> {
     let mode = mode.map(|mode| run.words(mode)).unwrap_or_default();
     Some(match name {
         "read_text" => Use::Reads,
-        "write_text" => Use::Overwrites,
+        "write_text" | "replace" | "rename" | "move" => Use::Overwrites,
         _ if mode.starts_with('a') || mode.contains('+') => Use::Adds,
         _ if mode.starts_with('w') || mode.starts_with('x') => Use::Overwrites,
         _ => Use::Reads,

@@ -39,9 +39,7 @@ fn is_true(run: &Run<'_>, call: Place<'_>, name: &str) -> bool {
 
 /// The word an argument is: a text, or the last name of `IntervalStrategy.STEPS`, in small letters.
 fn word(run: &Run<'_>, call: Place<'_>, name: &str) -> Option<String> {
-    let place = run.argument_of(call, name, None)?;
-    let text = run.string(place).unwrap_or_else(|| run.text(run.resolve(place).node).to_owned());
-    Some(text.rsplit('.').next().unwrap_or_default().to_lowercase())
+    Some(run.word(run.argument_of(call, name, None)?))
 }
 
 /// A call that has to run wherever training does, or why it does not.

@@ -116,7 +116,8 @@ impl Entry {
         self.greater_is_better.unwrap_or_else(|| !self.metric.as_deref().unwrap_or_default().ends_with("loss"))
     }
 
-    /// Whether its score can be compared with another's: the same metric on the same held-out data, as far as is known.
+    /// Whether its score can be compared with another's: the same metric on the same held-out data, as far as is known, and
+    /// where it is a loss the same loss.
     #[must_use]
     pub fn measured_as(&self, other: &Self) -> bool {
         let bare = |entry: &Self| {
@@ -137,7 +138,25 @@ impl Entry {
         };
         let (own, theirs) = (held_out(self), held_out(other));
         let unknown = self.source != Source::Run || other.source != Source::Run;
-        metric && (unknown || own == theirs)
+        metric && (unknown || own == theirs) && (!(self.is_loss() || other.is_loss()) || self.lost_as(other))
+    }
+
+    fn is_loss(&self) -> bool {
+        self.metric.as_deref().is_some_and(|metric| metric.ends_with("loss"))
+    }
+
+    /// Whether its losses and their settings are another's, as far as is known.
+    fn lost_as(&self, other: &Self) -> bool {
+        let settings = |entry: &Self| -> Map<String, Value> {
+            let of_losses = |key: &str| {
+                let mut parts = key.splitn(4, '.');
+                matches!(parts.next(), Some("train_dataset" | "eval_dataset")) && parts.nth(1) == Some("loss")
+            };
+            entry.plan.iter().filter(|(key, _)| of_losses(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
+        };
+        let unknown = self.plan.is_empty() || other.plan.is_empty() || self.source != other.source;
+        let named = self.loss == other.loss || self.loss.is_empty() || other.loss.is_empty();
+        named && (unknown || settings(self) == settings(other))
     }
 
     /// As rules see it.
@@ -174,14 +193,16 @@ impl Entry {
         }
     }
 
-    /// Whether `row` of the table is this entry's: the same run; of a script also a row of the same name and scores.
+    /// Whether `row` of the table is this entry's: the same run; of a script one of the same name and scores.
     pub(super) fn is_row(&self, row: &Self) -> bool {
         let near = |a: Option<f64>, b: Option<f64>| match (a, b) {
             (Some(a), Some(b)) => (a - b).abs() < 5.1e-5,
             (a, b) => a.is_none() && b.is_none(),
         };
         let same = || near(self.score, row.score) && near(self.baseline, row.baseline);
-        row.run_id == self.run_id || (self.source == Source::Script && row.run_id == self.run_name && same())
+        // runs of one script share its name
+        let own = row.run_id == self.run_id && (self.source == Source::Run || same());
+        own || (self.source == Source::Script && row.run_id == self.run_name && same())
     }
 }
 

@@ -12,8 +12,10 @@ mod script_log;
 mod table;
 mod words;
 
+use std::cmp::Ordering;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use entry::{Entry, Source};
 pub use of_run::{Written, base, effective_recipe, keep_sets, losses};
@@ -104,7 +106,15 @@ impl Experiments {
     #[must_use]
     pub fn before(&self, entry: &Entry) -> Option<&Entry> {
         let own = self.entries.iter().position(|other| other.run_id == entry.run_id).unwrap_or(self.entries.len());
-        self.entries.iter().take(own).rfind(|other| other.score.is_some() && other.measured_as(entry))
+        let date = sortable(&entry.date);
+        let earlier = |at: usize, other: &Entry| match sortable(&other.date).cmp(&date) {
+            Ordering::Less => other.run_id != entry.run_id,
+            Ordering::Equal => at < own,
+            Ordering::Greater => false,
+        };
+        let scored = |other: &Entry| other.score.is_some() && other.measured_as(entry);
+        let mut entries = self.entries.iter().enumerate();
+        entries.rfind(|(at, other)| earlier(*at, other) && scored(other)).map(|(_, other)| other)
     }
 }
 
@@ -122,8 +132,8 @@ pub fn enter(page: &Path, entry: Entry) -> Result<(Entry, bool)> {
         entry.amended_as(earlier);
     }
     let renewed = earlier.is_some();
-    let others = || known.entries.iter().filter(|other| other.run_id != entry.run_id);
-    let newest = !renewed || others().all(|other| sortable(&other.date) <= sortable(&entry.date));
+    let mut others = known.entries.iter().filter(|other| other.run_id != entry.run_id);
+    let newest = others.all(|other| sortable(&other.date) <= sortable(&entry.date));
     let before = known.before(&entry);
     entry.tried = words::tried(&entry, before);
     entry.learned = words::learned(&entry, before);
@@ -148,37 +158,48 @@ pub fn amend(page: &Path, run_id: &str, note: Option<&str>, learned: Option<&str
     Ok(entry)
 }
 
-/// Writes one entry into both files; a new one becomes the first of the page and the last of the JSONL.
+/// Writes one entry into both files; the newest becomes the first of the page and the last of the JSONL. What the page
+/// lost of others is put back.
 fn write(page: &Path, entry: &Entry, newest: bool) -> Result<()> {
     let path = jsonl(page);
-    let (mut lines, _) = lines(&path)?;
+    let (mut lines, known) = lines(&path)?;
     let text = serde_json::to_string(entry).map_err(|e| Error::Internal(format!("an experiment as JSON: {e}")))?;
-    let own = lines.iter().position(|line| line.is(&entry.run_id));
-    match own {
-        Some(at) if !newest => lines[at] = Line::Entry(entry.run_id.clone(), text),
-        _ => {
-            lines.retain(|line| !line.is(&entry.run_id));
-            lines.push(Line::Entry(entry.run_id.clone(), text));
-        }
-    }
+    // of several lines of one run the last counts
+    let own = lines.iter().rposition(|line| line.is(&entry.run_id)).filter(|_| !newest);
+    let behind = lines.split_off(own.map_or(lines.len(), |at| at + 1));
+    lines.retain(|line| !line.is(&entry.run_id));
+    lines.push(Line::Entry(entry.run_id.clone(), text));
+    lines.extend(behind);
     let text: String = lines.iter().map(|line| line.text().to_owned() + "\n").collect();
     files::write_atomic(&path, text.as_bytes())?;
     let old = if page.is_file() { files::read_text(page)? } else { page::INTRODUCTION.to_owned() };
-    let new = page::with_section(&table::with_row(&old, entry, newest), entry, newest);
+    let mut new = put(&old, entry, newest, &known);
+    for other in known.iter().filter(|other| other.run_id != entry.run_id) {
+        if !table::has_row(&new, other) || !page::has_section(&new, &other.run_id) {
+            new = put(&new, other, false, &known);
+        }
+    }
     files::write_atomic(page, new.as_bytes())
 }
+
+/// The page with the row and the section of an entry, which go before older ones.
+fn put(text: &str, entry: &Entry, newest: bool, known: &[Entry]) -> String {
+    let date = sortable(&entry.date);
+    let earlier = |other: &&Entry| sortable(&other.date) < date;
+    let older: Vec<String> = known.iter().filter(earlier).map(|other| page::heading(&other.run_id)).collect();
+    let text = table::with_row(text, entry, newest);
+    page::with_section(&text, entry, newest, |heading| older.iter().any(|own| own == heading))
+}
+
+/// How long one process waits for another to write its entry.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Held while the files are read and written.
 fn lock(page: &Path) -> Result<File> {
     let folder = page.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     files::create_dir(folder)?;
-    let path = folder.join(".experiments.lock");
-    let lock = files::create(&path)?;
-    // a file system without locks is better served by an entry at risk than by none
-    match lock.lock() {
-        Err(e) if e.kind() != std::io::ErrorKind::Unsupported => Err(Error::io("lock", &path)(e)),
-        _ => Ok(lock),
-    }
+    // the lock of training scripts, too
+    files::wait_for_lock(&folder.join(".experiments.lock"), PATIENCE)
 }
 
 /// A line of the JSONL file.

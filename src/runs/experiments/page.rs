@@ -14,7 +14,7 @@ const BEGIN: &str = "<!-- written by tallow -->";
 const END: &str = "<!-- end -->";
 
 /// A heading is one line.
-fn heading(run_id: &str) -> String {
+pub(super) fn heading(run_id: &str) -> String {
     format!("## {}", escape(run_id))
 }
 
@@ -84,30 +84,30 @@ fn begins(lines: &[&str], at: usize) -> bool {
     lines.get(at).is_some_and(|line| line.starts_with("## ")) && lines.get(at + 1).is_some_and(|line| *line == BEGIN)
 }
 
-/// Where the section that begins at `at` ends: behind its end mark, before the next heading of its rank or above.
-fn end_of(lines: &[&str], at: usize) -> usize {
-    let mark = lines.iter().skip(at + 2).position(|line| *line == END).map_or(at + 1, |n| at + 2 + n);
-    let heading = |line: &&str| line.starts_with("## ") || line.starts_with("# ");
-    lines.iter().skip(mark + 1).position(heading).map_or(lines.len(), |n| mark + 1 + n)
+/// Where people's text begins in the section that begins at `at`, and where that ends: behind its end mark, before the next
+/// heading of its rank or above. Without an end mark of its own all behind the first mark may be people's.
+fn theirs(lines: &[&str], at: usize) -> (usize, usize) {
+    let next = (at + 2..lines.len()).find(|i| begins(lines, *i)).unwrap_or(lines.len());
+    let from = (at + 2..next).find(|i| lines[*i] == END).map_or(at + 2, |mark| mark + 1);
+    let heading = |i: &usize| lines[*i].starts_with("## ") || lines[*i].starts_with("# ");
+    (from, (from..next).find(heading).unwrap_or(next))
 }
 
 /// The page with the entry's section before all others, in place of the one it had, whose other text it keeps; with
-/// `newest` false it stays where it is.
-pub(super) fn with_section(text: &str, entry: &Entry, newest: bool) -> String {
+/// `newest` false it stays where it is, and one that is not there goes before the first of those that `older` says.
+pub(super) fn with_section(text: &str, entry: &Entry, newest: bool, older: impl Fn(&str) -> bool) -> String {
     let mut lines: Vec<&str> = text.lines().collect();
     let own = heading(&entry.run_id);
     let made = generated(entry);
     let mut rest: Vec<&str> = vec![""];
     let mut place = None;
     if let Some(at) = (0..lines.len()).find(|at| lines[*at] == own && begins(&lines, *at)) {
-        let end = end_of(&lines, at);
-        let mark = lines.iter().take(end).skip(at).position(|line| *line == END).map_or(at + 1, |n| at + n);
-        let section: Vec<&str> = lines.drain(at..end).collect();
-        rest = section.into_iter().skip(mark + 1 - at).collect();
+        let (from, end) = theirs(&lines, at);
+        rest = lines.drain(at..end).skip(from - at).collect();
         place = Some(at);
     }
-    let first = (0..lines.len()).find(|at| begins(&lines, *at));
-    let at = match place.filter(|_| !newest).or(first) {
+    let first = || (0..lines.len()).find(|at| begins(&lines, *at) && (newest || older(lines[*at])));
+    let at = match place.filter(|_| !newest).or_else(first) {
         Some(at) => at,
         None => {
             if lines.last().is_some_and(|line| !line.trim().is_empty()) {
@@ -126,12 +126,22 @@ pub(super) fn with_section(text: &str, entry: &Entry, newest: bool) -> String {
     lines.join("\n") + "\n"
 }
 
+/// Whether a section is there, also one that lost its marks.
+pub(super) fn has_section(text: &str, run_id: &str) -> bool {
+    let own = heading(run_id);
+    text.lines().any(|line| line == own)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn entry(run_id: &str, verdict: &str) -> Entry {
         Entry { run_id: run_id.into(), verdict: verdict.into(), date: "monday".into(), ..Entry::default() }
+    }
+
+    fn with_section(text: &str, entry: &Entry, newest: bool) -> String {
+        super::with_section(text, entry, newest, |_| false)
     }
 
     #[test]
@@ -160,6 +170,21 @@ mod tests {
         assert_eq!(text.matches("## two\n").count(), 1 + usize::from(text.contains("> ## two\n")), "{text}");
         let again = with_section(&text, &amended, false);
         assert_eq!(again, text);
+    }
+
+    #[test]
+    fn a_section_without_its_end_mark_keeps_what_is_there() {
+        let mut text = with_section(INTRODUCTION, &entry("one", "WIN"), true);
+        text = with_section(&text, &entry("two", "CANCELLED"), true).replacen(END, "", 1);
+        text = text.replacen("## one", "Mine.\n\n## one", 1);
+        for newest in [true, false] {
+            let text = with_section(&text, &entry("two", "WIN"), newest);
+            for part in ["## two\n", "Mine.\n", "## one\n"] {
+                assert_eq!(text.matches(part).count(), 1, "{part}: {text}");
+            }
+            assert_eq!(text.matches(BEGIN).count(), 2, "{text}");
+            assert_eq!(with_section(&text, &entry("two", "WIN"), newest), text);
+        }
     }
 
     #[test]

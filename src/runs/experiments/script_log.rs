@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 use crate::util::{clock, files};
 
 const MARK: &str = "VERDICT: ";
+/// Scripts say it before the verdict of a smoke test, which is none.
+const SMOKE: &str = "SMOKE TEST: ";
 /// Scripts that are looked through for the one that wrote the log.
 const MOST_SCRIPTS: usize = 200;
 
@@ -105,12 +107,17 @@ impl Entry {
     }
 }
 
-/// The place of the last verdict line, and what it says.
+/// The place of the last verdict line that is none of a smoke test, and what it says.
 fn last_verdict(lines: &[&str]) -> Option<(usize, Verdict)> {
     let mut found = None;
     let mut count = 0;
+    let mut smoke = false;
     for (at, line) in lines.iter().enumerate() {
+        smoke |= line.contains(SMOKE);
         if let Some(mut verdict) = line.split_once(MARK).and_then(|(_, rest)| verdict(rest)) {
+            if std::mem::take(&mut smoke) {
+                continue;
+            }
             count += 1;
             verdict.count = count;
             found = Some((at, verdict));
@@ -196,6 +203,17 @@ mod tests {
         assert_eq!((entry.metric.as_deref(), entry.data.as_str()), (Some("dev_spearman_cosine"), "4549"));
         assert_eq!((entry.seconds, entry.costs.len(), entry.source), (Some(70.0), 1, Source::Script));
         assert!(entry.date.starts_with("20"), "{}", entry.date);
+    }
+
+    #[test]
+    fn smoke_tests_have_no_verdict() {
+        let smoke = "22:00:00 rows: 64\n22:00:01 before training: dev_spearman_cosine 0.4000\n22:00:02 SMOKE TEST: no result\n\
+                     22:00:02 VERDICT: WIN | score=0.9000 | baseline=0.4000 | delta=+0.5000\n";
+        let found = |text: &str| last_verdict(&text.lines().collect::<Vec<_>>()).map(|(_, verdict)| verdict);
+        assert_eq!(found(smoke), None);
+        let both = found(&format!("{smoke}{LOG}{smoke}"));
+        assert_eq!(both, found(LOG));
+        assert_eq!(both.map(|verdict| verdict.count), Some(2));
     }
 
     #[test]

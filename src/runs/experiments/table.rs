@@ -1,6 +1,7 @@
 //! The table on top of `experiments.md`: one row a run, newest first. Training scripts add to it as well.
 
 use super::entry::{Entry, Source, finite};
+use super::sortable;
 use crate::util::clock;
 use crate::util::numbers::thousands;
 
@@ -60,18 +61,22 @@ fn rows(lines: &[&str]) -> Option<(usize, usize)> {
 }
 
 /// The page with the entry's row at the top of the table, in place of the one it had; with `newest` false the row stays
-/// where it is. The table is made when it is not there.
+/// where it is, and one that is not there goes before the first that is older. The table is made when it is not there.
 pub(super) fn with_row(text: &str, entry: &Entry, newest: bool) -> String {
     let line = row(entry);
     let mut lines: Vec<&str> = text.lines().collect();
     match rows(&lines) {
         Some((first, count)) => {
-            let own = |line: &&str| parsed(line).is_some_and(|row| entry.is_row(&row));
-            let earlier = lines.iter().skip(first).take(count).position(own);
+            let rows: Vec<Option<Entry>> = lines.iter().skip(first).take(count).map(|line| parsed(line)).collect();
+            let place = |fits: &dyn Fn(&Entry) -> bool| rows.iter().position(|row| row.as_ref().is_some_and(fits));
+            // rows of one script with equal scores are told apart by their ids where they can be
+            let earlier = place(&|row| row.run_id == entry.run_id && entry.is_row(row))
+                .or_else(|| place(&|row| entry.is_row(row)));
+            let older = || place(&|row| sortable(&row.date) < sortable(&entry.date)).unwrap_or(count);
             if let Some(earlier) = earlier {
                 lines.remove(first + earlier);
             }
-            lines.insert(first + earlier.filter(|_| !newest).unwrap_or(0), &line);
+            lines.insert(first + if newest { 0 } else { earlier.unwrap_or_else(older) }, &line);
         }
         None => {
             if lines.last().is_some_and(|l| !l.trim().is_empty()) {
@@ -81,6 +86,11 @@ pub(super) fn with_row(text: &str, entry: &Entry, newest: bool) -> String {
         }
     }
     lines.join("\n") + "\n"
+}
+
+/// Whether the entry has a row.
+pub(super) fn has_row(text: &str, entry: &Entry) -> bool {
+    entries(text).iter().any(|row| entry.is_row(row))
 }
 
 /// The rows of the table as entries, the newest first.
@@ -215,6 +225,26 @@ mod tests {
             |score| Entry { source: Source::Script, run_name: "mine".into(), score: Some(score), ..entry("mine-2") };
         assert_eq!(entries(&with_row(&text, &again(0.900_04), true)).len(), 1);
         assert_eq!(entries(&with_row(&text, &again(0.91), true)).len(), 2);
+    }
+
+    #[test]
+    fn runs_of_one_script_are_told_apart_by_their_scores() {
+        let mine = |source, score| Entry { source, score: Some(score), ..entry("mine") };
+        let row = mine(Source::Table, 0.9);
+        assert!(mine(Source::Script, 0.900_04).is_row(&row) && !mine(Source::Script, 0.91).is_row(&row));
+        assert!(mine(Source::Run, 0.91).is_row(&row), "a resumed run has its own row");
+    }
+
+    #[test]
+    fn a_lost_row_goes_where_its_date_says() {
+        let at = |run: &str, day: u32| Entry { date: format!("2026-01-0{day}T00:00:00Z"), ..entry(run) };
+        let mut text = with_row(&with_row("", &at("one", 1), true), &at("three", 3), true);
+        for (run, day) in [("two", 2), ("none", 0)] {
+            assert!(!has_row(&text, &at(run, day)));
+            text = with_row(&text, &at(run, day), false);
+        }
+        let ids: Vec<String> = entries(&text).into_iter().map(|row| row.run_id).collect();
+        assert_eq!(ids, ["three", "two", "one", "none"]);
     }
 
     #[test]

@@ -126,3 +126,75 @@ fn experiments_are_found_by_id_and_its_beginning() {
     assert!(found.find("gamma").unwrap_err().to_string().contains("no experiment"));
     assert!(Experiments::default().find("x").unwrap_err().hint().unwrap().contains("tallow log"));
 }
+
+#[test]
+fn what_the_page_lost_is_put_back() {
+    let work = Work::new();
+    for id in ["a", "ab", "abc"] {
+        enter(&work.page, entry(id, 0.6, 2e-5)).unwrap();
+    }
+    let whole = work.text();
+    let without = |id: &str| {
+        let (before, rest) = whole.split_once(&format!("## {id}\n")).unwrap();
+        let behind = rest.find("## ").map_or("", |at| &rest[at..]);
+        let text = format!("{before}{behind}");
+        text.lines().filter(|line| !line.contains(&format!("| {id} |"))).map(|line| line.to_owned() + "\n").collect()
+    };
+    let texts: [String; 3] = [without("a"), without("ab"), String::new()];
+    for text in texts {
+        assert_ne!(text, whole);
+        std::fs::write(&work.page, text).unwrap();
+        amend(&work.page, "abc", None, None).unwrap();
+        let found = work.text();
+        let places: Vec<_> = ["| abc |", "| ab |", "| a |", "## abc\n", "## ab\n", "## a\n"]
+            .iter()
+            .map(|part| (found.matches(part).count(), found.find(part)))
+            .collect();
+        assert!(places.is_sorted() && places.iter().all(|(count, _)| *count == 1), "{places:?} {found}");
+    }
+}
+
+#[test]
+fn of_two_lines_of_one_run_the_last_stays() {
+    let work = Work::new();
+    for id in ["a", "ab"] {
+        enter(&work.page, entry(id, 0.6, 2e-5)).unwrap();
+    }
+    let path = jsonl(&work.page);
+    let mut text = files::read_text(&path).unwrap();
+    text.push_str(&(serde_json::to_string(&entry("a", 0.7, 2e-5)).unwrap() + "\n{\"not\": \"ours\"}\n"));
+    std::fs::write(&path, text).unwrap();
+    amend(&work.page, "a", Some("twice"), None).unwrap();
+    let text = files::read_text(&path).unwrap();
+    assert_eq!((text.lines().count(), text.matches("\"run_id\":\"a\"").count()), (3, 1), "{text}");
+    let found = read(&work.page).unwrap();
+    let own = found.find("a").unwrap();
+    assert_eq!((own.score, own.notes.as_slice()), (Some(0.7), ["twice".to_owned()].as_slice()));
+}
+
+#[test]
+fn an_old_run_that_is_entered_late_follows_none_after_it() {
+    let work = Work::new();
+    for (id, date) in [("first", 1), ("third", 3)] {
+        enter(&work.page, Entry { date: format!("2026-02-0{date}T00:00:00Z"), ..entry(id, 0.6, 2e-5) }).unwrap();
+    }
+    let late = Entry { date: "2026-02-02 10:00".into(), ..entry("second", 0.61, 1e-5) };
+    let (late, _) = enter(&work.page, late).unwrap();
+    assert!(late.tried.ends_with("than `first`"), "{}", late.tried);
+    let text = work.text();
+    let places: Vec<_> = ["## third\n", "## second\n", "## first\n"].iter().map(|part| text.find(part)).collect();
+    assert!(places.is_sorted() && places[0].is_some(), "{text}");
+}
+
+#[test]
+fn losses_are_compared_with_the_same_loss_alone() {
+    let lost = |scale: f64, metric: &str| {
+        let plan = json!({"train_dataset": [{"loss": {"name": "A", "scale": scale}}]});
+        Entry { metric: Some(metric.into()), loss: "A".into(), plan: compare::flat(&plan), ..Entry::default() }
+    };
+    assert!(lost(20.0, "eval_loss").measured_as(&lost(20.0, "eval_loss")));
+    assert!(!lost(20.0, "eval_loss").measured_as(&lost(30.0, "eval_loss")));
+    assert!(lost(20.0, "eval_x").measured_as(&lost(30.0, "eval_x")));
+    let other = Entry { loss: "B".into(), source: Source::Table, plan: Default::default(), ..lost(20.0, "eval_loss") };
+    assert!(!other.measured_as(&lost(20.0, "eval_loss")));
+}

@@ -237,6 +237,29 @@ mod tests {
         assert!(error.to_string().ends_with("wandb: no such project"), "{error}");
     }
 
+    /// In a folder with modules that are called as Python's, and with Ctrl-C at its beginning.
+    #[test]
+    fn the_program_heeds_neither_ctrl_c_nor_files_that_lie_about() {
+        if !Command::new("python3").arg("--version").output().is_ok_and(|output| output.status.success()) {
+            println!("skipped: there is no python3");
+            return;
+        }
+        let (dir, mut python) = fake("cd \"$(dirname \"$0\")\"; PYTHONPATH=\"$PWD/lib\" exec python3 \"$@\"");
+        std::fs::create_dir(dir.path().join("lib")).unwrap();
+        std::fs::write(dir.path().join("json.py"), "raise SystemExit('not the module')\n").unwrap();
+        let package = "import os, signal\nfrom types import SimpleNamespace\n\
+                       config = SimpleNamespace(update=lambda *a, **k: None)\n\
+                       def say(text):\n    with open('got', 'a') as file:\n        file.write(f'{text}\\n')\n\
+                       def init(**k):\n    os.kill(os.getpid(), signal.SIGINT)\n\
+                       def define_metric(*a, **k):\n    pass\n\
+                       def log(values):\n    say(values)\n\
+                       def finish(exit_code):\n    say(exit_code)\n";
+        std::fs::write(dir.path().join("lib/wandb.py"), package).unwrap();
+        report(&mut python).unwrap();
+        let got = std::fs::read_to_string(dir.path().join("got")).unwrap();
+        assert_eq!(got, "{'train/loss': 1.5, 'train/global_step': 1}\n0\n");
+    }
+
     #[test]
     fn secrets_are_not_repeated() {
         let variables =

@@ -4,12 +4,19 @@ Reads JSON lines on standard input: {"start": {...}} first, {"log": {"step": n, 
 {"finish": "done" | "failed" | "cancelled"} last. Whatever is printed goes to standard error.
 """
 
+import sys
+
+# `python -c` looks for modules in the current directory first, where a file may be called as a module is
+sys.path[:] = [path for path in sys.path if path]
+
 import importlib
 import json
 import os
 import re
-import sys
+import signal
 
+# the terminal's Ctrl-C is for the run, which says how it ended
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 sys.stdout = sys.stderr
 
 

@@ -4,6 +4,7 @@ use super::Request;
 use crate::error::{Error, Result};
 use crate::recipe::Plan;
 use crate::runs::receipt::{self, Known};
+use crate::verbs::next_recipe::quoted;
 
 /// Differences that are told.
 const SHOWN: usize = 4;
@@ -44,16 +45,6 @@ fn command(request: &Request) -> String {
         words.extend(["--set".to_owned(), quoted(set)]);
     }
     words.join(" ")
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "_-+=./:,@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }
 
 #[cfg(test)]
