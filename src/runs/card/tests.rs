@@ -103,3 +103,13 @@ fn a_folder_is_no_hub_id() {
     let card = text(&Facts { base: None, evaluations: Vec::new(), ..facts() }).unwrap();
     assert!(card.contains("trained from scratch") && !card.contains("model-index") && !card.contains("## Evaluation"));
 }
+
+#[test]
+fn letters_that_yaml_does_not_take_are_escaped() {
+    let text = "a\u{7f}b\u{80}\u{84}\u{85}\u{86}\u{9f}\u{a0}\u{2028}\u{2029}\u{feff}\u{fffe}\u{ffff}\u{1}ä語\"\\";
+    let yaml = quoted(text);
+    let forbidden =
+        |c: char| matches!(u32::from(c), 0..=0x1f | 0x7f..=0x9f | 0x2028 | 0x2029 | 0xfeff | 0xfffe | 0xffff);
+    assert!(!yaml.chars().any(forbidden) && yaml.contains("ä語") && yaml.contains("\\u2028"), "{yaml}");
+    assert_eq!(serde_json::from_str::<String>(&yaml).unwrap(), text);
+}
