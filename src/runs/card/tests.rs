@@ -1,10 +1,18 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::data::report::Lengths;
 use crate::train::facts::{ColumnFacts, DatasetFacts};
 
 fn run() -> RunFacts {
-    let column = |name: &str, truncated| ColumnFacts { name: name.into(), truncated, lengths: vec![(5, 3), (12, 1)] };
+    let tokens = Lengths { mean: 6.75, p50: 5, p90: 12, p99: 12, max: 300 };
+    let column = |name: &str, truncated| ColumnFacts {
+        name: name.into(),
+        texts: 5749,
+        truncated,
+        tokens,
+        lengths: vec![(5, 3), (12, 1)],
+    };
     RunFacts {
         datasets: vec![DatasetFacts {
             name: "train|1.jsonl".into(),
@@ -14,7 +22,6 @@ fn run() -> RunFacts {
             columns: vec![column("sentence1", 0), column("sentence2", 2)],
             label: Some("score".into()),
             examples: vec![["a <b> | c", "d \"e\"", "0.5"].map(str::to_owned).to_vec()],
-            classes: Vec::new(),
         }],
         language: vec!["en".into()],
         license: Some("apache-2.0".into()),
