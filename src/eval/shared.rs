@@ -219,3 +219,20 @@ pub fn encode_tokens(model: &dyn Encode, texts: &[&str], options: &EncodeOptions
             .with_hint("give a MultiVectorEncoder")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pairs_value_goes_by_its_place_and_not_by_the_size_of_scores() {
+        let values = |scores: &[f64]| -> Vec<f64> {
+            let look = look_at_pairs("x", "score", &[1.0, 0.0, 1.0, 0.0], scores, Some(PAIRS), |_| ["a", "b"]);
+            look.items.iter().map(|item| item.value).collect()
+        };
+        let right = values(&[0.9, 0.1, 0.8, 0.2]);
+        assert_eq!(right, values(&[9.0, 1.0, 8.0, 2.0]));
+        let wrong = values(&[0.9, 0.85, 0.1, 0.2]);
+        assert!(wrong[1] < right[1] && wrong[2] < right[2], "{wrong:?}, right {right:?}");
+    }
+}

@@ -134,8 +134,24 @@ pub(super) fn widget(model_type: ModelType, sets: &[DatasetFacts]) -> Vec<String
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::runs::RunFolder;
+    use crate::runs::status::{self, Status};
+
+    #[test]
+    fn a_long_course_is_thinned() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&dir.path().join("runs"), "a").unwrap();
+        status::write(&folder, &Status::starting(folder.run_id(), "a")).unwrap();
+        let line = |step: u32| format!("{{\"step\": {step}, \"epoch\": 0.1, \"eval_loss\": 0.5}}\n");
+        std::fs::write(folder.metrics_file(), (0..1000).map(line).collect::<String>()).unwrap();
+        let table = course(&Facts::read(&folder).unwrap());
+        let steps: Vec<&str> = table.rows.iter().map(|row| row[1].as_str()).collect();
+        assert!(steps.len() > LINES / 2 && steps.len() <= LINES + 2, "{}", steps.len());
+        assert_eq!((steps.first(), steps.last()), (Some(&"0"), Some(&"999")));
+    }
 
     #[test]
     fn cells_stay_cells() {
