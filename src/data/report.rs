@@ -55,6 +55,9 @@ pub struct Example {
 pub struct ColumnReport {
     pub name: String,
     pub prompt: Option<String>,
+    /// Texts in all rows: one a row, but in a column of lists.
+    #[serde(default)]
+    pub texts: u64,
     /// Texts cut to `max_seq_length`.
     pub truncated: u64,
     /// Texts the tokenizer made nothing of.
@@ -115,7 +118,7 @@ impl DataReport {
             let mut line =
                 format!("`{}`: tokens p50 {}, p90 {}, p99 {}, max {}", column.name, l.p50, l.p90, l.p99, l.max);
             if let (Some(limit), 1..) = (self.max_seq_length, column.truncated) {
-                let share = 100.0 * column.truncated as f64 / self.rows_used.max(1) as f64;
+                let share = 100.0 * column.truncated as f64 / column.texts.max(1) as f64;
                 line.push_str(&format!("; {} cut to {limit} ({share:.1} %)", thousands(column.truncated)));
             }
             if column.repeated > 0 {
@@ -255,6 +258,15 @@ mod tests {
         assert_eq!((lengths.p50, lengths.p90, lengths.p99, lengths.max), (50, 90, 99, 100));
         assert!((lengths.mean - 50.5).abs() < 1e-12);
         assert_eq!(Histogram::default().lengths(), Lengths::default());
+    }
+
+    #[test]
+    fn of_lists_the_share_that_was_cut_is_of_texts() {
+        let column = ColumnReport { name: "documents".into(), texts: 40, truncated: 30, ..ColumnReport::default() };
+        let report =
+            DataReport { rows_used: 10, max_seq_length: Some(8), columns: vec![column], ..DataReport::default() };
+        let lines = report.lines(&Files::default());
+        assert!(lines.iter().any(|line| line.ends_with("; 30 cut to 8 (75.0 %)")), "{lines:?}");
     }
 
     #[test]

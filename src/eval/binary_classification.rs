@@ -204,10 +204,12 @@ impl Evaluator for BinaryClassificationEvaluator {
             }
         }
         let labels: Vec<f64> = self.labels.iter().map(|label| f64::from(u8::from(*label))).collect();
-        if let ([scores, ..], [similarity, ..]) = (columns.as_slice(), similarities.as_slice()) {
+        if let (true, [scores, ..], [similarity, ..]) = (model.looked_at(), columns.as_slice(), similarities.as_slice())
+        {
             let text = |i: usize| [&self.pairs.0, &self.pairs.1].map(|side| self.sentences[side[i]].as_str());
             let scored_by = shared::scored_by(*similarity);
-            metrics.looks.push(shared::look_at_pairs(&metrics.primary, &scored_by, &labels, scores, false, text));
+            let two = Some(shared::PAIRS);
+            metrics.looks.push(shared::look_at_pairs(&metrics.primary, &scored_by, &labels, scores, two, text));
         }
         metrics.push_sample(Statistic::AveragePrecision, labels, columns);
         Ok(metrics)

@@ -204,10 +204,11 @@ impl Evaluator for EmbeddingSimilarityEvaluator {
             metrics.push(prefixed(name, "pearson_max"), best[0]);
             metrics.push(prefixed(name, "spearman_max"), best[1]);
         }
-        if let ([scores, ..], [similarity, ..]) = (columns.as_slice(), similarities.as_slice()) {
+        if let (true, [scores, ..], [similarity, ..]) = (model.looked_at(), columns.as_slice(), similarities.as_slice())
+        {
             let scored_by = shared::scored_by(self.settings.main_similarity.unwrap_or(*similarity));
             let text = |i: usize| [self.sentences1[i].as_str(), self.sentences2[i].as_str()];
-            metrics.looks.push(shared::look_at_pairs(&metrics.primary, &scored_by, &self.scores, scores, true, text));
+            metrics.looks.push(shared::look_at_pairs(&metrics.primary, &scored_by, &self.scores, scores, None, text));
         }
         metrics.push_sample(Statistic::Spearman, self.scores.clone(), columns);
         Ok(metrics)

@@ -195,7 +195,7 @@ impl InformationRetrievalEvaluator {
         let k = settings.cut_offs().iter().flat_map(|(_, cut_offs)| cut_offs.iter().copied()).max().unwrap_or_default();
         let mut searches: Vec<Finder> =
             similarities.iter().map(|similarity| Finder::new(*similarity, queries.clone(), k)).collect();
-        let mut relevant = look::Relevant::new(self, &queries, similarities);
+        let mut relevant = model.looked_at().then(|| look::Relevant::new(self, &queries, similarities));
         drop(queries);
         let size = match model.multi_vector() {
             Some(_) => settings.corpus_chunk_size.min(LATE_CHUNK),
@@ -208,13 +208,16 @@ impl InformationRetrievalEvaluator {
                 let text = format!("embeddings of documents have {} values, those of queries {dim}", documents.dim());
                 return Err(Error::model(text));
             }
-            relevant.see(&documents, ranks);
+            if let Some(relevant) = &mut relevant {
+                relevant.see(&documents, ranks);
+            }
             if let Some((last, others)) = searches.split_last_mut() {
                 others.iter_mut().for_each(|search| search.add(documents.clone(), ranks));
                 last.add(documents, ranks);
             }
         }
-        Ok(searches.into_iter().map(Finder::finish).zip(relevant.finish()).collect())
+        let relevant = relevant.map_or_else(|| vec![Vec::new(); similarities.len()], look::Relevant::finish);
+        Ok(searches.into_iter().map(Finder::finish).zip(relevant).collect())
     }
 }
 
@@ -247,7 +250,7 @@ impl Evaluator for InformationRetrievalEvaluator {
                 })
                 .collect();
             let judged = |(metric, k): &(Metric, usize)| matches!(metric, Metric::Ndcg) && *k == widest;
-            if let Some(column) = metrics.iter().position(judged) {
+            if let Some(column) = metrics.iter().position(judged).filter(|_| model.looked_at()) {
                 let ndcg: Vec<f64> = values.iter().map(|row| row[column]).collect();
                 let key = self.settings.ndcg_key(similarity.name());
                 result.looks.push(self.look(&key, *similarity, &ndcg, &hits, relevant));

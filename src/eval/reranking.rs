@@ -220,7 +220,9 @@ impl Evaluator for RerankingEvaluator {
             metrics.push(key, list.iter().sum::<f64>() / list.len() as f64);
         }
         let [_, _, ndcg] = values;
-        metrics.looks.push(self.look(&metrics.primary, similarity, &ndcg, &all));
+        if model.looked_at() {
+            metrics.looks.push(self.look(&metrics.primary, similarity, &ndcg, &all));
+        }
         metrics.push_sample(Statistic::Mean, Vec::new(), vec![ndcg]);
         Ok(metrics)
     }

@@ -108,6 +108,9 @@ pub const RANKED: [&str; 3] = ["query", "relevant document", "found first"];
 /// What the pairs of a ranking are.
 pub const DOCUMENTS: [&str; 2] = ["relevant documents", "other documents"];
 
+/// What the pairs of a classification in two are.
+pub const PAIRS: [&str; 2] = ["positive pairs", "negative pairs"];
+
 /// What pairs are scored by, for people.
 #[must_use]
 pub fn scored_by(similarity: Similarity) -> String {
@@ -120,36 +123,30 @@ pub fn scored_by(similarity: Similarity) -> String {
 
 /// A look at scored pairs with a label each: the pairs whose labels are above `middle` should score high.
 ///
-/// An item's value is its score, the other way round for pairs that should not score high; with `by_rank` it is how near
-/// the pair's place by score is to its place by label, 0 being the same place and -1 the farthest.
+/// An item's value is how near the pair's place by score is to its place by label, equal ones in the middle of their
+/// places: 0 is the same place and -1 the farthest. The labels are classes where `two` names them.
 #[must_use]
 pub fn look_at_pairs<'a>(
     key: &str,
     scored_by: &str,
     labels: &[f64],
     scores: &[f64],
-    by_rank: bool,
+    two: Option<[&str; 2]>,
     text: impl Fn(usize) -> [&'a str; 2],
 ) -> Look {
     let (least, most) = labels.iter().fold((f64::MAX, f64::MIN), |(a, b), x| (a.min(*x), b.max(*x)));
     let middle = f64::midpoint(least, most);
-    let places = by_rank.then(|| (ranks(labels), ranks(scores)));
-    let value = if by_rank { "agreement in rank" } else { "score towards the label" };
-    let mut look = Look::new(key, value, &["first text", "second text", "label"], scores.len());
+    let (wanted, got) = (ranks(labels), ranks(scores));
+    let mut look = Look::new(key, "agreement in rank", &["first text", "second text", "label"], scores.len());
     let last = scores.len().saturating_sub(1).max(1) as f64;
     for i in look.chosen() {
-        let value = match &places {
-            Some((wanted, got)) => -(wanted[i] - got[i]).abs() / last,
-            None if labels[i] > middle => scores[i],
-            None => -scores[i],
-        };
+        let value = -(wanted[i] - got[i]).abs() / last;
         let [first, second] = text(i);
         look.push(value, &[first, second, &format!("{}", (labels[i] * 1e4).round() / 1e4)]);
     }
-    let sides = if by_rank {
-        [format!("labels above {middle:.2}"), format!("labels up to {middle:.2}")]
-    } else {
-        ["positive pairs".to_owned(), "negative pairs".to_owned()]
+    let sides = match two {
+        Some(names) => names.map(str::to_owned),
+        None => [format!("labels above {middle:.2}"), format!("labels up to {middle:.2}")],
     };
     let pairs = scores.iter().zip(labels).map(|(score, label)| (*score as f32, *label > middle));
     look.with_scores(Scores::new(scored_by, sides, pairs))
@@ -220,5 +217,22 @@ pub fn encode_tokens(model: &dyn Encode, texts: &[&str], options: &EncodeOptions
         Rows::Tokens(vectors) => Ok(vectors),
         _ => Err(Error::usage("the model has one vector a text, and texts are to be compared token by token")
             .with_hint("give a MultiVectorEncoder")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pairs_value_goes_by_its_place_and_not_by_the_size_of_scores() {
+        let values = |scores: &[f64]| -> Vec<f64> {
+            let look = look_at_pairs("x", "score", &[1.0, 0.0, 1.0, 0.0], scores, Some(PAIRS), |_| ["a", "b"]);
+            look.items.iter().map(|item| item.value).collect()
+        };
+        let right = values(&[0.9, 0.1, 0.8, 0.2]);
+        assert_eq!(right, values(&[9.0, 1.0, 8.0, 2.0]));
+        let wrong = values(&[0.9, 0.85, 0.1, 0.2]);
+        assert!(wrong[1] < right[1] && wrong[2] < right[2], "{wrong:?}, right {right:?}");
     }
 }

@@ -254,13 +254,13 @@ impl Evaluator for TripletEvaluator {
             let far = anchors.pairs(*similarity, &negatives);
             let right: Vec<f64> =
                 near.iter().zip(&far).map(|(near, far)| f64::from(u8::from(*near > *far + margin))).collect();
-            if metrics.looks.is_empty() && self.settings.main_similarity_function.is_none_or(|main| main == *similarity)
-            {
+            let main = self.settings.main_similarity_function.is_none_or(|main| main == *similarity);
+            if model.looked_at() && metrics.looks.is_empty() && main {
                 metrics.looks.push(self.look(&metrics.primary, *similarity, &near, &far));
             }
             let accuracy = right.iter().sum::<f64>() / self.anchors.len() as f64;
             best = best.max(accuracy);
-            if self.settings.main_similarity_function.is_none_or(|main| main == *similarity) {
+            if main {
                 columns.push(right);
             }
             metrics.push(prefixed(self.name(), &format!("{similarity}_accuracy")), accuracy);

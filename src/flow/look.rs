@@ -44,6 +44,9 @@ pub struct Scores {
     pub negative: String,
     pub positives: Vec<f32>,
     pub negatives: Vec<f32>,
+    /// Whether the negatives are those that each model found, so that another model has others.
+    #[serde(default)]
+    pub found: bool,
 }
 
 impl Look {
@@ -122,7 +125,8 @@ pub fn spread(count: usize, most: usize) -> Vec<usize> {
     (0..kept).map(|i| i * count / kept).collect()
 }
 
-/// A text's beginning, white space as single blanks, three dots behind it where it goes on.
+/// A text's beginning, white space as single blanks, three dots behind it where it goes on. It ends between two words
+/// where that leaves half of `letters` or more, else within one: not every script has blanks.
 #[must_use]
 pub fn cut(text: &str, letters: usize) -> String {
     let mut out = String::new();
@@ -131,9 +135,13 @@ pub fn cut(text: &str, letters: usize) -> String {
         let blank = usize::from(!out.is_empty());
         let length = word.chars().count();
         if count + blank + length > letters {
-            if out.is_empty() {
-                out.extend(word.chars().take(letters));
+            if 2 * count < letters {
+                if blank == 1 {
+                    out.push(' ');
+                }
+                out.extend(word.chars().take(letters.saturating_sub(count + blank)));
             }
+            out.truncate(out.trim_end().len());
             out.push_str(" ...");
             return out;
         }
@@ -163,6 +171,9 @@ mod tests {
         assert_eq!(cut(" a  cat\nsat ", 20), "a cat sat");
         assert_eq!(cut("a cat sat", 6), "a cat ...");
         assert_eq!(cut("äöüäöü", 3), "äöü ...");
+        assert_eq!(cut("query: 今天天气很好我们去公园", 12), "query: 今天天气很 ...");
+        assert_eq!(cut("a 今天天气", 2), "a ...");
+        assert_eq!(cut("cats satonthemat", 8), "cats ...", "half of it is there");
         assert_eq!(cut("", 3), "");
     }
 

@@ -105,6 +105,12 @@ pub trait Encode {
     fn classifier(&self) -> Option<&dyn Classify> {
         None
     }
+
+    /// Whether an evaluator is to tell what people can look at behind its metrics: they are kept of one at most, and
+    /// cost time.
+    fn looked_at(&self) -> bool {
+        false
+    }
 }
 
 /// Tells classes from the embeddings of a row's columns: a layer that a loss trains on top of them.

@@ -377,9 +377,20 @@ fn title_case(key: &str) -> String {
     key.split('_').map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// A YAML scalar that means exactly this text: YAML reads JSON strings.
+/// A YAML scalar that means exactly this text: YAML reads JSON strings, but for letters that it does not take as they are
+/// (<https://yaml.org/spec/1.2.2/#51-character-set>), and those that some readers take for the end of a line.
 fn quoted(text: &str) -> String {
-    serde_json::to_string(text).unwrap_or_else(|_| "\"\"".to_owned())
+    let json = serde_json::to_string(text).unwrap_or_else(|_| "\"\"".to_owned());
+    let mut out = String::with_capacity(json.len());
+    for letter in json.chars() {
+        match letter {
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                out.push_str(&format!("\\u{:04x}", u32::from(letter)));
+            }
+            _ => out.push(letter),
+        }
+    }
+    out
 }
 
 fn one_line(text: &str) -> String {

@@ -409,7 +409,11 @@ impl Listener for Recorder<'_> {
                 self.log_only(text);
                 self.show(&shortened(text));
             }
-            Event::Warning(text) => self.line(&format!("warning: {text}")),
+            Event::Warning(text) => {
+                self.line(&format!("warning: {text}"));
+                let written = report::captured::warning(&self.folder, text);
+                self.complain(written);
+            }
             Event::Phase(phase) => {
                 self.update(|status| status.phase = (*phase).to_owned());
                 let written = self.board.write();
@@ -429,8 +433,9 @@ impl Listener for Recorder<'_> {
             Event::Evaluation { step, epoch, metrics, seconds, tables } => {
                 self.began = true;
                 self.evaluation(*step, *epoch, metrics, *seconds);
-                let written = tables::append(&self.folder.tables_dir(), tables, *epoch, *step, metrics)
-                    .and_then(|()| report::captured::evaluation(&self.folder, *step, metrics));
+                let written = tables::append(&self.folder.tables_dir(), tables, *epoch, *step, metrics);
+                self.complain(written);
+                let written = report::captured::evaluation(&self.folder, *step, metrics);
                 self.complain(written);
             }
             Event::Checkpoint { step, path } => {

@@ -51,6 +51,8 @@ struct InTraining<'a> {
     classifier: Option<&'a dyn Classify>,
     /// Scores of pairs that are all alike.
     collapsed: Cell<Option<f32>>,
+    /// Whether the evaluator at work makes the metric that decides.
+    decides: Cell<bool>,
 }
 
 /// Fewer pairs than these may have equal scores.
@@ -106,6 +108,10 @@ impl Encode for InTraining<'_> {
     fn classifier(&self) -> Option<&dyn Classify> {
         self.classifier
     }
+
+    fn looked_at(&self) -> bool {
+        self.decides.get()
+    }
 }
 
 /// Everything that measures the model of a run.
@@ -152,15 +158,21 @@ impl Evaluation {
         self.evaluators.iter().flat_map(|e| e.csv(similarity)).collect()
     }
 
-    /// Measures the model with everything.
+    /// Measures the model with everything. What people can look at is made of the loss or the evaluator that has the
+    /// key `deciding`, and is one at most.
     ///
     /// # Errors
     /// When an evaluator or a loss fails.
-    pub fn run(&self, model: &SentenceTransformer, classifier: Option<&dyn Classify>) -> Result<Metrics> {
-        let seen = InTraining { model, classifier, collapsed: Cell::new(None) };
+    pub fn run(
+        &self,
+        model: &SentenceTransformer,
+        classifier: Option<&dyn Classify>,
+        deciding: Option<&str>,
+    ) -> Result<Metrics> {
+        let seen = InTraining { model, classifier, collapsed: Cell::new(None), decides: Cell::new(false) };
         let mut all = Metrics::default();
         for (set, key) in self.sets.iter().zip(self.loss_keys()) {
-            let (loss, pairs) = Self::loss(model, set)?;
+            let (loss, pairs) = Self::loss(model, set, deciding == Some(key.as_str()))?;
             if !pairs.is_empty() {
                 let scored_by = shared::scored_by(model.similarity_fn_name().parse()?);
                 let sides = ["rows' own texts", "texts of other rows"].map(str::to_owned);
@@ -170,13 +182,16 @@ impl Evaluation {
             all.push(key, loss);
         }
         for evaluator in &self.evaluators {
+            let keys = evaluator.keys(model.similarity_fn_name());
+            let own = deciding.filter(|deciding| all.looks.is_empty() && keys.iter().any(|key| key == deciding));
+            seen.decides.set(own.is_some());
             let metrics =
                 evaluator.evaluate(&seen).map_err(|e| e.within(format!("evaluator `{}`", evaluator.card().name)))?;
             all.values.extend(metrics.values);
             all.samples.extend(metrics.samples);
             all.details.extend(metrics.details);
             all.documents.extend(metrics.documents);
-            all.looks.extend(metrics.looks);
+            all.looks.extend(own.and_then(|deciding| nearest(metrics.looks, deciding)));
         }
         all.primary = self.primary(model.similarity_fn_name()).unwrap_or_default();
         all.alarm = seen.collapsed.get().map(|score| {
@@ -188,9 +203,9 @@ impl Evaluation {
         Ok(all)
     }
 
-    /// The mean loss over the batches of a data set, without dropout; and of pairs without labels how similar the first
-    /// two texts of a row are, and those of a row and the next one of its batch.
-    fn loss(model: &SentenceTransformer, set: &EvalSet) -> Result<(f64, Vec<(f32, bool)>)> {
+    /// The mean loss over the batches of a data set, without dropout; with `look` also, of pairs without labels, how
+    /// similar the first two texts of a row are, and those of a row and the next one of its batch.
+    fn loss(model: &SentenceTransformer, set: &EvalSet, look: bool) -> Result<(f64, Vec<(f32, bool)>)> {
         let (mut sum, mut weight, mut pairs) = (0.0, 0usize, Vec::new());
         for rows in set.batches.from(0) {
             let batch = set.set.feed.batch(rows, 0)?;
@@ -216,11 +231,13 @@ impl Evaluation {
             };
             let mut columns = all.iter().map(columns).collect::<candle_core::Result<Vec<_>>>()?;
             let embeddings = columns.pop().unwrap_or_default();
-            if let ([first, second, ..], None) = (embeddings.as_slice(), &batch.labels)
+            if let (true, [first, second, ..], None) = (look, embeddings.as_slice(), &batch.labels)
                 && model.kind() == ModelType::SentenceTransformer
                 && pairs.len() < 2 * SCORES
             {
-                pairs.extend(in_batch(model.similarity_fn_name().parse()?, first, second)?);
+                // the loss stands without them
+                let similarity = model.similarity_fn_name().parse();
+                pairs.extend(similarity.and_then(|s| in_batch(s, first, second)).unwrap_or_default());
             }
             let layers = layers.into_iter().zip(columns).collect();
             let outputs = views::outputs(setting, &batch, embeddings, layers, Rng::new(0), &Context::inference())?;
@@ -231,6 +248,13 @@ impl Evaluation {
         }
         Ok((sum / weight.max(1) as f64, pairs))
     }
+}
+
+/// The look behind the metric `key`, or behind the one whose key is most like it.
+fn nearest(looks: Vec<Look>, key: &str) -> Option<Look> {
+    let alike = |look: &Look| look.key.bytes().zip(key.bytes()).take_while(|(a, b)| a == b).count();
+    // of several that are as near the first
+    looks.into_iter().rev().max_by_key(|look| (look.key == key, alike(look)))
 }
 
 /// The similarity of each row of `first` to the same row of `second`, and to the next one.
@@ -249,4 +273,20 @@ fn in_batch(similarity: Similarity, first: &Tensor, second: &Tensor) -> Result<V
         pairs.extend(first.pairwise(similarity, &own, &second, &next).into_iter().map(|score| (score, false)));
     }
     Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_look_of_another_metric_of_the_same_evaluator_is_kept() {
+        let looks = || ["dev_cosine_ndcg@10", "dev_dot_ndcg@10"].map(|key| Look::new(key, "nDCG@10", &[], 0)).to_vec();
+        let key = |deciding| nearest(looks(), deciding).map(|look| look.key).unwrap_or_default();
+        assert_eq!(key("dev_dot_ndcg@10"), "dev_dot_ndcg@10");
+        assert_eq!(key("dev_dot_map@100"), "dev_dot_ndcg@10");
+        assert_eq!(key("dev_cosine_mrr@10"), "dev_cosine_ndcg@10");
+        assert_eq!(key("other"), "dev_cosine_ndcg@10");
+        assert_eq!(nearest(Vec::new(), "x"), None);
+    }
 }

@@ -23,7 +23,7 @@ pub enum Event<'a> {
     Log(TrainLog),
     /// An evaluation; `metrics` keys are without the `eval_` prefix, `tables` are the files that get a row of them.
     Evaluation { step: u64, epoch: f64, metrics: &'a Metrics, seconds: f64, tables: &'a [Csv] },
-    /// The last evaluation is the best so far.
+    /// The last evaluation is the best so far; told where the best model is to be loaded.
     Best { step: u64 },
     /// A checkpoint is complete on disk.
     Checkpoint { step: u64, path: &'a Path },

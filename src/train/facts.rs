@@ -5,9 +5,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::environment::environment;
 use super::prepare::Prepared;
 use super::sets::DataSet;
 use crate::data::DatasetSpec;
+use crate::data::report::Lengths;
 use crate::data::texts::read_table;
 use crate::flow::Labels;
 use crate::flow::look::{cut, spread};
@@ -23,10 +25,13 @@ const LETTERS: usize = 400;
 
 /// What a run works on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RunFacts {
     pub datasets: Vec<DatasetFacts>,
     /// Where and in what products are computed.
     pub arithmetic: String,
+    /// The machine, by name and value.
+    pub environment: Vec<(String, String)>,
     /// Threads of the CPU.
     pub threads: usize,
     /// Numbers that are trained, and numbers in all.
@@ -39,6 +44,7 @@ pub struct RunFacts {
 
 /// One data set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DatasetFacts {
     pub name: String,
     /// Whether it is trained on; else its loss is measured.
@@ -51,16 +57,18 @@ pub struct DatasetFacts {
     pub label: Option<String>,
     /// The first rows, label last where there is one.
     pub examples: Vec<Vec<String>>,
-    /// Class, name where it has one, and rows, where labels are few.
-    pub classes: Vec<(f64, u64)>,
 }
 
 /// One column of texts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ColumnFacts {
     pub name: String,
-    /// Texts that were cut, of all rows.
+    /// Texts of all rows, and those of them that were cut.
+    pub texts: u64,
     pub truncated: u64,
+    /// Tokens a text before cutting, of all rows.
+    pub tokens: Lengths,
     /// Tokens and texts with so many of them, after cutting, of the rows looked at.
     pub lengths: Vec<(u32, u64)>,
 }
@@ -83,6 +91,7 @@ impl RunFacts {
         Self {
             datasets: trained.chain(measured).collect(),
             arithmetic: prepared.arithmetic(),
+            environment: environment(),
             threads: rayon::current_num_threads(),
             trainable: count(true),
             parameters: count(false),
@@ -93,18 +102,10 @@ impl RunFacts {
 }
 
 impl ColumnFacts {
-    /// Texts that were looked at.
+    /// The share of texts that were cut, in percent.
     #[must_use]
-    pub fn texts(&self) -> u64 {
-        self.lengths.iter().map(|(_, texts)| texts).sum()
-    }
-
-    /// The shortest, the mean and the longest.
-    #[must_use]
-    pub fn range(&self) -> Option<(u32, f64, u32)> {
-        let (least, most) = (self.lengths.first()?.0, self.lengths.last()?.0);
-        let tokens: f64 = self.lengths.iter().map(|(length, texts)| f64::from(*length) * *texts as f64).sum();
-        Some((least, tokens / self.texts().max(1) as f64, most))
+    pub fn cut(&self) -> f64 {
+        100.0 * self.truncated as f64 / self.texts.max(1) as f64
     }
 }
 
@@ -127,8 +128,10 @@ impl DatasetFacts {
                     }
                 }
             }
-            let truncated = report.columns.get(column).map_or(0, |column| column.truncated);
-            ColumnFacts { name: name.clone(), truncated, lengths: lengths.into_iter().collect() }
+            let lengths = lengths.into_iter().collect();
+            let counted = report.columns.get(column).cloned().unwrap_or_default();
+            let (texts, truncated, tokens) = (counted.texts, counted.truncated, counted.lengths);
+            ColumnFacts { name: name.clone(), texts, truncated, tokens, lengths }
         });
         Self {
             name: spec.name.clone().unwrap_or_default(),
@@ -138,7 +141,6 @@ impl DatasetFacts {
             columns: columns.collect(),
             label: report.label.as_ref().map(|label| label.column.clone()),
             examples: examples(spec),
-            classes: report.label.as_ref().map(|label| label.classes.clone()).unwrap_or_default(),
         }
     }
 }
@@ -221,9 +223,12 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_of_counted_texts() {
-        let column = ColumnFacts { name: "a".into(), truncated: 0, lengths: vec![(2, 3), (6, 1)] };
-        assert_eq!((column.texts(), column.range()), (4, Some((2, 3.0, 6))));
-        assert_eq!(ColumnFacts::default().range(), None);
+    fn what_was_cut_is_a_share_of_texts() {
+        assert_eq!(ColumnFacts { texts: 40, truncated: 30, ..ColumnFacts::default() }.cut(), 75.0);
+        assert_eq!(ColumnFacts::default().cut(), 0.0);
+        // of an earlier version
+        let old: RunFacts =
+            serde_json::from_str(r#"{"datasets": [{"name": "a", "columns": [{"name": "b"}]}]}"#).unwrap();
+        assert!(old.environment.is_empty() && old.datasets[0].columns[0].name == "b");
     }
 }

@@ -5,6 +5,7 @@
 mod batches;
 mod best;
 mod checkpoint;
+mod environment;
 mod evaluation;
 mod evaluation_data;
 pub mod events;

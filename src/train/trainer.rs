@@ -312,7 +312,7 @@ impl Trainer<'_> {
             listener.event(&Event::Phase("evaluate"));
             let metrics = self.evaluate(listener)?;
             best = self.observe(&metrics);
-            if best {
+            if best && self.plan.args.load_best_model_at_end {
                 listener.event(&Event::Best { step: self.state.step });
             }
             self.state.last_metrics = Some(metrics);
@@ -347,11 +347,11 @@ impl Trainer<'_> {
     fn evaluate(&mut self, listener: &mut dyn Listener) -> Result<Metrics> {
         self.optimizer.flush()?;
         let start = Instant::now();
-        let mut metrics = self.prepared.evaluation.run(&self.prepared.model, classifier(&self.prepared.sets))?;
-        // Checkpoints keep the items of one metric, the one whose change is judged.
         let key = self.prepared.metric.as_deref();
+        let evaluation = &self.prepared.evaluation;
+        let mut metrics = evaluation.run(&self.prepared.model, classifier(&self.prepared.sets), key)?;
+        // Checkpoints keep the items of one metric, the one whose change is judged.
         metrics.samples.retain(|sample| key == Some(sample.key.as_str()));
-        metrics.looks.retain(|look| key == Some(look.key.as_str()));
         let seconds = start.elapsed().as_secs_f64();
         self.timings.add("evaluation", seconds);
         let tables = self.prepared.evaluation.csv(self.prepared.model.similarity_fn_name());

@@ -108,8 +108,9 @@ pub fn read(run: &str, part: &str, lines: Lines) -> Result<Content> {
         return Ok(Content { mime_type, text, range: None });
     }
     let path = file(&folder, part.name);
-    // a run under way has none yet, and one that has just ended is about to write it
-    if part.name == "report" && !path.is_file() {
+    // a run under way has none yet, or that of before it was resumed; one that has just ended is about to write it
+    let under_way = || status::read(&folder).is_ok_and(|status| status.state.under_way());
+    if part.name == "report" && (!path.is_file() || under_way()) {
         return Ok(Content { mime_type, text: report::html(&folder)?, range: None });
     }
     if !path.is_file() {
@@ -126,10 +127,7 @@ pub fn read(run: &str, part: &str, lines: Lines) -> Result<Content> {
 /// Pictures (PNG) of a run's loss, and of its metric where there is one, by name; none before there is anything to draw.
 #[must_use]
 pub fn curves(run: &str) -> Vec<(String, Vec<u8>)> {
-    const SHOWN: usize = 2;
-    let mut curves = find(run).and_then(|folder| report::curves(&folder)).unwrap_or_default();
-    curves.truncate(SHOWN);
-    curves
+    find(run).and_then(|folder| report::curves(&folder, &["loss", "metric"])).unwrap_or_default()
 }
 
 /// A text file in the workspace, whole or in parts.
@@ -247,6 +245,15 @@ mod tests {
         assert!(early.to_string().contains("no card yet"), "{early}");
         assert!(read(&name, "report", Lines::default()).unwrap().text.contains("<html"));
         assert!(!folder.dir().join("report.html").exists());
+        // one that was resumed has the page of before
+        std::fs::write(folder.dir().join("report.html"), "old").unwrap();
+        assert!(read(&name, "report", Lines::default()).unwrap().text.contains("<html"));
+        let mut status = status::read_raw(&folder).unwrap();
+        status.state = status::State::Done;
+        status::write(&folder, &status).unwrap();
+        assert_eq!(read(&name, "report", Lines::default()).unwrap().text, "old");
+        status.state = status::State::Running;
+        status::write(&folder, &status).unwrap();
         let wrong = read(&name, "metric", Lines::default()).unwrap_err();
         assert!(wrong.hint().unwrap().contains("metrics"), "{wrong}");
         let before = stamp(&name, "status").unwrap();

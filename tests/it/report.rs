@@ -147,6 +147,36 @@ fn a_report_shows_what_a_search_gained_and_lost() {
 }
 
 #[test]
+fn a_report_shows_the_queries_whichever_metric_of_a_search_decides() {
+    let work = Work::new();
+    let run = work.run(
+        &base("SentenceTransformer", "tiny-bert"),
+        "[loss]\nname = \"MultipleNegativesRankingLoss\"",
+        "type = \"InformationRetrievalEvaluator\"\npath = \"pairs.jsonl\"\ncolumns = [\"question\", \"passage\"]",
+        "max_steps = 4\nlearning_rate = 1e-2\nmetric_for_best_model = \"eval_dev_cosine_map@100\"\n\
+         load_best_model_at_end = true\nsave_steps = 2",
+    );
+    let page = sound(&run);
+    assert!(page.contains("By nDCG@10:") && page.contains("Gained most"), "{page}");
+    assert!(page.contains("each model found itself") && !page.contains("of all pairings"), "{page}");
+    let written = |name: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(run.join("report").join(name)).unwrap()).unwrap()
+    };
+    let kept: Value = serde_json::from_slice(&std::fs::read(run.join("outcome.json")).unwrap()).unwrap();
+    assert_eq!(written("best.json")["step"], kept["training"]["best_step"]);
+    // the machine is the run's, wherever the page is made
+    let mut data = written("data.json");
+    let machine = data["environment"].as_array().unwrap().clone();
+    assert!(machine.iter().any(|pair| pair[0] == "System"), "{machine:?}");
+    data["environment"] = serde_json::json!([["System", "another machine"]]);
+    std::fs::write(run.join("report/data.json"), data.to_string()).unwrap();
+    assert!(work.tallow(&["report"]).status.success());
+    assert!(sound(&run).contains("another machine"));
+    let column = &data["datasets"][0]["columns"][0];
+    assert_eq!((&column["texts"], column["tokens"]["max"].as_u64() > Some(2)), (&serde_json::json!(24), true));
+}
+
+#[test]
 fn a_reports_queries_are_those_of_a_reranker_too() {
     let work = Work::new();
     let run = work.run(

@@ -180,6 +180,11 @@ impl Store {
         }
         let at = |name: &str| -> PathBuf { entry.join(name) };
         let sequences = meta.sequences.unwrap_or(meta.rows * meta.columns.len() as u64);
+        let last = sequences.saturating_sub(meta.rows * (meta.columns.len() as u64 - 1));
+        report.columns.iter_mut().for_each(|column| column.texts = meta.rows);
+        if let Some(column) = report.columns.last_mut() {
+            column.texts = last;
+        }
         let store = Self {
             tokens: Mapped::open(&at(names::TOKENS), meta.tokens)?,
             offsets: Mapped::open(&at(names::OFFSETS), sequences + 1)?,
@@ -192,10 +197,7 @@ impl Store {
                 None => None,
             },
             labels: match meta.labels {
-                Some((LabelForm::Lists, _)) => {
-                    let single = meta.rows * (meta.columns.len() as u64 - 1);
-                    Some(Mapped::open(&at(names::LABELS), sequences.saturating_sub(single))?)
-                }
+                Some((LabelForm::Lists, _)) => Some(Mapped::open(&at(names::LABELS), last)?),
                 Some((_, width)) => Some(Mapped::open(&at(names::LABELS), meta.rows * width as u64)?),
                 None => None,
             },

@@ -227,8 +227,11 @@ impl Evaluator for CrossEncoderClassificationEvaluator {
         if let Some((_, labels)) = binary {
             let labels: Vec<f64> = labels.into_iter().map(|label| f64::from(u8::from(label))).collect();
             let scores: Vec<f64> = scores.data().iter().map(|score| f64::from(*score)).collect();
-            let text = |i: usize| [self.pairs[i].0.as_str(), self.pairs[i].1.as_str()];
-            metrics.looks.push(shared::look_at_pairs(&metrics.primary, "score", &labels, &scores, false, text));
+            if model.looked_at() {
+                let text = |i: usize| [self.pairs[i].0.as_str(), self.pairs[i].1.as_str()];
+                let two = Some(shared::PAIRS);
+                metrics.looks.push(shared::look_at_pairs(&metrics.primary, "score", &labels, &scores, two, text));
+            }
             metrics.push_sample(Statistic::AveragePrecision, labels, vec![scores]);
         }
         Ok(metrics)

@@ -123,9 +123,11 @@ impl Evaluator for CrossEncoderCorrelationEvaluator {
         for (key, value) in self.keys("").into_iter().zip(values) {
             metrics.push(key, value);
         }
-        let text = |i: usize| [self.pairs[i].0.as_str(), self.pairs[i].1.as_str()];
-        let look = shared::look_at_pairs(&metrics.primary, "score", &self.scores, &predicted, true, text);
-        metrics.looks.push(look);
+        if model.looked_at() {
+            let text = |i: usize| [self.pairs[i].0.as_str(), self.pairs[i].1.as_str()];
+            let look = shared::look_at_pairs(&metrics.primary, "score", &self.scores, &predicted, None, text);
+            metrics.looks.push(look);
+        }
         metrics.push_sample(Statistic::Spearman, self.scores.clone(), vec![predicted]);
         Ok(metrics)
     }

@@ -300,7 +300,9 @@ impl Evaluator for CrossEncoderRerankingEvaluator {
             metrics.push(key, value);
         }
         let [_, _, ndcg] = values;
-        metrics.looks.push(self.look(&metrics.primary, &ndcg, &scores));
+        if model.looked_at() {
+            metrics.looks.push(self.look(&metrics.primary, &ndcg, &scores));
+        }
         metrics.push_sample(Statistic::Mean, Vec::new(), vec![ndcg]);
         Ok(metrics)
     }

@@ -5,13 +5,15 @@ use std::collections::HashMap;
 
 use super::InformationRetrievalEvaluator;
 use crate::eval::shared;
-use crate::flow::look::{Look, Scores, spread};
+use crate::flow::look::{Look, SCORES, Scores, spread};
 use crate::scoring::Similarity;
 use crate::scoring::blocks::Hit;
 use crate::scoring::rows::Rows;
 
 /// Queries whose pairs are scored; of more, so many at even distances.
 const QUERIES: usize = 500;
+/// Relevant documents of a query that are scored; of more, so many at even distances.
+const RELEVANT: usize = SCORES / QUERIES;
 /// Documents found first, of those that are not relevant, whose scores are kept of a query.
 const OTHERS: usize = 10;
 
@@ -31,7 +33,10 @@ impl Relevant {
         let chosen = spread(evaluator.queries.len(), QUERIES);
         let mut wanted: HashMap<u32, Vec<usize>> = HashMap::new();
         for (number, query) in chosen.iter().enumerate() {
-            evaluator.queries[*query].relevant.iter().for_each(|rank| wanted.entry(*rank).or_default().push(number));
+            let relevant = &evaluator.queries[*query].relevant;
+            for place in spread(relevant.len(), RELEVANT) {
+                wanted.entry(relevant[place]).or_default().push(number);
+            }
         }
         let scores = vec![Vec::new(); similarities.len()];
         Self { similarities: similarities.to_vec(), queries: queries.select(&chosen), wanted, scores }
@@ -83,8 +88,8 @@ impl InformationRetrievalEvaluator {
             found[i].iter().filter(|hit| query.relevant.binary_search(&hit.rank).is_err()).take(OTHERS)
         });
         let others = others.map(|hit| (hit.score, false));
-        let sides = ["relevant documents".to_owned(), "other documents, as found".to_owned()];
+        let sides = ["relevant documents".to_owned(), "other documents that were found".to_owned()];
         let pairs = relevant.into_iter().map(|score| (score, true)).chain(others);
-        look.with_scores(Scores::new(shared::scored_by(similarity), sides, pairs))
+        look.with_scores(Scores { found: true, ..Scores::new(shared::scored_by(similarity), sides, pairs) })
     }
 }

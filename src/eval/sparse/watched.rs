@@ -156,6 +156,10 @@ impl Encode for Watched<'_> {
     fn named_prompt(&self, name: &str) -> Option<String> {
         self.model.named_prompt(name)
     }
+
+    fn looked_at(&self) -> bool {
+        self.model.looked_at()
+    }
 }
 
 impl EncodeSparse for Watched<'_> {

@@ -1,10 +1,18 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::data::report::Lengths;
 use crate::train::facts::{ColumnFacts, DatasetFacts};
 
 fn run() -> RunFacts {
-    let column = |name: &str, truncated| ColumnFacts { name: name.into(), truncated, lengths: vec![(5, 3), (12, 1)] };
+    let tokens = Lengths { mean: 6.75, p50: 5, p90: 12, p99: 12, max: 300 };
+    let column = |name: &str, truncated| ColumnFacts {
+        name: name.into(),
+        texts: 5749,
+        truncated,
+        tokens,
+        lengths: vec![(5, 3), (12, 1)],
+    };
     RunFacts {
         datasets: vec![DatasetFacts {
             name: "train|1.jsonl".into(),
@@ -14,7 +22,6 @@ fn run() -> RunFacts {
             columns: vec![column("sentence1", 0), column("sentence2", 2)],
             label: Some("score".into()),
             examples: vec![["a <b> | c", "d \"e\"", "0.5"].map(str::to_owned).to_vec()],
-            classes: Vec::new(),
         }],
         language: vec!["en".into()],
         license: Some("apache-2.0".into()),
@@ -102,4 +109,14 @@ fn a_folder_is_no_hub_id() {
     assert!(!card.contains("/home/someone") && !card.contains("base_model:") && card.contains("from `mine`"));
     let card = text(&Facts { base: None, evaluations: Vec::new(), ..facts() }).unwrap();
     assert!(card.contains("trained from scratch") && !card.contains("model-index") && !card.contains("## Evaluation"));
+}
+
+#[test]
+fn letters_that_yaml_does_not_take_are_escaped() {
+    let text = "a\u{7f}b\u{80}\u{84}\u{85}\u{86}\u{9f}\u{a0}\u{2028}\u{2029}\u{feff}\u{fffe}\u{ffff}\u{1}ä語\"\\";
+    let yaml = quoted(text);
+    let forbidden =
+        |c: char| matches!(u32::from(c), 0..=0x1f | 0x7f..=0x9f | 0x2028 | 0x2029 | 0xfeff | 0xfffe | 0xffff);
+    assert!(!yaml.chars().any(forbidden) && yaml.contains("ä語") && yaml.contains("\\u2028"), "{yaml}");
+    assert_eq!(serde_json::from_str::<String>(&yaml).unwrap(), text);
 }

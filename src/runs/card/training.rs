@@ -8,7 +8,8 @@ use crate::flow::look::cut;
 use crate::runs::report::Facts;
 use crate::train::facts::DatasetFacts;
 
-/// Lines of the course; of more, so many at even distances beside those with an evaluation.
+/// Logged steps in the course, and evaluations; of more, so many of each at even distances, with the last, and the
+/// evaluations before training and of the model that was kept.
 const LINES: usize = 60;
 /// Letters of a text in a table.
 const LETTERS: usize = 160;
@@ -33,15 +34,17 @@ pub(super) struct Shown {
 
 /// Lengths and first rows of a data set.
 pub(super) fn shown(set: &DatasetFacts) -> Shown {
-    let lengths = set.columns.iter().filter_map(|column| {
-        let (least, mean, most) = column.range()?;
-        let name = format!("`{}`", escape(&column.name));
-        let cut = column.truncated;
-        Some(vec![name, least.to_string(), format!("{mean:.1}"), most.to_string(), cut.to_string()])
+    let lengths = set.columns.iter().map(|column| {
+        let (name, tokens) = (format!("`{}`", escape(&column.name)), column.tokens);
+        let cut = column.truncated.to_string();
+        vec![name, tokens.p50.to_string(), format!("{:.1}", tokens.mean), tokens.max.to_string(), cut]
     });
     let names = set.columns.iter().map(|column| &column.name).chain(&set.label);
-    let columns = ["column", "shortest", "mean", "longest", "cut"].map(str::to_owned).to_vec();
-    let limit = set.max_seq_length.map(|limit| format!(", texts cut to {limit} tokens")).unwrap_or_default();
+    let columns = ["column", "median", "mean", "longest", "cut"].map(str::to_owned).to_vec();
+    let limit = set
+        .max_seq_length
+        .map(|limit| format!(", texts cut to {limit} tokens (the lengths are those before)"))
+        .unwrap_or_default();
     let names: Vec<String> = names.map(|name| format!("`{}`", escape(name))).collect();
     // a row without a label that can be shown has one cell less
     let row = |row: &Vec<String>| (0..names.len()).map(|i| cell(row.get(i).map_or("", String::as_str))).collect();
@@ -72,12 +75,14 @@ pub fn course(facts: &Facts) -> Table {
             keys.push(key.clone());
         }
     }
-    let mut steps: Vec<u64> = facts.evaluated.iter().map(|line| line.step as u64).collect();
-    let every = facts.trained.len().div_ceil(LINES).max(1);
-    steps.extend(facts.trained.iter().rev().step_by(every).map(|line| line.step as u64));
+    let kept = facts.outcome.as_ref().and_then(|outcome| outcome.best_step);
+    let every = |count: usize| count.div_ceil(LINES).max(1);
+    let evaluated: Vec<u64> = facts.evaluated.iter().map(|line| line.step as u64).collect();
+    let mut steps: Vec<u64> = evaluated.iter().rev().step_by(every(evaluated.len())).copied().collect();
+    steps.extend(evaluated.iter().filter(|step| **step == 0 || Some(**step) == kept));
+    steps.extend(facts.trained.iter().rev().step_by(every(facts.trained.len())).map(|line| line.step as u64));
     steps.sort_unstable();
     steps.dedup();
-    let kept = facts.outcome.as_ref().and_then(|outcome| outcome.best_step);
     let rows = steps.into_iter().map(|step| {
         let trained = facts.trained.iter().find(|line| line.step as u64 == step);
         let evaluated = facts.evaluated.iter().find(|line| line.step as u64 == step);
@@ -129,8 +134,24 @@ pub(super) fn widget(model_type: ModelType, sets: &[DatasetFacts]) -> Vec<String
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::runs::RunFolder;
+    use crate::runs::status::{self, Status};
+
+    #[test]
+    fn a_long_course_is_thinned() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&dir.path().join("runs"), "a").unwrap();
+        status::write(&folder, &Status::starting(folder.run_id(), "a")).unwrap();
+        let line = |step: u32| format!("{{\"step\": {step}, \"epoch\": 0.1, \"eval_loss\": 0.5}}\n");
+        std::fs::write(folder.metrics_file(), (0..1000).map(line).collect::<String>()).unwrap();
+        let table = course(&Facts::read(&folder).unwrap());
+        let steps: Vec<&str> = table.rows.iter().map(|row| row[1].as_str()).collect();
+        assert!(steps.len() > LINES / 2 && steps.len() <= LINES + 2, "{}", steps.len());
+        assert_eq!((steps.first(), steps.last()), (Some(&"0"), Some(&"999")));
+    }
 
     #[test]
     fn cells_stay_cells() {

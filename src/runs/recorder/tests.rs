@@ -41,6 +41,8 @@ fn a_run_is_written_down() {
     let text = files::read_text(&folder.log_file("a")).unwrap();
     assert!(text.contains("step 1/20") && text.contains("warning: careful"), "{text}");
     assert!(lines.iter().any(|l| l.contains("dev_x 0.7500")), "{lines:?}");
+    let captured = report::captured::Captured::read(&folder);
+    assert_eq!((captured.last.map(|seen| seen.step), captured.warnings), (Some(1), vec!["careful".to_owned()]));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! `report/`: what a run writes down for its report while it goes on.
 //!
 //! `data.json` is what it works on; `before.json`, `last.json` and `best.json` are what was seen at the evaluation before
-//! training, at the last one, and at the best one so far.
+//! training, at the last one, and at the best one so far where that is kept; `warnings.jsonl` has a warning a line.
 
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -24,10 +25,19 @@ pub struct Seen {
     pub look: Option<Look>,
 }
 
+/// [`Seen`], as it is written.
+#[derive(Serialize)]
+struct Seeing<'a> {
+    step: u64,
+    primary: &'a str,
+    look: Option<&'a Look>,
+}
+
 const DATA: &str = "data.json";
 const BEFORE: &str = "before.json";
 const LAST: &str = "last.json";
 const BEST: &str = "best.json";
+const WARNINGS: &str = "warnings.jsonl";
 
 /// Where it lies.
 #[must_use]
@@ -48,7 +58,7 @@ pub fn facts(folder: &RunFolder, facts: &RunFacts) -> Result<()> {
 /// # Errors
 /// As [`facts`].
 pub fn evaluation(folder: &RunFolder, step: u64, metrics: &Metrics) -> Result<()> {
-    let seen = Seen { step, primary: metrics.primary.clone(), look: metrics.looks.first().cloned() };
+    let seen = Seeing { step, primary: &metrics.primary, look: metrics.looks.first() };
     write(&dir(folder), if step == 0 { BEFORE } else { LAST }, &seen)
 }
 
@@ -58,7 +68,19 @@ pub fn evaluation(folder: &RunFolder, step: u64, metrics: &Metrics) -> Result<()
 /// As [`facts`].
 pub fn best(folder: &RunFolder) -> Result<()> {
     let dir = dir(folder);
-    files::copy(&dir.join(LAST), &dir.join(BEST)).map(|_| ())
+    files::write_atomic(&dir.join(BEST), &files::read(&dir.join(LAST))?)
+}
+
+/// Writes down a warning.
+///
+/// # Errors
+/// As [`facts`].
+pub fn warning(folder: &RunFolder, text: &str) -> Result<()> {
+    let dir = dir(folder);
+    files::create_dir(&dir)?;
+    let path = dir.join(WARNINGS);
+    let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
+    files::append_whole(&mut file, &path, format!("{}\n", serde_json::json!(text)).as_bytes())
 }
 
 /// Everything that was written down.
@@ -68,6 +90,8 @@ pub struct Captured {
     pub before: Option<Seen>,
     pub last: Option<Seen>,
     pub best: Option<Seen>,
+    /// Each once: a run that is resumed may say the same again.
+    pub warnings: Vec<String>,
 }
 
 impl Captured {
@@ -75,14 +99,29 @@ impl Captured {
     #[must_use]
     pub fn read(folder: &RunFolder) -> Self {
         let dir = dir(folder);
-        Self { facts: read(&dir, DATA), before: read(&dir, BEFORE), last: read(&dir, LAST), best: read(&dir, BEST) }
+        let mut warnings: Vec<String> = Vec::new();
+        let lines = files::read_text(&dir.join(WARNINGS)).unwrap_or_default();
+        for text in lines.lines().filter_map(|line| serde_json::from_str(line).ok()) {
+            if !warnings.contains(&text) {
+                warnings.push(text);
+            }
+        }
+        Self {
+            facts: read(&dir, DATA),
+            before: read(&dir, BEFORE),
+            last: read(&dir, LAST),
+            best: read(&dir, BEST),
+            warnings,
+        }
     }
 
-    /// What was seen of the model that was kept, or of the newest one.
+    /// What was seen of the model of `best_step`, which was kept, or without one of the newest model.
     #[must_use]
     pub fn after(&self, best_step: Option<u64>) -> Option<&Seen> {
-        let best = self.best.as_ref().filter(|seen| Some(seen.step) == best_step);
-        best.or(self.last.as_ref())
+        match best_step {
+            Some(step) => [&self.best, &self.last].into_iter().flatten().find(|seen| seen.step == step),
+            None => self.last.as_ref(),
+        }
     }
 }
 
@@ -94,4 +133,32 @@ fn write<T: Serialize>(dir: &Path, name: &str, value: &T) -> Result<()> {
 
 fn read<T: DeserializeOwned>(dir: &Path, name: &str) -> Option<T> {
     serde_json::from_slice(&files::read(&dir.join(name)).ok()?).ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_is_that_of_the_model_that_was_kept() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&temporary.path().join("runs"), "a").unwrap();
+        let look = Look::new("dev_x", "nDCG@10", &["query"], 3);
+        let metrics = Metrics { primary: "dev_x".into(), looks: vec![look.clone()], ..Metrics::default() };
+        for step in [0, 2, 4] {
+            evaluation(&folder, step, &metrics).unwrap();
+            if step == 2 {
+                best(&folder).unwrap();
+            }
+        }
+        for text in ["careful", "of two\nlines", "careful"] {
+            warning(&folder, text).unwrap();
+        }
+        let captured = Captured::read(&folder);
+        assert_eq!(captured.before.as_ref().map(|seen| (seen.step, seen.look.clone())), Some((0, Some(look))));
+        let after = |best| captured.after(best).map(|seen| seen.step);
+        assert_eq!([after(Some(2)), after(Some(4)), after(None), after(Some(3))], [Some(2), Some(4), Some(4), None]);
+        assert_eq!(captured.warnings, ["careful", "of two\nlines"]);
+    }
 }

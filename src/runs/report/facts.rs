@@ -20,7 +20,6 @@ pub struct Trained {
     pub loss: f64,
     pub learning_rate: f64,
     pub grad_norm: f64,
-    pub rows_per_second: f64,
     /// Terms of the loss and active dimensions, where there are such.
     pub told: Vec<(String, f64)>,
 }
@@ -157,7 +156,6 @@ fn metrics(folder: &RunFolder) -> (Vec<Trained>, Vec<Evaluated>) {
                 loss: number("loss"),
                 learning_rate: number("learning_rate"),
                 grad_norm: number("grad_norm"),
-                rows_per_second: number("rows_per_second"),
                 told: told.map(|(key, value)| (key.clone(), value.as_f64().unwrap_or(f64::NAN))).collect(),
             });
         } else {

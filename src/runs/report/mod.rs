@@ -4,7 +4,6 @@ pub mod captured;
 mod changes;
 pub mod chart;
 mod curves;
-mod environment;
 mod facts;
 mod page;
 
@@ -43,14 +42,14 @@ pub fn html(folder: &RunFolder) -> Result<String> {
     page::html(folder, &Facts::read(folder)?)
 }
 
-/// The curves of a run as PNG pictures, `loss` first, then `metric` where there is one; of a run under way too.
+/// Those curves of a run that `files` names as PNG pictures, as far as there is anything to draw; of a run under way too.
 ///
 /// # Errors
 /// When the run has no status.
-pub fn curves(folder: &RunFolder) -> Result<Vec<(String, Vec<u8>)>> {
+pub fn curves(folder: &RunFolder, files: &[&str]) -> Result<Vec<(String, Vec<u8>)>> {
     let facts = Facts::read(folder)?;
     let mut pictures = Vec::new();
-    for curve in curves::curves(&facts) {
+    for curve in curves::curves(&facts).into_iter().filter(|curve| files.contains(&curve.file)) {
         if let Some(scene) = curve.lines.scene() {
             pictures.push((curve.file.to_owned(), chart::png(&scene)?));
         }

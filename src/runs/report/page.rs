@@ -1,17 +1,19 @@
 //! The report's page: facts as the strings and charts that its template puts in place.
 
+mod course;
+
 use std::collections::HashSet;
 
+use course::curve;
 use serde::Serialize;
 
 use super::captured::Seen;
 use super::changes::{self, Change};
 use super::chart::{self, Bar, Bins, Scene, bars, histogram};
-use super::curves::{self, Curve};
-use super::environment::environment;
+use super::curves;
 use super::facts::Facts;
 use crate::error::Result;
-use crate::flow::look::{Look, cut};
+use crate::flow::look::{Look, Scores, cut};
 use crate::recipe::Plan;
 use crate::recipe::plan::ModelSource;
 use crate::render;
@@ -23,9 +25,6 @@ use crate::util::{clock, memory};
 
 /// Letters of a query that stand where it is folded up.
 const SHORT: usize = 110;
-/// Rows of a table of numbers beneath a chart.
-const ROWS: usize = 60;
-
 #[derive(Serialize)]
 struct Page {
     title: String,
@@ -130,7 +129,7 @@ fn page(folder: &RunFolder, facts: &Facts) -> Page {
         hero: hero(facts),
         curves: curves::curves(facts).iter().filter_map(curve).collect(),
         scores: charts.iter().map(plain).collect(),
-        scores_note: scores_note(separations, charts.is_empty()),
+        scores_note: scores_note(separations, charts.is_empty(), before_scores.or(after_scores).as_ref()),
         items_note: items_note(changed.is_some(), looks),
         items: changed.map(|(look, changes)| items(&look.value, look.of, look.items.len(), &changes)),
         metrics: metrics(facts),
@@ -140,9 +139,20 @@ fn page(folder: &RunFolder, facts: &Facts) -> Page {
         recipe: facts.recipe.clone().unwrap_or_default(),
         settings: facts.plan.as_ref().map(settings).unwrap_or_default(),
         environment: machine(facts),
-        warnings: facts.outcome.as_ref().map(|outcome| outcome.warnings.clone()).unwrap_or_default(),
+        warnings: warnings(facts),
         made: clock::now(),
     }
+}
+
+/// Each once; those of a run that is not done too.
+fn warnings(facts: &Facts) -> Vec<String> {
+    let mut all = facts.captured.warnings.clone();
+    for text in facts.outcome.iter().flat_map(|outcome| &outcome.warnings) {
+        if !all.contains(text) {
+            all.push(text.clone());
+        }
+    }
+    all
 }
 
 /// Why no single items are shown.
@@ -259,29 +269,13 @@ fn plain(scene: &Scene) -> Figure {
     figure(scene, Vec::new(), Vec::new())
 }
 
-fn curve(curve: &Curve) -> Option<Figure> {
-    let scene = curve.lines.scene()?;
-    let mut steps: Vec<f64> = curve.lines.series.iter().flat_map(|s| s.points.iter().map(|(x, _)| *x)).collect();
-    steps.sort_unstable_by(f64::total_cmp);
-    steps.dedup();
-    let every = steps.len().div_ceil(ROWS).max(1);
-    // the newest is always there
-    let shown = steps.iter().rev().step_by(every).rev();
-    let rows = shown.map(|step| {
-        let value = |series: &chart::Series| {
-            let found = series.points.iter().find(|(x, _)| x == step);
-            found.map_or_else(String::new, |(_, value)| number(*value))
-        };
-        std::iter::once(whole(*step)).chain(curve.lines.series.iter().map(value)).collect()
-    });
-    let names = curve.lines.series.iter().map(|series| series.name.clone());
-    let columns = std::iter::once(curve.lines.x_label.clone()).chain(names).collect();
-    Some(figure(&scene, columns, rows.collect()))
-}
-
-fn scores_note([before, after]: [Option<f64>; 2], nothing: bool) -> String {
+fn scores_note([before, after]: [Option<f64>; 2], nothing: bool, scores: Option<&Scores>) -> String {
     if nothing {
         return "The evaluator that decides compares no pairs that could be told apart, or there is none.".to_owned();
+    }
+    if scores.is_some_and(|scores| scores.found) {
+        return "The negatives are those that each model found itself: the two pictures do not have the same ones."
+            .to_owned();
     }
     let share = |share: f64| format!("{:.1} %", 100.0 * share);
     match (before, after) {
@@ -340,16 +334,18 @@ fn metrics(facts: &Facts) -> Vec<Vec<String>> {
 
 fn dataset(set: &DatasetFacts) -> Dataset {
     let columns = set.columns.iter().map(|column| {
-        let (least, mean, most) = column.range().unwrap_or_default();
-        let share = 100.0 * column.truncated as f64 / set.rows.max(1) as f64;
+        let tokens = column.tokens;
         let cut = match column.truncated {
             0 => "none".to_owned(),
-            cut => format!("{} ({share:.1} %)", thousands(cut)),
+            cut => format!("{} ({:.1} %)", thousands(cut), column.cut()),
         };
-        vec![column.name.clone(), least.to_string(), format!("{mean:.1}"), most.to_string(), cut]
+        vec![column.name.clone(), tokens.p50.to_string(), format!("{:.1}", tokens.mean), tokens.max.to_string(), cut]
     });
     let names: Vec<String> = set.columns.iter().map(|column| column.name.clone()).chain(set.label.clone()).collect();
-    let limit = set.max_seq_length.map(|limit| format!(", cut to {limit} tokens")).unwrap_or_default();
+    let limit = set
+        .max_seq_length
+        .map(|limit| format!(", cut to {limit} tokens; the table has the lengths before"))
+        .unwrap_or_default();
     let use_of = if set.trained { "training" } else { "evaluation" };
     Dataset {
         name: set.name.clone(),
@@ -368,7 +364,9 @@ fn lengths(set: &DatasetFacts) -> Option<Figure> {
     });
     let shares: Vec<(String, Vec<f64>)> = shares.collect();
     let highest = shares.iter().flat_map(|(_, shares)| shares).fold(0.0f64, |most, share| most.max(*share));
-    let scene = histogram("Tokens a text", "tokens", bins, &shares, highest);
+    let cut = set.columns.iter().any(|column| column.truncated > 0);
+    let title = if cut { "Tokens a text, after cutting" } else { "Tokens a text" };
+    let scene = histogram(title, "tokens", bins, &shares, highest);
     let rows = (0..bins.count).map(|bin| {
         let edge = format!("{} to {}", whole(bins.edge(bin)), whole(bins.edge(bin + 1) - 1.0));
         let share = |(_, shares): &(String, Vec<f64>)| format!("{:.1} %", 100.0 * shares[bin]);
@@ -456,12 +454,26 @@ fn settings(plan: &Plan) -> Vec<(String, String)> {
 }
 
 fn machine(facts: &Facts) -> Vec<(String, String)> {
-    let mut rows = environment();
+    let mut rows = Vec::new();
     if let Some(run) = &facts.captured.facts {
+        rows.extend(run.environment.iter().cloned());
         rows.push(("Computed on".to_owned(), run.arithmetic.clone()));
         rows.push(("Threads".to_owned(), run.threads.to_string()));
         let trained = format!("{} of {}", thousands(run.trainable), thousands(run.parameters));
         rows.push(("Parameters trained".to_owned(), trained));
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn negatives_that_each_model_found_are_not_compared() {
+        let found = Scores { found: true, ..Scores::default() };
+        let note = |scores: &Scores| scores_note([Some(0.5), Some(0.75)], false, Some(scores));
+        assert!(note(&found).contains("each model found") && !note(&found).contains('%'));
+        assert!(note(&Scores::default()).contains("in 50.0 % of all pairings before training, and in 75.0 %"));
+    }
 }
