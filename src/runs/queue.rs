@@ -23,7 +23,7 @@ const MOST: &str = "TALLOW_MAX_RUNS";
 
 /// Held while tickets are looked at, which takes moments.
 const LOCK: &str = ".lock";
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The runs of this user on this machine.
 #[derive(Debug, Clone)]
@@ -93,25 +93,26 @@ impl Queue {
         Ok(Self { dir, most })
     }
 
-    fn lock(&self) -> Result<File> {
-        files::wait_for_lock(&self.dir.join(LOCK), PATIENCE)
-    }
-
     /// Gives a run of this process the last place. `memory` is the most it will need, in bytes, where that is known.
     ///
     /// # Errors
     /// When tickets cannot be written.
     pub fn join(&self, folder: &RunFolder, memory: Option<u64>) -> Result<Ticket> {
-        let _lock = self.lock()?;
-        let last = self.tickets()?.iter().filter_map(|path| number(path)).max().unwrap_or(0);
-        let path = self.dir.join(format!("{:016}.json", last + 1));
-        let file = files::create(&path)?;
+        let (path, file) = loop {
+            let last = self.tickets()?.iter().filter_map(|path| number(path)).max().unwrap_or(0);
+            let path = self.dir.join(format!("{:016}.json", last + 1));
+            match File::options().write(true).create_new(true).open(&path) {
+                // another took it for one that nobody holds, and sweeps it away
+                Ok(file) if !files::lock(&file) || !files::is_at(&file, &path) => {}
+                Ok(file) => break (path, file),
+                // another was faster
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::io("create", &path)(error)),
+            }
+        };
         let (run_id, run_dir) = (folder.run_id().to_owned(), folder.dir());
         let entry = Entry { run_id, run_dir, process: Identity::own(), memory, begun: false };
         let mut ticket = Ticket { queue: self.clone(), path, file, entry };
-        if !files::lock(&ticket.file) {
-            return Err(Error::Internal(format!("`{}` is locked by another process", ticket.path.display())));
-        }
         ticket.write()?;
         Ok(ticket)
     }
@@ -162,7 +163,18 @@ impl Ticket {
     /// # Errors
     /// When tickets cannot be read or written.
     pub fn ask(&mut self, now: bool) -> Result<Option<Wait>> {
-        let _lock = self.queue.lock()?;
+        self.ask_within(now, PATIENCE)
+    }
+
+    fn ask_within(&mut self, now: bool, patience: Duration) -> Result<Option<Wait>> {
+        let path = self.queue.dir.join(LOCK);
+        let lock = files::lock_within(&path, patience)?;
+        if lock.is_none() && !now {
+            // a process that was stopped in the middle: if nobody waited for it, all would begin at once
+            let ahead = self.queue.tickets()?.iter().filter(|other| **other < self.path).count();
+            let reason = format!("another process holds `{}`", path.display());
+            return Ok(Some(Wait { position: ahead + 1, reason }));
+        }
         if !now {
             let others = self.queue.others(&self.path)?;
             let own = number(&self.path).unwrap_or(u64::MAX);
@@ -260,6 +272,34 @@ mod tests {
         assert_eq!(tickets[0].ask(false).unwrap(), None);
         drop(tickets);
         assert!(queue.tickets().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_lock_that_is_held_lets_only_those_begin_that_do_not_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = Queue::at(dir.path().join("queue"), 1).unwrap();
+        let held = files::wait_for_lock(&queue.dir.join(LOCK), PATIENCE).unwrap();
+        let mut tickets = ["a", "b"].map(|name| queue.join(&run(dir.path(), name), None).unwrap());
+        let wait = tickets[1].ask_within(false, Duration::ZERO).unwrap().unwrap();
+        assert!(wait.position == 2 && wait.reason.contains("another process holds"), "{wait:?}");
+        assert_eq!(tickets[1].ask_within(true, Duration::ZERO).unwrap(), None);
+        drop(held);
+        assert!(tickets[0].ask(false).unwrap().is_some());
+        drop(tickets);
+        assert!(queue.tickets().unwrap().is_empty());
+    }
+
+    #[test]
+    fn tickets_taken_at_once_are_of_different_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = Queue::at(dir.path().join("queue"), 1).unwrap();
+        let folder = run(dir.path(), "a");
+        let taken: Vec<Ticket> = std::thread::scope(|scope| {
+            let join = || scope.spawn(|| queue.join(&folder, None).unwrap());
+            let all: Vec<_> = (0..8).map(|_| join()).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert_eq!(queue.tickets().unwrap().len(), taken.len());
     }
 
     #[test]

@@ -162,27 +162,37 @@ pub fn clean_temporary(dir: &Path) {
 }
 
 /// Waits for the lock of the file `path`, which is made for it; the lock goes with the returned file. What another
-/// process does under it takes moments; after `patience` it is an error.
+/// process does under it takes moments; `None` when it is held longer than `patience`.
 ///
 /// # Errors
-/// When the file cannot be made, or another process holds it all that time.
-pub fn wait_for_lock(path: &Path, patience: Duration) -> Result<File> {
+/// When the file cannot be made, or the process was asked to stop meanwhile.
+pub fn lock_within(path: &Path, patience: Duration) -> Result<Option<File>> {
     let deadline = Instant::now() + patience;
     loop {
         let file = open_with(File::options().create(true).truncate(false).write(true), path)?;
         // one that was removed meanwhile is nobody's lock
         if lock(&file) && is_at(&file, path) {
-            return Ok(file);
+            return Ok(Some(file));
         }
         if interrupt::requested() {
             return Err(Error::cancelled(format!("stopped while it waited for `{}`", path.display())));
         }
         if Instant::now() >= deadline {
-            return Err(Error::data(format!("`{}` is held by another process", path.display()))
-                .with_hint("see what that process does; remove the file if it is none of tallow's"));
+            return Ok(None);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// [`lock_within`], for those who cannot go on without the lock.
+///
+/// # Errors
+/// As [`lock_within`], and when another process holds it all that time.
+pub fn wait_for_lock(path: &Path, patience: Duration) -> Result<File> {
+    lock_within(path, patience)?.ok_or_else(|| {
+        Error::data(format!("`{}` is held by another process", path.display()))
+            .with_hint("see what that process does; remove the file if it is none of tallow's")
+    })
 }
 
 /// A hidden name beside `path` that no other process or thread uses.
