@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(cut(" a  cat\nsat ", 20), "a cat sat");
         assert_eq!(cut("a cat sat", 6), "a cat ...");
         assert_eq!(cut("äöüäöü", 3), "äöü ...");
-        assert_eq!(cut("query: 今天天气很好我们去公园", 12), "query: 今天天气很 ...");
+        assert_eq!(cut("query: 今天天气很好我们去公园", 13), "query: 今天天气很好 ...");
         assert_eq!(cut("a 今天天气", 2), "a ...");
         assert_eq!(cut("cats satonthemat", 8), "cats ...", "half of it is there");
         assert_eq!(cut("", 3), "");

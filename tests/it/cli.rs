@@ -202,6 +202,7 @@ fn a_killed_run_is_seen_as_failed() {
         "message": null, "hint": null, "exit_code": null,
     });
     std::fs::write(Path::new(&run).join("status.json"), status.to_string()).unwrap();
+    std::fs::write(Path::new(&run).join("plan.toml"), "").unwrap();
     let state = || -> Value { serde_json::from_slice(&tallow.run(&["status", "--json"]).stdout).unwrap() };
     assert_eq!(state()["state"], "running");
     child.kill().unwrap();
