@@ -1,6 +1,6 @@
 //! A run that was still getting better when it ended.
 
-use super::{Change, Facts, Rule, Step};
+use super::{Change, Facts, Past, Rule, Step};
 
 /// From this part of the steps on a best model counts as the last.
 const LATE: f64 = 0.8;
@@ -21,19 +21,24 @@ fn look(facts: &Facts<'_>) -> Vec<Step> {
         return Vec::new();
     }
     let why = "the score was still rising when the run ended";
-    let change = match (run.number("args.max_steps"), run.number("args.num_train_epochs")) {
+    let at = run.best_at.unwrap_or(1.0) * 100.0;
+    let seen = format!("the best model came at {at:.0} % of the steps");
+    doubled(run, why).map(|change| Step::Change(change.because(seen))).into_iter().collect()
+}
+
+/// Twice as long, while that is not more than is worth it.
+pub(super) fn doubled(run: &Past, why: &str) -> Option<Change> {
+    match (run.number("args.max_steps"), run.number("args.num_train_epochs")) {
         (Some(steps), _) => {
             let doubled = steps * 2.0;
-            Change::setting(format!("twice as many steps: {doubled}"), why, "args.max_steps", doubled as u64)
+            Some(Change::setting(format!("twice as many steps: {doubled}"), why, "args.max_steps", doubled as u64))
         }
         (None, Some(epochs)) if epochs * 2.0 <= MOST_EPOCHS => {
             let doubled = epochs * 2.0;
-            Change::setting(format!("twice as many epochs: {doubled}"), why, "args.num_train_epochs", doubled)
+            Some(Change::setting(format!("twice as many epochs: {doubled}"), why, "args.num_train_epochs", doubled))
         }
-        _ => return Vec::new(),
-    };
-    let at = run.best_at.unwrap_or(1.0) * 100.0;
-    vec![Step::Change(change.because(format!("the best model came at {at:.0} % of the steps")))]
+        _ => None,
+    }
 }
 
 #[cfg(test)]

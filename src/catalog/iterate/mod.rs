@@ -7,9 +7,11 @@
 
 mod after_failure;
 mod data_findings;
+mod dense_embeddings;
 mod hard_negatives;
 mod in_batch_duplicates;
 mod keep_best;
+mod label_weight;
 mod larger_batch;
 mod learning_rate;
 mod longer_training;
@@ -122,6 +124,7 @@ macro_rules! rules {
 rules! {
     after_failure,
     no_verdict,
+    dense_embeddings,
     stop_win,
     stop_ceiling,
     stop_no_gain,
@@ -130,6 +133,7 @@ rules! {
     keep_best,
     in_batch_duplicates,
     hard_negatives,
+    label_weight,
     other_loss,
     larger_batch,
     learning_rate,
@@ -206,12 +210,16 @@ fn stop(rule: &str, what: String) -> Proposal {
 }
 
 /// The run to go on from where none is named: of those that ended with a score the best (of equals the first, for what came
-/// later brought nothing), else the last.
+/// later brought nothing), sparse ones before dense ones where they should be sparse; else the last.
 #[must_use]
 pub fn best(history: &[Past]) -> Option<&Past> {
     // of equals `max_by` takes the last
     let scored = history.iter().rev().filter(|past| past.merit().is_some());
-    scored.max_by(|a, b| a.merit().unwrap_or(f64::MIN).total_cmp(&b.merit().unwrap_or(f64::MIN))).or(history.last())
+    let by = |a: &&Past, b: &&Past| {
+        let merit = |past: &Past| past.merit().unwrap_or(f64::MIN);
+        b.is_dense().cmp(&a.is_dense()).then(merit(a).total_cmp(&merit(b)))
+    };
+    scored.max_by(by).or(history.last())
 }
 
 impl Facts<'_> {
@@ -259,6 +267,7 @@ mod tests {
             [
                 "after-failure",
                 "no-verdict",
+                "dense-embeddings",
                 "stop-win",
                 "stop-ceiling",
                 "stop-no-gain",
@@ -267,6 +276,7 @@ mod tests {
                 "keep-best",
                 "in-batch-duplicates",
                 "hard-negatives",
+                "label-weight",
                 "other-loss",
                 "larger-batch",
                 "learning-rate",
@@ -302,6 +312,9 @@ mod tests {
         let history = [done("a", 0.5, 0.51), done("b", 0.5, 0.53), done("c", 0.5, 0.52)];
         assert_eq!(best(&history).map(|past| past.run_id.as_str()), Some("b"));
         assert_eq!(best(&[]), None);
+        let mut sparse = history.clone();
+        sparse[1].costs = vec![("corpus_active_dims".into(), 20_000.0)];
+        assert_eq!(best(&sparse).map(|past| past.run_id.as_str()), Some("c"));
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value};
 
+/// Active dimensions from which on embeddings are not sparse.
+const DENSE: f64 = 1000.0;
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Ended {
@@ -33,6 +36,8 @@ pub struct Past {
     pub best_at: Option<f64>,
     pub train_rows: Option<u64>,
     pub seconds: Option<f64>,
+    /// Active dimensions of a SparseEncoder, by what they are of.
+    pub costs: Vec<(String, f64)>,
 }
 
 impl Past {
@@ -70,6 +75,12 @@ impl Past {
             (Some(a), Some(b)) => (a - b).abs() <= 1e-9 * a.abs().max(b.abs()),
             _ => own == value,
         }
+    }
+
+    /// Whether embeddings that should be sparse are not.
+    #[must_use]
+    pub fn is_dense(&self) -> bool {
+        self.costs.iter().any(|(_, active)| *active > DENSE)
     }
 
     /// The score, larger for better; `None` without one that is a number.

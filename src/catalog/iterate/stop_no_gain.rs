@@ -13,7 +13,8 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn look(facts: &Facts<'_>) -> Vec<Step> {
-    let scored: Vec<Past> = facts.history.iter().filter(|past| past.merit().is_some()).cloned().collect();
+    let scored: Vec<Past> =
+        facts.history.iter().filter(|past| past.merit().is_some() && !past.is_dense()).cloned().collect();
     let Some((before, last)) = scored.len().checked_sub(PATIENCE).and_then(|at| scored.split_at_checked(at)) else {
         return Vec::new();
     };

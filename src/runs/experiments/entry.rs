@@ -180,6 +180,7 @@ impl Entry {
             best_at: self.best_step.and_then(part),
             train_rows: self.train_rows,
             seconds: self.seconds,
+            costs: self.costs.clone(),
         }
     }
 
