@@ -16,7 +16,7 @@ use super::folder::RunFolder;
 use super::process::{self, Identity};
 use crate::data::store::cache;
 use crate::error::{Error, Result};
-use crate::util::{files, memory};
+use crate::util::{files, interrupt, memory};
 
 /// How many runs of a user may train at once on a machine.
 const MOST: &str = "TALLOW_MAX_RUNS";
@@ -168,7 +168,7 @@ impl Ticket {
 
     fn ask_within(&mut self, now: bool, patience: Duration) -> Result<Option<Wait>> {
         let path = self.queue.dir.join(LOCK);
-        let lock = files::lock_within(&path, patience)?;
+        let lock = files::lock_within(&path, patience, interrupt::requested)?;
         if lock.is_none() && !now {
             // a process that was stopped in the middle: if nobody waited for it, all would begin at once
             let ahead = self.queue.tickets()?.iter().filter(|other| **other < self.path).count();

@@ -34,8 +34,8 @@ const IGNORED: [&str; 11] = [
 /// Where a run writes by itself.
 const WRITTEN: &str = ".cache_folder";
 
-/// Keys of data, whose folders are read without those in them.
-const DATA: [&str; 2] = ["train_dataset.", "eval_dataset."];
+/// Data sets, whose folders are read without those in them; models beside them are read whole.
+const DATA: [&str; 2] = ["train_dataset", "eval_dataset"];
 
 /// Files of a folder that are looked at; a folder of more is known by its first ones.
 const MOST_FILES: usize = 20_000;
@@ -104,7 +104,7 @@ impl Tried {
                 if let Value::String(text) = other
                     && Path::new(text).is_absolute()
                 {
-                    self.look(text, DATA.iter().any(|data| key.starts_with(data)));
+                    self.look(text, is_data(key));
                 }
                 self.keys.insert(key.to_owned(), other.to_string());
             }
@@ -255,6 +255,12 @@ pub fn memory(plan: &Plan) -> Option<u64> {
     }
 }
 
+/// Whether a key names the files of a data set: `train_dataset.0.path.0`.
+fn is_data(key: &str) -> bool {
+    let mut parts = key.split('.');
+    parts.next().is_some_and(|first| DATA.contains(&first)) && parts.nth(1) == Some("path")
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -296,6 +302,18 @@ mod tests {
         let told = tried(&json!({})).differences(&first);
         assert_eq!(told[0], "`args.learning_rate` is not set and was 0.5");
         assert!(told[2].ends_with("a.jsonl` is gone"), "{told:?}");
+    }
+
+    #[test]
+    fn models_beside_data_are_looked_at_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("folder/1_Dense")).unwrap();
+        std::fs::write(dir.path().join("folder/1_Dense/model.safetensors"), "").unwrap();
+        let folder = dir.path().join("folder");
+        let as_data = tried(&json!({"train_dataset": [{"path": [&folder]}], "eval_dataset": [{"path": [&folder]}]}));
+        assert!(as_data.files.is_empty());
+        let as_guide = tried(&json!({"train_dataset": [{"loss": {"settings": {"guide": &folder}}}]}));
+        assert_eq!(as_guide.files.len(), 1);
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub fn admit_pattern(pattern: &Path) -> Result<()> {
     let wild = pattern.components().skip(fixed.components().count());
     match FENCE.get() {
         Some(fence) if wild.into_iter().any(climbs) => Err(fence.refusal(pattern)),
+        // a pattern that begins with a wildcard is one of the current directory
+        _ if fixed.as_os_str().is_empty() => admit(Path::new(".")),
         _ => admit(&fixed),
     }
 }

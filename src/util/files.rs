@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Result};
-use crate::util::{fence, interrupt};
+use crate::util::fence;
 
 /// The whole file as text; bad UTF-8 is an error that says so.
 pub fn read_text(path: &Path) -> Result<String> {
@@ -162,11 +162,11 @@ pub fn clean_temporary(dir: &Path) {
 }
 
 /// Waits for the lock of the file `path`, which is made for it; the lock goes with the returned file. What another
-/// process does under it takes moments; `None` when it is held longer than `patience`.
+/// process does under it takes moments; `None` when it is held longer than `patience`. `stop` ends the waiting.
 ///
 /// # Errors
-/// When the file cannot be made, or the process was asked to stop meanwhile.
-pub fn lock_within(path: &Path, patience: Duration) -> Result<Option<File>> {
+/// When the file cannot be made, or `stop` says so meanwhile.
+pub fn lock_within(path: &Path, patience: Duration, stop: fn() -> bool) -> Result<Option<File>> {
     let deadline = Instant::now() + patience;
     loop {
         let file = open_with(File::options().create(true).truncate(false).write(true), path)?;
@@ -174,7 +174,7 @@ pub fn lock_within(path: &Path, patience: Duration) -> Result<Option<File>> {
         if lock(&file) && is_at(&file, path) {
             return Ok(Some(file));
         }
-        if interrupt::requested() {
+        if stop() {
             return Err(Error::cancelled(format!("stopped while it waited for `{}`", path.display())));
         }
         if Instant::now() >= deadline {
@@ -184,12 +184,12 @@ pub fn lock_within(path: &Path, patience: Duration) -> Result<Option<File>> {
     }
 }
 
-/// [`lock_within`], for those who cannot go on without the lock.
+/// [`lock_within`], for those who cannot go on without the lock, whatever the process was asked meanwhile.
 ///
 /// # Errors
 /// As [`lock_within`], and when another process holds it all that time.
 pub fn wait_for_lock(path: &Path, patience: Duration) -> Result<File> {
-    lock_within(path, patience)?.ok_or_else(|| {
+    lock_within(path, patience, || false)?.ok_or_else(|| {
         Error::data(format!("`{}` is held by another process", path.display()))
             .with_hint("see what that process does; remove the file if it is none of tallow's")
     })

@@ -1,6 +1,7 @@
 //! `cancel`: stops a run; its state is saved and it can be resumed.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use schemars::JsonSchema;
@@ -8,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::status::wait;
 use super::{Answer, Reporter, Verb};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::runs::folder::RUNS;
-use crate::runs::{RunFolder, State, status};
+use crate::runs::status::{self, Status};
+use crate::runs::{RunFolder, State};
 
 /// Stop a run: it ends its step, writes a checkpoint and can be resumed.
 ///
@@ -45,6 +47,21 @@ pub struct Response {
     pub message: String,
 }
 
+/// Until a run's own process has taken it up, its status names the one that starts it, which may be a server with other
+/// things to do: it is waited for.
+fn taken_up(folder: &RunFolder, mut status: Status, wait_s: f64) -> Result<Status> {
+    let deadline = Instant::now() + Duration::from_secs_f64(wait_s.clamp(1.0, 10.0));
+    while status.state.under_way() && status.phase == "starting" && !folder.held() {
+        if Instant::now() >= deadline {
+            return Err(Error::usage(format!("the process of run `{}` has not begun yet", folder.run_id()))
+                .with_hint("try again in a moment"));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        status = status::read(folder)?;
+    }
+    Ok(status)
+}
+
 impl Verb for Request {
     type Response = Response;
 
@@ -56,7 +73,10 @@ impl Verb for Request {
             let message = format!("nothing to stop: the run had already ended as {}", before.state.name());
             return Ok(Response::new(&folder, before.state, before.step, message));
         }
-        before.process.terminate()?;
+        let before = taken_up(&folder, before, self.wait_s)?;
+        if before.state.under_way() {
+            before.process.terminate()?;
+        }
         let after = wait(&folder, self.wait_s)?;
         let message = match after.state {
             State::Queued | State::Running => {
@@ -106,6 +126,10 @@ mod tests {
         let response = request.run(&mut |_: &str| {}).unwrap();
         assert_eq!(response.state, State::Done);
         assert!(response.message.contains("already ended as done"));
+        // what is not taken up yet may be in the hands of a server
+        status::write(&folder, &Status::starting(folder.run_id(), "a")).unwrap();
+        let early = Request { run: folder.dir().display().to_string(), wait_s: 0.0 };
+        assert!(early.run(&mut |_: &str| {}).unwrap_err().to_string().contains("not begun yet"));
         let stranger = Request { run: "no-such-run".into(), wait_s: 0.0 };
         assert!(stranger.run(&mut |_: &str| {}).is_err());
     }

@@ -16,6 +16,10 @@ pub(super) const RULE: Rule = Rule {
 
 fn look(facts: &Facts<'_>) -> Vec<Step> {
     let Some(delta) = facts.run.delta.filter(|delta| *delta >= SEEDS && !facts.further) else { return Vec::new() };
+    // whatever was tried about that
+    if facts.run.is_dense() {
+        return Vec::new();
+    }
     let why = match facts.run.interval {
         Some([low, high]) if low > 0.0 => format!("95 % of the time between {low:+.4} and {high:+.4}"),
         // a loss has no scale of its own
@@ -54,6 +58,9 @@ mod tests {
         case.history[0].greater_is_better = false;
         assert_ne!(case.propose().rule, RULE.id);
         case.history[0].greater_is_better = true;
+        case.history[0].costs = vec![("active_dims".into(), 5000.0)];
+        assert_ne!(case.propose().rule, RULE.id);
+        case.history[0].costs.clear();
         case.further = true;
         assert_ne!(case.propose().rule, RULE.id);
     }

@@ -41,9 +41,12 @@ fn used(run: &Run<'_>, seen: Seen<'_>) -> Option<Use> {
     let (path, mode) = match (run.object(seen), name) {
         (None, "open") => (run.argument(seen, "file", Some(0))?, run.argument(seen, "mode", Some(1))),
         (Some(own), "open" | "write_text" | "read_text") => (own, run.argument(seen, "mode", Some(0))),
-        // a new page in place of the old
-        (Some(_), "replace" | "rename" | "move") => {
-            (run.argument(seen, "dst", Some(1)).or_else(|| run.argument(seen, "target", Some(0)))?, None)
+        // a new page in place of the old: `os.replace(new, page)`, `new.replace(page)`; texts have `replace`, too
+        (Some(_), _) if ["os.replace", "os.rename", "shutil.move"].contains(&run.callee(seen)) => {
+            (run.argument(seen, "dst", Some(1))?, None)
+        }
+        (Some(_), "replace" | "rename") if run.argument(seen, "count", Some(1)).is_none() => {
+            (run.argument(seen, "target", Some(0))?, None)
         }
         _ => return None,
     };

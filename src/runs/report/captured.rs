@@ -3,7 +3,6 @@
 //! `data.json` is what it works on; `before.json`, `last.json` and `best.json` are what was seen at the evaluation before
 //! training, at the last one, and at the best one so far where that is kept; `warnings.jsonl` has a warning a line.
 
-use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -79,7 +78,7 @@ pub fn warning(folder: &RunFolder, text: &str) -> Result<()> {
     let dir = dir(folder);
     files::create_dir(&dir)?;
     let path = dir.join(WARNINGS);
-    let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
+    let mut file = files::append(&path)?;
     files::append_whole(&mut file, &path, format!("{}\n", serde_json::json!(text)).as_bytes())
 }
 

@@ -151,6 +151,9 @@ fn nothing_outside_the_workspace_is_opened() {
         assert!(answer.contains("leads out of the workspace"), "{name} {arguments}: {answer}");
         assert!(!answer.contains("very secret"), "{name} {arguments}: {answer}");
     }
+    // a pattern of the workspace itself is served, without what leads out of it
+    let served = tool(&server, "inspect_dataset", &json!({"data": "*.jsonl"}));
+    assert!(!served.contains("leads out") && served.contains("rows") && !served.contains("very secret"), "{served}");
     // texts that look like paths are looked up nowhere
     let gate = |prompt: &str| json!({"recipe": "recipe.toml", "set": [format!("model.prompts.query={prompt}")]});
     tool(&server, "smoke_test", &json!({"recipe": "recipe.toml"}));
