@@ -179,8 +179,10 @@ impl Store {
             }
         }
         let at = |name: &str| -> PathBuf { entry.join(name) };
-        let sequences = meta.sequences.unwrap_or(meta.rows * meta.columns.len() as u64);
-        let last = sequences.saturating_sub(meta.rows * (meta.columns.len() as u64 - 1));
+        // what a damaged file says is compared with the files' lengths below
+        let columns = meta.columns.len() as u64;
+        let sequences = meta.sequences.unwrap_or(meta.rows.saturating_mul(columns));
+        let last = sequences.saturating_sub(meta.rows.saturating_mul(columns.saturating_sub(1)));
         report.columns.iter_mut().for_each(|column| column.texts = meta.rows);
         if let Some(column) = report.columns.last_mut() {
             column.texts = last;

@@ -174,9 +174,11 @@ fn write(page: &Path, entry: &Entry, newest: bool) -> Result<()> {
     files::write_atomic(&path, text.as_bytes())?;
     let old = if page.is_file() { files::read_text(page)? } else { page::INTRODUCTION.to_owned() };
     let mut new = put(&old, entry, newest, &known);
+    let (mut rows, mut headings) = (table::entries(&new), page::headings(&new));
     for other in known.iter().filter(|other| other.run_id != entry.run_id) {
-        if !table::has_row(&new, other) || !page::has_section(&new, &other.run_id) {
+        if !table::has_row(&rows, other) || !headings.contains(&page::heading(&other.run_id)) {
             new = put(&new, other, false, &known);
+            (rows, headings) = (table::entries(&new), page::headings(&new));
         }
     }
     files::write_atomic(page, new.as_bytes())

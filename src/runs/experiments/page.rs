@@ -2,6 +2,8 @@
 //!
 //! Of a section only what stands between its marks is written anew; what people add below stays with it.
 
+use std::collections::HashSet;
+
 use super::entry::Entry;
 use super::table::{data, escape};
 use crate::util::clock;
@@ -126,10 +128,9 @@ pub(super) fn with_section(text: &str, entry: &Entry, newest: bool, older: impl 
     lines.join("\n") + "\n"
 }
 
-/// Whether a section is there, also one that lost its marks.
-pub(super) fn has_section(text: &str, run_id: &str) -> bool {
-    let own = heading(run_id);
-    text.lines().any(|line| line == own)
+/// The headings of sections, also of those that lost their marks.
+pub(super) fn headings(text: &str) -> HashSet<String> {
+    text.lines().filter(|line| line.starts_with("## ")).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

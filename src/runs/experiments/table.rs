@@ -88,9 +88,9 @@ pub(super) fn with_row(text: &str, entry: &Entry, newest: bool) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Whether the entry has a row.
-pub(super) fn has_row(text: &str, entry: &Entry) -> bool {
-    entries(text).iter().any(|row| entry.is_row(row))
+/// Whether the entry has one of these rows.
+pub(super) fn has_row(rows: &[Entry], entry: &Entry) -> bool {
+    rows.iter().any(|row| entry.is_row(row))
 }
 
 /// The rows of the table as entries, the newest first.
@@ -240,7 +240,7 @@ mod tests {
         let at = |run: &str, day: u32| Entry { date: format!("2026-01-0{day}T00:00:00Z"), ..entry(run) };
         let mut text = with_row(&with_row("", &at("one", 1), true), &at("three", 3), true);
         for (run, day) in [("two", 2), ("none", 0)] {
-            assert!(!has_row(&text, &at(run, day)));
+            assert!(!has_row(&entries(&text), &at(run, day)));
             text = with_row(&text, &at(run, day), false);
         }
         let ids: Vec<String> = entries(&text).into_iter().map(|row| row.run_id).collect();
